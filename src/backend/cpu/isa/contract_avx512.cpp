@@ -1,0 +1,10 @@
+// Contractions with AVX-512 F, BW, DQ, VL; entered after a CPUID test.
+#include <immintrin.h>
+
+#include "backend/cpu/isa/contract.h"
+
+#define SINTER_CONTRACT_TABLE contract_avx512
+#define SINTER_TILE_HEIGHTS {14, 14, 8, 6}
+#define SINTER_PANEL_ORDER {2, 3, 4}
+#define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx512.inc"
+#include "backend/cpu/isa/contract_loops.inc"

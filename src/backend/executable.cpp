@@ -1,0 +1,126 @@
+// Executable: kernels found and prepared, plans cut into segments.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backend/execute.h"
+#include "base/scanner.h"
+
+namespace sinter {
+namespace {
+
+void merge(std::vector<SymbolId>& into, const std::vector<SymbolId>& more) {
+  into.insert(into.end(), more.begin(), more.end());
+  std::sort(into.begin(), into.end());
+  into.erase(std::unique(into.begin(), into.end()), into.end());
+}
+
+void symbols_of_slot(const Slot& slot, std::vector<SymbolId>& out) {
+  collect_symbols(slot.type, out);
+  if (const auto* dims = std::get_if<std::vector<Dim>>(&slot.contents))
+    for (const Dim& d : *dims) d.collect_symbols(out);
+}
+
+// Slots of a segment so that every slot comes after those it lies above and after the slot it views.
+std::vector<uint32_t> placement_order(const Plan& plan, const std::vector<uint32_t>& slots) {
+  std::vector<uint8_t> state(plan.slots.size(), 0);   // 0: elsewhere, 1: wanted, 2: entered, 3: done
+  for (uint32_t s : slots) state[s] = 1;
+  std::vector<uint32_t> order;
+  std::vector<std::pair<uint32_t, size_t>> stack;
+  for (uint32_t root : slots) {
+    if (state[root] != 1) continue;
+    stack.push_back({root, 0});
+    state[root] = 2;
+    while (!stack.empty()) {
+      auto& [s, next] = stack.back();
+      const Slot& slot = plan.slots[s];
+      const size_t below = slot.above.size() + (slot.kind == SlotKind::view ? 1 : 0);
+      if (next == below) {
+        state[s] = 3;
+        order.push_back(s);
+        stack.pop_back();
+        continue;
+      }
+      const uint32_t t = next < slot.above.size() ? slot.above[next] : slot.of;
+      ++next;
+      if (state[t] == 2) throw Error(Code::engine_invalid, fmt::format("slot {} lies above itself", s));
+      if (state[t] == 1) {
+        state[t] = 2;
+        stack.push_back({t, 0});
+      }
+    }
+  }
+  return order;
+}
+
+PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const Kernel*>& kernels,
+                 const DeviceSpec& device) {
+  PlanInfo info;
+  info.plan = &plan;
+  std::vector<uint32_t> segment_of(plan.slots.size(), no_slot);
+  PlanInfo::Segment segment;
+  const auto mention = [&](uint32_t s) {
+    while (s != no_slot && segment_of[s] == no_slot) {
+      segment_of[s] = static_cast<uint32_t>(info.segments.size());
+      segment.slots.push_back(s);
+      s = plan.slots[s].kind == SlotKind::view ? plan.slots[s].of : no_slot;
+    }
+  };
+  for (uint32_t s : plan.parameters) mention(s);
+  for (uint32_t s = 0; s < plan.slots.size(); ++s)
+    if (plan.slots[s].kind == SlotKind::binding && !target.bindings[plan.slots[s].of].is_output) mention(s);
+  for (uint32_t i = 0; i < plan.steps.size(); ++i) {
+    const Step& step = plan.steps[i];
+    for (uint32_t s : step.operands) mention(s);
+    for (uint32_t s : step.results) mention(s);
+    std::vector<std::shared_ptr<const void>> prepared;
+    for (const Choice& choice : step.choices) {
+      merge(segment.depends, choice.symbols);
+      const Kernel& kernel = *kernels[choice.kernel];
+      const Problem& problem = target.problems[choice.problem];
+      prepared.push_back(kernel.prepare ? kernel.prepare(kernel, problem, choice.config, device) : nullptr);
+    }
+    info.prepared.push_back(std::move(prepared));
+    segment.end = i + 1;
+    if (!step.defines.empty()) {
+      info.segments.push_back(std::move(segment));
+      segment = {};
+      segment.begin = segment.end = i + 1;
+    }
+  }
+  for (uint32_t s : plan.results) mention(s);
+  for (uint32_t s = 0; s < plan.slots.size(); ++s) mention(s);
+  info.segments.push_back(std::move(segment));
+  // Symbols that a segment's own steps define are known only after it.
+  std::vector<SymbolId> later;
+  for (size_t k = info.segments.size(); k-- > 0;) {
+    PlanInfo::Segment& seg = info.segments[k];
+    if (seg.end > seg.begin) merge(later, plan.steps[seg.end - 1].defines);
+    for (uint32_t s : seg.slots)
+      if (plan.slots[s].kind != SlotKind::boxed) symbols_of_slot(plan.slots[s], seg.depends);
+    merge(seg.depends, {});
+    std::erase_if(seg.depends, [&](SymbolId id) { return std::binary_search(later.begin(), later.end(), id); });
+    seg.slots = placement_order(plan, seg.slots);
+  }
+  for (const Plan& body : plan.bodies) info.bodies.push_back(analyse(body, target, kernels, device));
+  return info;
+}
+
+}  // namespace
+
+std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpec& device) {
+  auto executable = std::make_shared<Executable>();
+  executable->target = std::move(target);
+  executable->device = device;
+  for (const std::string& name : executable->target.kernels) {
+    const Kernel* kernel = find_kernel(name);
+    if (!kernel)
+      throw Error(Code::engine_incompatible, fmt::format("this library has no kernel named '{}'", printable(name)));
+    executable->kernels.push_back(kernel);
+  }
+  executable->main = analyse(executable->target.main, executable->target, executable->kernels, device);
+  return executable;
+}
+
+}  // namespace sinter

@@ -1,0 +1,437 @@
+// Frame: binds a plan's segments to shapes and runs its steps.
+
+#include "backend/execute.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/checked.h"
+
+namespace sinter {
+namespace {
+
+constexpr int64_t alignment = 64;
+
+// What inference needed and could not prove must hold for these extents.
+void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_t> symbols) {
+  const int64_t left = fact.left.evaluate(symbols), right = fact.right.evaluate(symbols);
+  bool holds = false;
+  switch (fact.kind) {
+    case Fact::Kind::equal: holds = left == right; break;
+    case Fact::Kind::at_least: holds = left >= right; break;
+    case Fact::Kind::divides: holds = left != 0 && right % left == 0; break;
+  }
+  if (!holds)
+    throw Error(Code::invalid_argument,
+                fmt::format("these extents do not fit together: {} ({} = {}, {} = {})", fact.reason,
+                            to_string(fact.left, problem.symbols), left, to_string(fact.right, problem.symbols), right));
+}
+
+}  // namespace
+
+Memory::~Memory() { std::free(data_); }
+
+std::byte* Memory::reserve(int64_t bytes) {
+  if (bytes <= size_) return data_;
+  const int64_t wanted = align_up(bytes, alignment, "memory of a context");
+  void* fresh = std::aligned_alloc(alignment, static_cast<size_t>(wanted));
+  if (!fresh) throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes for a run", wanted));
+  std::free(data_);
+  data_ = static_cast<std::byte*>(fresh);
+  size_ = wanted;
+  return data_;
+}
+
+Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state)
+    : executable_(executable), info_(info), state_(state) {
+  const Plan& plan = *info.plan;
+  const size_t slots = plan.slots.size(), steps = plan.steps.size();
+  pointers_.resize(slots, nullptr);
+  boxes_.resize(slots, nullptr);
+  extents_.resize(slots);
+  bytes_.resize(slots, 0);
+  ends_.resize(slots, 0);
+  owned_.resize(slots);
+  sized_.resize(slots, false);
+  segments_.resize(info.segments.size());
+  bound_.resize(steps);
+  choice_.resize(steps, 0);
+  arguments_.resize(steps);
+  box_arguments_.resize(steps);
+  carried_.resize(steps);
+  for (uint32_t s = 0; s < slots; ++s) {
+    const Slot& slot = plan.slots[s];
+    if (slot.kind == SlotKind::boxed) boxes_[s] = &owned_[s];
+    if (const auto* tensor = std::get_if<Tensor>(&slot.contents); tensor && slot.kind == SlotKind::boxed)
+      owned_[s] = Box(*tensor);
+    uint32_t base = s;
+    while (plan.slots[base].kind == SlotKind::view) base = plan.slots[base].of;
+    const SlotKind kind = plan.slots[base].kind;
+    if (kind == SlotKind::binding || kind == SlotKind::parameter || kind == SlotKind::boxed) external_.push_back(s);
+  }
+  // Bases before their views.
+  std::stable_sort(external_.begin(), external_.end(), [&](uint32_t a, uint32_t b) {
+    return (plan.slots[a].kind == SlotKind::view) < (plan.slots[b].kind == SlotKind::view);
+  });
+  for (uint32_t i = 0; i < steps; ++i) {
+    const size_t values = plan.steps[i].operands.size() + plan.steps[i].results.size();
+    arguments_[i].resize(values, nullptr);
+    box_arguments_[i].resize(values, nullptr);
+    if (plan.steps[i].defines.empty())
+      for (uint32_t s : plan.steps[i].results) sized_[s] = true;
+  }
+  bodies_.resize(info.bodies.size());
+}
+
+Frame::~Frame() = default;
+
+Frame& Frame::body_frame(uint32_t body) {
+  if (!bodies_[body]) bodies_[body] = std::make_unique<Frame>(executable_, info_.bodies[body], state_);
+  return *bodies_[body];
+}
+
+void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extents) {
+  const uint32_t s = info_.plan->parameters[parameter];
+  const Type& type = info_.plan->slots[s].type;
+  pointers_[s] = pointer;
+  boxes_[s] = box;
+  extents_[s] = extents;
+  if (!type.has_shape()) return;
+  const Shape& shape = *type.shape;
+  bool fits = shape.size() == extents.size();
+  for (size_t k = 0; k < shape.size() && fits; ++k) {
+    const auto id = shape[k].as_symbol();
+    if (id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter) state_.symbols[*id] = extents[k];
+    else fits = shape[k].evaluate(state_.symbols) == extents[k];
+  }
+  if (!fits) throw Error(Code::fault, "a body is given a value of other extents than the plan says");
+}
+
+void Frame::set_box(uint32_t s, Box box) {
+  owned_[s] = std::move(box);
+  if (owned_[s].kind != Box::Kind::tensor) return;
+  extents_[s] = owned_[s].tensor.dims();
+  bytes_[s] = owned_[s].tensor.dtype() == DType::string ? 0 : owned_[s].tensor.bytes();
+}
+
+void Frame::refresh_pointers() {
+  const Plan& plan = *info_.plan;
+  for (uint32_t s : external_) {
+    const Slot& slot = plan.slots[s];
+    switch (slot.kind) {
+      case SlotKind::binding: pointers_[s] = state_.bindings[slot.of]; break;
+      case SlotKind::boxed: pointers_[s] = owned_[s].kind == Box::Kind::tensor ? owned_[s].tensor.mutable_data() : nullptr; break;
+      case SlotKind::view: pointers_[s] = pointers_[slot.of]; break;
+      default: break;
+    }
+  }
+}
+
+void Frame::size_slot(uint32_t s) {
+  const Slot& slot = info_.plan->slots[s];
+  if (!slot.type.is_plain()) return;
+  if (slot.kind == SlotKind::boxed && !sized_[s]) return;   // sized by who makes it
+  extents_[s] = evaluate(*slot.type.shape, state_.symbols);
+  bytes_[s] = layout_bytes(slot.layout, slot.type.dtype, extents_[s]);
+  if (slot.kind == SlotKind::weight) pointers_[s] = const_cast<void*>(executable_.target.weights[slot.of].bytes.data());
+}
+
+void Frame::bind_segment(size_t index) {
+  const Plan& plan = *info_.plan;
+  const PlanInfo::Segment& segment = info_.segments[index];
+  SegmentState& state = segments_[index];
+  state.bound = false;
+  int64_t end = 0;
+  for (uint32_t s : segment.slots) {
+    const Slot& slot = plan.slots[s];
+    size_slot(s);
+    if (slot.kind == SlotKind::view) {
+      // Sizes that inference could not prove equal are checked here.
+      if (bytes_[s] > bytes_[slot.of])
+        throw Error(Code::invalid_argument, "these extents make a reshaped tensor larger than its source");
+      continue;
+    }
+    if (slot.kind == SlotKind::arena) {
+      int64_t start = 0;
+      for (uint32_t below : slot.above) start = std::max(start, ends_[below]);
+      ends_[s] = checked_add(start, align_up(bytes_[s], alignment, "arena"), "arena");
+      end = std::max(end, ends_[s]);
+    }
+  }
+  // Known contents lie above the arena of the segment.
+  for (uint32_t s : segment.slots)
+    if (plan.slots[s].kind == SlotKind::known) {
+      ends_[s] = checked_add(end, align_up(bytes_[s], alignment, "arena"), "arena");
+      end = ends_[s];
+    }
+  std::byte* memory = end > 0 ? state.memory.reserve(end) : nullptr;
+  for (uint32_t s : segment.slots) {
+    const Slot& slot = plan.slots[s];
+    if (slot.kind == SlotKind::arena || slot.kind == SlotKind::known)
+      pointers_[s] = memory + ends_[s] - align_up(bytes_[s], alignment, "arena");
+    if (slot.kind == SlotKind::view) pointers_[s] = pointers_[slot.of];
+    if (slot.kind != SlotKind::known) continue;
+    if (const auto* tensor = std::get_if<Tensor>(&slot.contents)) {
+      if (bytes_[s] > 0) std::memcpy(pointers_[s], tensor->data(), static_cast<size_t>(bytes_[s]));
+    } else {
+      const auto& dims = std::get<std::vector<Dim>>(slot.contents);
+      Tensor window(slot.type.dtype, extents_[s], pointers_[s], nullptr);
+      for (size_t i = 0; i < dims.size(); ++i)
+        window.set_integer(static_cast<int64_t>(i), dims[i].evaluate(state_.symbols));
+    }
+  }
+  for (uint32_t i = segment.begin; i < segment.end; ++i)
+    if (plan.steps[i].kind == Step::Kind::kernel) bind_step(i);
+  state.values.clear();
+  for (SymbolId id : segment.depends) state.values.push_back(state_.symbols[id]);
+  state.bound = true;
+}
+
+void Frame::bind_step(uint32_t i) {
+  const Step& step = info_.plan->steps[i];
+  uint32_t chosen = 0;
+  for (; chosen + 1 < step.choices.size(); ++chosen) {
+    bool holds = true;
+    for (const Guard& guard : step.choices[chosen].when) holds = holds && guard.value.evaluate(state_.symbols) >= 0;
+    if (holds) break;
+  }
+  choice_[i] = chosen;
+  const Choice& choice = step.choices[chosen];
+  const Problem& problem = executable_.target.problems[choice.problem];
+  const Kernel& kernel = *executable_.kernels[choice.kernel];
+  if (kernel.takes_boxes) {
+    kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, {}, {}, {}, {}, state_.threads}, bound_[i]);
+    return;
+  }
+  std::vector<int64_t> symbols(problem.symbols.size(), -1);
+  for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
+  for (const Fact& fact : problem.facts) check_fact(fact, problem, symbols);
+  std::vector<Dims> operands, results;
+  std::vector<Tensor> host(problem.operands.size());
+  std::vector<const Tensor*> host_pointers(problem.operands.size(), nullptr);
+  for (size_t k = 0; k < step.operands.size(); ++k) {
+    const uint32_t s = step.operands[k];
+    operands.push_back(s == no_slot ? evaluate(*problem.operands[k].type.shape, symbols) : extents_[s]);
+    const Operand& operand = problem.operands[k];
+    if (const auto* tensor = std::get_if<Tensor>(&operand.contents)) {
+      host_pointers[k] = tensor;
+    } else if (const auto* dims = std::get_if<std::vector<Dim>>(&operand.contents)) {
+      host[k] = Tensor(operand.type.dtype, evaluate(*operand.type.shape, symbols));
+      for (size_t n = 0; n < dims->size(); ++n)
+        host[k].set_integer(static_cast<int64_t>(n), (*dims)[n].evaluate(symbols));
+      host_pointers[k] = &host[k];
+    }
+  }
+  for (uint32_t s : step.results) results.push_back(extents_[s]);
+  Bound& bound = bound_[i];
+  bound = {};
+  kernel.bind(kernel, info_.prepared[i][chosen].get(),
+              {problem, symbols, operands, results, host_pointers, state_.threads}, bound);
+  state_.workspace.reserve(bound.workspace);
+  if (bound.scratch > state_.scratch_bytes) {
+    state_.scratch_bytes = align_up(bound.scratch, alignment, "scratch");
+    state_.scratch.reserve(checked_mul(state_.scratch_bytes, state_.threads, "scratch"));
+  }
+}
+
+void Frame::bind_first() {
+  if (segments_.empty()) return;
+  const PlanInfo::Segment& segment = info_.segments[0];
+  bool fresh = segments_[0].bound;
+  for (size_t k = 0; k < segment.depends.size() && fresh; ++k)
+    fresh = segments_[0].values[k] == state_.symbols[segment.depends[k]];
+  if (!fresh) bind_segment(0);
+}
+
+Status Frame::run() {
+  refresh_pointers();
+  for (size_t k = 0; k < info_.segments.size(); ++k) {
+    const PlanInfo::Segment& segment = info_.segments[k];
+    bool fresh = segments_[k].bound;
+    for (size_t n = 0; n < segment.depends.size() && fresh; ++n)
+      fresh = segments_[k].values[n] == state_.symbols[segment.depends[n]];
+    if (!fresh) {
+      bind_segment(k);
+      refresh_pointers();
+    }
+    for (uint32_t i = segment.begin; i < segment.end; ++i) {
+      if (state_.control) state_.control->poll();
+      Status status = run_step(i);
+      if (!status.ok()) return status;
+    }
+  }
+  return {};
+}
+
+Status Frame::run_step(uint32_t i) {
+  const Step& step = info_.plan->steps[i];
+  Status status = step.kind == Step::Kind::kernel            ? run_kernel(i)
+                  : std::string_view(step.op->name) == "If" ? run_branch(i)
+                                                            : run_loop(i);
+  if (status.ok()) finish_results(step);
+  return status;
+}
+
+Status Frame::run_kernel(uint32_t i) {
+  const Step& step = info_.plan->steps[i];
+  const Choice& choice = step.choices[choice_[i]];
+  const Kernel& kernel = *executable_.kernels[choice.kernel];
+  const Bound& bound = bound_[i];
+  std::vector<void*>& arguments = arguments_[i];
+  std::vector<Box*>& boxes = box_arguments_[i];
+  size_t n = 0;
+  for (uint32_t s : step.operands) {
+    arguments[n] = s == no_slot ? nullptr : pointers_[s];
+    boxes[n++] = s == no_slot ? nullptr : boxes_[s];
+  }
+  for (uint32_t s : step.results) {
+    arguments[n] = pointers_[s];
+    boxes[n++] = boxes_[s];
+  }
+  if (state_.observer) state_.observer->before(*this, step, choice_[i]);
+  struct Job {
+    Frame* frame;
+    const Kernel* kernel;
+    Launch launch;
+    std::atomic<bool> failed{false};
+    Status status;
+  };
+  Job job{this, &kernel,
+          {info_.prepared[i][choice_[i]].get(), &bound, &executable_.target.problems[choice.problem], arguments.data(),
+           boxes.data(), state_.workspace.data(), state_.scratch.data(), 0, 0, &state_.fault},
+          false, {}};
+  if (kernel.takes_boxes) {
+    Status status = run_boxed(step, job.launch);
+    if (!status.ok()) return status;
+  } else {
+    for (int phase = 0; phase < bound.phases; ++phase) {
+      job.launch.phase = phase;
+      const int64_t chunks = bound.chunks[phase];
+      const auto work = [](void* user, int64_t chunk, unsigned worker) {
+        Job& j = *static_cast<Job*>(user);
+        if (j.failed.load(std::memory_order_relaxed)) return;
+        Launch launch = j.launch;
+        launch.chunk = chunk;
+        if (launch.scratch) launch.scratch += static_cast<int64_t>(worker) * j.frame->state_.scratch_bytes;
+        Status status = j.kernel->run(launch);
+        if (!status.ok() && !j.failed.exchange(true)) j.status = std::move(status);
+      };
+      if (chunks == 1 || !state_.lease || state_.lease->size() == 1) {
+        for (int64_t chunk = 0; chunk < chunks; ++chunk) work(&job, chunk, 0);
+      } else {
+        state_.lease->parallel(chunks, work, &job);
+      }
+      if (job.failed) return std::move(job.status);
+    }
+  }
+  if (state_.observer) state_.observer->after(*this, step, choice_[i]);
+  return {};
+}
+
+// Rows that take boxes get plain slots wrapped; what they leave in a wrapped result is copied into its slot.
+Status Frame::run_boxed(const Step& step, Launch& launch) {
+  const size_t operands = step.operands.size(), values = operands + step.results.size();
+  std::vector<Box> wrapped(values);
+  std::vector<Box*> boxes(launch.boxes, launch.boxes + values);
+  const auto id = [&](size_t n) { return n < operands ? step.operands[n] : step.results[n - operands]; };
+  for (size_t n = 0; n < values; ++n) {
+    if (boxes[n]) continue;
+    const uint32_t s = id(n);
+    if (s != no_slot) {
+      wrapped[n] = Box(Tensor(slot(s).type.dtype, extents_[s], pointers_[s], nullptr));
+    } else if (const auto* dims = std::get_if<std::vector<Dim>>(&launch.problem->operands[n].contents)) {
+      // Known contents in symbols: numbers now.
+      const Type& type = launch.problem->operands[n].type;
+      const Choice& choice = step.choices[choice_[static_cast<size_t>(&step - info_.plan->steps.data())]];
+      std::vector<int64_t> symbols;
+      for (SymbolId k : choice.symbols) symbols.push_back(state_.symbols[k]);
+      Tensor tensor(type.dtype, evaluate(*type.shape, symbols));
+      for (size_t i = 0; i < dims->size(); ++i) tensor.set_integer(static_cast<int64_t>(i), (*dims)[i].evaluate(symbols));
+      wrapped[n] = Box(std::move(tensor));
+    } else {
+      continue;
+    }
+    boxes[n] = &wrapped[n];
+  }
+  launch.boxes = boxes.data();
+  Status status = executable_.kernels[step.choices[choice_[static_cast<size_t>(&step - info_.plan->steps.data())]].kernel]->run(launch);
+  if (!status.ok()) return status;
+  for (size_t n = operands; n < values; ++n) {
+    if (boxes[n] != &wrapped[n]) continue;
+    const uint32_t s = id(n);
+    const Tensor& made = wrapped[n].tensor;
+    if (made.dims() != extents_[s] || made.dtype() != slot(s).type.dtype)
+      return Status(Code::fault, fmt::format("a result is {}, the plan says otherwise", type_text(made)));
+    if (made.bytes() > 0) std::memcpy(pointers_[s], made.data(), static_cast<size_t>(made.bytes()));
+  }
+  return {};
+}
+
+void Frame::finish_results(const Step& step) {
+  bool any_box = false;
+  for (uint32_t s : step.results) {
+    if (!boxes_[s] || boxes_[s]->kind != Box::Kind::tensor) continue;
+    any_box = true;
+    Tensor& tensor = boxes_[s]->tensor;
+    extents_[s] = tensor.dims();
+    bytes_[s] = tensor.dtype() == DType::string ? 0 : tensor.bytes();
+    const Type& type = slot(s).type;
+    if (!type.has_shape()) continue;
+    if (type.dtype != tensor.dtype() || type.shape->size() != tensor.rank())
+      throw Error(Code::fault, fmt::format("a result is {}, the plan says otherwise", type_text(tensor)));
+    for (size_t k = 0; k < tensor.rank(); ++k)
+      if (const auto id = (*type.shape)[k].as_symbol();
+          id && std::find(step.defines.begin(), step.defines.end(), *id) != step.defines.end())
+        state_.symbols[*id] = tensor.dims()[k];
+  }
+  if (!any_box) return;
+  for (uint32_t s : step.results) {
+    if (!boxes_[s] || boxes_[s]->kind != Box::Kind::tensor || !slot(s).type.has_shape()) continue;
+    const Shape& shape = *slot(s).type.shape;
+    for (size_t k = 0; k < shape.size(); ++k)
+      if (shape[k].evaluate(state_.symbols) != extents_[s][k])
+        throw Error(Code::fault, fmt::format("a result is {}, the plan says otherwise", type_text(boxes_[s]->tensor)));
+  }
+  refresh_pointers();
+}
+
+Box Frame::snapshot(uint32_t s) const {
+  if (boxes_[s]) return *boxes_[s];
+  const Slot& slot = this->slot(s);
+  if (!slot.layout.is_strided()) throw Error(Code::unsupported, "packed weights cannot be read back");
+  Tensor out(slot.type.dtype, extents_[s]);
+  if (slot.layout.is_row_major()) {
+    if (out.bytes() > 0) std::memcpy(out.mutable_data(), pointers_[s], static_cast<size_t>(out.bytes()));
+    return Box(std::move(out));
+  }
+  const Dims strides = layout_strides(slot.layout, extents_[s]);
+  const Tensor source(slot.type.dtype, extents_[s], pointers_[s], nullptr);
+  const auto width = static_cast<size_t>(bit_size(slot.type.dtype) / 8);
+  const auto* from = static_cast<const std::byte*>(pointers_[s]);
+  auto* to = static_cast<std::byte*>(out.mutable_data());
+  std::vector<int64_t> at(extents_[s].size(), 0);
+  int64_t offset = 0;
+  for (int64_t n = 0; n < out.count(); ++n) {
+    std::memcpy(to + static_cast<size_t>(n) * width, from + static_cast<size_t>(offset) * width, width);
+    for (size_t k = at.size(); k-- > 0;) {
+      offset += strides[k];
+      if (++at[k] < extents_[s][k]) break;
+      offset -= strides[k] * at[k];
+      at[k] = 0;
+    }
+  }
+  return Box(std::move(out));
+}
+
+int64_t Frame::arena_bytes() const {
+  int64_t total = 0;
+  for (const SegmentState& segment : segments_) total += segment.memory.size();
+  for (const auto& body : bodies_)
+    if (body) total += body->arena_bytes();
+  return total;
+}
+
+}  // namespace sinter

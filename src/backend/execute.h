@@ -1,0 +1,152 @@
+// Execute: runs a Target's plans. Timing, saving (the init plan) and the runtime share it.
+//
+// An Executable is a verified Target with its kernels found and prepared; it is immutable and shared. A Frame is one
+// running instance of a plan: slot table, memory, bound shapes. Binding happens per segment and only when a symbol that
+// the segment depends on has changed; a repeated run with the same shapes allocates nothing and takes no lock. Memory
+// grows to a high-water mark and stays. A Frame is used by one thread at a time.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/plan.h"
+#include "base/control.h"
+#include "base/thread_pool.h"
+
+namespace sinter {
+
+// What is derived from a plan once.
+struct PlanInfo {
+  const Plan* plan = nullptr;
+  struct Segment {
+    uint32_t begin = 0, end = 0;              // steps
+    std::vector<uint32_t> slots;              // sized in this segment, in an order in which `above` is satisfied
+    std::vector<SymbolId> depends;            // symbols that its sizes and kernels read
+  };
+  std::vector<Segment> segments;
+  std::vector<std::vector<std::shared_ptr<const void>>> prepared;   // by step and choice
+  std::vector<PlanInfo> bodies;
+};
+
+struct Executable {
+  Target target;
+  DeviceSpec device;
+  std::vector<const Kernel*> kernels;         // behind target.kernels
+  PlanInfo main;
+};
+
+// Resolves kernels, asks `supports` again, prepares. The target must have passed verify_target (backend/verify.h).
+// Throws Error(Code::engine_incompatible) when a kernel is missing or refuses this machine.
+std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpec& device);
+
+class Frame;
+
+// Sees every kernel step before and after it runs (taps, profiler). Boxes and pointers are valid during the call only.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void before(const Frame&, const Step&, uint32_t /*choice*/) {}
+  virtual void after(const Frame&, const Step&, uint32_t /*choice*/) {}
+};
+
+// 64-byte aligned memory that grows and never shrinks.
+class Memory {
+ public:
+  ~Memory();
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  Memory(Memory&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
+  std::byte* reserve(int64_t bytes);          // contents are lost when it grows; throws Error(Code::out_of_memory)
+  std::byte* data() const { return data_; }
+  int64_t size() const { return size_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+// State shared by a frame and the frames of its bodies.
+struct RunState {
+  std::vector<int64_t> symbols;               // values by plan symbol; -1: unbound
+  std::vector<void*> bindings;                // caller's buffers by Target::bindings
+  std::vector<int64_t> binding_bytes;         // their sizes
+  Memory workspace, scratch;
+  int64_t scratch_bytes = 0;                  // per thread
+  std::atomic<uint32_t> fault{0};
+  const Pool::Lease* lease = nullptr;
+  int threads = 1;
+  StepObserver* observer = nullptr;
+  const Control* control = nullptr;
+};
+
+class Frame {
+ public:
+  Frame(const Executable& executable, const PlanInfo& info, RunState& state);
+  ~Frame();
+  Frame(const Frame&) = delete;
+  Frame& operator=(const Frame&) = delete;
+
+  // Input bindings' extents must be in `symbols` and parameters passed before. Throws Error for shapes that cannot run.
+  Status run();
+  // Binds the segments whose symbols are known already (sizes of outputs, memory needed) without running.
+  void bind_first();
+
+  // A parameter of a body.
+  void pass(uint32_t parameter, void* pointer, Box* box, const Dims& extents);
+  // A boxed input of the main plan.
+  void set_box(uint32_t slot, Box box);
+  int64_t bytes(uint32_t s) const { return bytes_[s]; }
+  const Slot& slot(uint32_t s) const { return info_.plan->slots[s]; }
+  void* pointer(uint32_t s) const { return pointers_[s]; }
+  const Dims& extents(uint32_t s) const { return extents_[s]; }
+  Box* box(uint32_t s) const { return boxes_[s]; }
+  // The slot's value as a tensor of its own, row-major whatever its layout (packed layouts are refused).
+  Box snapshot(uint32_t s) const;
+  const Executable& executable() const { return executable_; }
+  const RunState& state() const { return state_; }
+  int64_t arena_bytes() const;
+
+ private:
+  struct SegmentState {
+    bool bound = false;
+    std::vector<int64_t> values;
+    Memory memory;
+  };
+  void refresh_pointers();
+  void bind_segment(size_t segment);
+  void size_slot(uint32_t s);
+  void bind_step(uint32_t step);
+  Status run_step(uint32_t step);
+  Status run_kernel(uint32_t step);
+  Status run_boxed(const Step& step, Launch& launch);
+  Status run_branch(uint32_t step);           // execute_control.cpp
+  Status run_loop(uint32_t step);
+  void finish_results(const Step& step);
+  static void take(Box& into, const Frame& body, uint32_t from);
+  Frame& body_frame(uint32_t body);
+  void pass_to(Frame& body, uint32_t parameter, uint32_t slot);
+
+  const Executable& executable_;
+  const PlanInfo& info_;
+  RunState& state_;
+  std::vector<void*> pointers_;
+  std::vector<Box*> boxes_;
+  std::vector<Dims> extents_;
+  std::vector<int64_t> bytes_;
+  std::vector<int64_t> ends_;
+  std::vector<Box> owned_;                    // of boxed slots
+  std::vector<bool> sized_;                   // boxed slots whose extents are known before they are made
+  std::vector<uint32_t> external_;            // slots whose pointers the caller decides, and views of them
+  std::vector<SegmentState> segments_;
+  std::vector<Bound> bound_;
+  std::vector<uint32_t> choice_;
+  std::vector<std::vector<void*>> arguments_; // pointer tables of the steps
+  std::vector<std::vector<Box*>> box_arguments_;
+  std::vector<std::vector<Box>> carried_;     // of loops: current and next values
+  std::vector<std::unique_ptr<Frame>> bodies_;
+};
+
+}  // namespace sinter

@@ -1,0 +1,42 @@
+#include "backend/kernel.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/thread_pool.h"
+
+namespace sinter {
+
+const char* fault_text(uint32_t fault) {
+  switch (fault) {
+    case no_fault: return "no fault";
+    case index_out_of_range: return "an index is out of range";
+    default: return "unknown fault";
+  }
+}
+
+std::span<const Backend* const> backends() {
+  static const Backend* const list[] = {&cpu_backend(), &reference_backend()};
+  return list;
+}
+
+const Kernel* find_kernel(std::string_view qualified_name) {
+  for (const Backend* backend : backends()) {
+    const std::string_view prefix = backend->name;
+    if (qualified_name.substr(0, prefix.size()) != prefix || qualified_name.size() <= prefix.size() ||
+        qualified_name[prefix.size()] != '/')
+      continue;
+    for (const Kernel* kernel : backend->kernels())
+      if (qualified_name.substr(prefix.size() + 1) == kernel->name) return kernel;
+  }
+  return nullptr;
+}
+
+DeviceSpec this_machine(int threads) {
+  DeviceSpec spec = cpu_backend().describe();
+  spec.threads = threads > 0 ? threads : static_cast<int>(std::max(1u, usable_cpus()));
+  return spec;
+}
+
+}  // namespace sinter

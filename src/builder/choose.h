@@ -1,0 +1,31 @@
+// choose: which row of which backend runs a problem, at what layouts, and why the others do not.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/kernel.h"
+
+namespace sinter {
+
+// Why a step is run by the kernel that runs it.
+struct KernelDecision {
+  std::string sources, kernel;
+  std::vector<std::string> refusals;     // "kernel: reason"
+  double nanoseconds = 0;                // the model's estimate
+};
+
+struct Chosen {
+  const Kernel* kernel = nullptr;
+  Needs needs;
+  KernelDecision decision;
+  bool reference = false;
+};
+
+// The best row for a problem whose layouts may be `any`; none when nothing takes it. The reference row is asked only
+// when no other takes the problem. `symbols`: values by problem symbol at which costs are compared.
+std::optional<Chosen> choose_kernel(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device,
+                                    bool reference_only);
+
+}  // namespace sinter

@@ -1,0 +1,138 @@
+// cut: fragments that no fast row takes whole become smaller ones: first the main operator apart from the pointwise work
+// behind it, then stage by stage.
+
+#include <algorithm>
+
+#include "builder/choose.h"
+#include "builder/emit.h"
+#include "builder/problem_of.h"
+#include "ir/rewriter.h"
+
+namespace sinter {
+namespace {
+
+using Part = std::vector<size_t>;   // stages of a fragment, in order
+
+class Cutter {
+ public:
+  Cutter(Module& module, const DeviceSpec& device) : module_(module), device_(device) {}
+
+  void graph(Graph& graph) {
+    std::vector<Node> nodes;
+    for (Node& node : graph.nodes) {
+      if (node.bodies.size() != 1 || std::string_view(node.op->name) != "Fragment") {
+        for (Graph& body : node.bodies) this->graph(body);
+        nodes.push_back(std::move(node));
+        continue;
+      }
+      cut(graph, std::move(node), nodes);
+    }
+    graph.nodes = std::move(nodes);
+    for (Value& value : graph.values) value.def = no_id;
+    for (NodeId n = 0; n < graph.nodes.size(); ++n)
+      for (ValueId v : graph.nodes[n].outputs) graph[v].def = n;
+    tidy(graph);
+  }
+
+ private:
+  bool taken(const Graph& graph, const Node& fragment) {
+    std::vector<Type> types;
+    std::vector<bool> constant;
+    for (ValueId v : fragment.inputs) {
+      types.push_back(graph[v].type);
+      constant.push_back(graph[v].is_constant());
+    }
+    Problem problem = problem_of(module_, fragment.bodies[0], types, constant).problem;
+    for (Operand& operand : problem.operands)
+      if (!operand.host && operand.type.is_plain()) operand.layout = Layout::any();
+    for (Problem::Result& result : problem.results) result.layout = Layout::any();
+    const std::vector<int64_t> symbols(problem.symbols.size(), 64);
+    const auto chosen = choose_kernel(problem, symbols, device_, false);
+    return chosen && !chosen->reference;
+  }
+
+  void cut(Graph& graph, Node node, std::vector<Node>& out) {
+    const size_t stages = node.bodies[0].nodes.size();
+    if (stages == 1 || taken(graph, node)) {
+      out.push_back(std::move(node));
+      return;
+    }
+    std::vector<Part> parts;
+    if (!node.bodies[0].nodes[0].op->pointwise && stages > 2) {
+      Part rest;
+      for (size_t s = 1; s < stages; ++s) rest.push_back(s);
+      parts = {{0}, std::move(rest)};
+    } else {
+      for (size_t s = 0; s < stages; ++s) parts.push_back({s});
+    }
+    for (Node& part : split(graph, node, parts)) cut(graph, std::move(part), out);
+  }
+
+  // Inner values that cross parts become values of the graph.
+  static std::vector<Node> split(Graph& graph, const Node& node, const std::vector<Part>& parts) {
+    const Graph& body = node.bodies[0];
+    std::vector<ValueId> outer(body.values.size(), no_id);
+    for (size_t i = 0; i < body.inputs.size(); ++i) outer[body.inputs[i]] = node.inputs[i];
+    for (size_t i = 0; i < body.outputs.size(); ++i) outer[body.outputs[i]] = node.outputs[i];
+    std::vector<size_t> part_of(body.nodes.size());
+    for (size_t p = 0; p < parts.size(); ++p)
+      for (size_t s : parts[p]) part_of[s] = p;
+    std::vector<bool> crosses(body.values.size(), false);
+    for (ValueId v : body.outputs) crosses[v] = true;
+    for (size_t s = 0; s < body.nodes.size(); ++s)
+      for (ValueId v : body.nodes[s].inputs)
+        if (v != no_id && body[v].def != no_id && part_of[body[v].def] != part_of[s]) crosses[v] = true;
+    std::vector<Node> out;
+    for (const Part& part : parts) {
+      Node fragment{node.op, node.attrs, {}, {}, {}, node.sources};
+      Graph inner;
+      std::vector<ValueId> at(body.values.size(), no_id);
+      const auto add = [&](ValueId v) {
+        at[v] = static_cast<ValueId>(inner.values.size());
+        Value copy = body[v];
+        copy.def = no_id;
+        inner.values.push_back(std::move(copy));
+      };
+      for (size_t s : part) {
+        Node stage = body.nodes[s];
+        for (ValueId& v : stage.inputs) {
+          if (v == no_id) continue;
+          if (at[v] == no_id) {
+            add(v);
+            if (!body[v].has_contents()) {
+              inner.inputs.push_back(at[v]);
+              fragment.inputs.push_back(outer[v]);
+            }
+          }
+          v = at[v];
+        }
+        for (ValueId& v : stage.outputs) {
+          add(v);
+          inner[at[v]].def = static_cast<NodeId>(inner.nodes.size());
+          if (crosses[v] || part.size() == 1) {
+            if (outer[v] == no_id) {
+              outer[v] = static_cast<ValueId>(graph.values.size());
+              graph.values.push_back({body[v].type, {}, no_id, body[v].name, {}});
+            }
+            inner.outputs.push_back(at[v]);
+            fragment.outputs.push_back(outer[v]);
+          }
+          v = at[v];
+        }
+        inner.nodes.push_back(std::move(stage));
+      }
+      fragment.bodies.push_back(std::move(inner));
+      out.push_back(std::move(fragment));
+    }
+    return out;
+  }
+
+  Module& module_;
+  const DeviceSpec& device_;
+};
+
+}  // namespace
+
+void cut_fragments(Module& module, const DeviceSpec& device) { Cutter(module, device).graph(*module.main); }
+
+}  // namespace sinter

@@ -1,0 +1,128 @@
+#include "builder/pipeline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/file.h"
+#include "builder/schedule.h"
+#include "ir/check.h"
+#include "ir/text.h"
+#include "ir/verify.h"
+
+namespace sinter {
+namespace {
+
+double now_ms() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Timing, dump, verification and disabling by name, so that passes are plain functions.
+class PassRunner {
+ public:
+  PassRunner(Module& module, const BuildOptions& options, BuildReport& report)
+      : module_(module), options_(options), report_(report) {
+    journal_.limit = options.rewrite_limit;
+    if (options.check) check_rewrites(journal_);
+  }
+
+  void operator()(const PassEntry& pass) {
+    if (pass.optional && std::find(options_.disabled_passes.begin(), options_.disabled_passes.end(), pass.name) !=
+                             options_.disabled_passes.end())
+      return;
+    options_.control.report(pass.name, static_cast<double>(report_.passes.size()) / 8.0);
+    const double start = now_ms();
+    journal_.pass = pass.name;
+    bool changed;
+    try {
+      changed = pass.run(module_, {options_.passes, journal_});
+      verify(module_);
+    } catch (Error& error) {
+      dump(pass.name);
+      error.add_context(fmt::format("in pass '{}'", pass.name));
+      throw;
+    }
+    report_.passes.push_back({pass.name, now_ms() - start, changed, module_.main->nodes.size()});
+    options_.logger.log(LogLevel::verbose,
+                        fmt::format("pass '{}': {} nodes, {:.1f} ms{}", pass.name, module_.main->nodes.size(),
+                                    report_.passes.back().milliseconds, changed ? "" : " (unchanged)"));
+    dump(pass.name);
+  }
+
+  Journal& journal() { return journal_; }
+
+ private:
+  void dump(const char* name) const {
+    if (options_.dump_directory.empty()) return;
+    std::string file = fmt::format("{}/{:02}-{}.txt", options_.dump_directory, report_.passes.size(), name);
+    std::replace(file.begin() + static_cast<int64_t>(options_.dump_directory.size()), file.end(), ' ', '-');
+    write_file_atomically(file, to_text(module_));
+  }
+
+  Module& module_;
+  const BuildOptions& options_;
+  BuildReport& report_;
+  Journal journal_;
+};
+
+constexpr PassEntry passes[] = {
+    {"simplify", simplify, true},
+    {"quantize", quantize, true},
+    {"assign precision", assign_precision, true},
+    {"group", group, false},
+};
+
+// Weights computed from constants: packed, scaled, merged. They run once, on the kernels that runs use.
+void run_init(Emitted& emitted, const BuildOptions& options, const DeviceSpec& device) {
+  if (emitted.init.bindings.empty()) return;
+  std::vector<int64_t> symbols(emitted.init.symbols.size(), 1);
+  schedule(emitted.init.main, symbols);
+  const auto executable = make_executable(std::move(emitted.init), device);
+  RunState state;
+  state.symbols = std::move(symbols);
+  state.control = &options.control;
+  state.threads = device.threads;
+  const Pool::Lease lease = Pool::shared().lease(static_cast<unsigned>(device.threads));
+  state.lease = &lease;
+  for (uint32_t weight : emitted.init_weights) {
+    Tensor& bytes = emitted.target.weights[weight].bytes;
+    state.bindings.push_back(bytes.mutable_data());
+    state.binding_bytes.push_back(bytes.bytes());
+  }
+  Frame(*executable, executable->main, state).run().check();
+}
+
+}  // namespace
+
+std::span<const PassEntry> pass_list() { return passes; }
+
+Built build(Module module, const BuildOptions& options) {
+  Built out;
+  const double start = now_ms();
+  DeviceSpec device = this_machine(options.threads);
+  if (options.level) device = restrict_level(device, *options.level);
+  verify(module);
+  bind_dims(module, options);
+  {
+    PassRunner run(module, options, out.report);
+    for (const PassEntry& pass : passes) run(pass);
+    if (!options.reference_only) cut_fragments(module, device);
+    out.report.journal = run.journal().entries;
+  }
+  options.control.report("choosing kernels", 0.6);
+  Emitted emitted = emit(module, options, device);
+  std::vector<int64_t> best(emitted.target.symbols.size(), 64);
+  for (const Profile& p : emitted.target.profiles) best[p.symbol] = p.best;
+  schedule(emitted.target.main, best);
+  options.control.report("preparing weights", 0.8);
+  run_init(emitted, options, device);
+  out.report.sources = module.sources;
+  out.report.kernels = std::move(emitted.decisions);
+  out.report.total_milliseconds = now_ms() - start;
+  out.target = std::move(emitted.target);
+  options.control.report("done", 1.0);
+  return out;
+}
+
+}  // namespace sinter

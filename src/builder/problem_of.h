@@ -1,0 +1,21 @@
+// From a fragment's body to the Problem that kernels see.
+#pragma once
+
+#include <vector>
+
+#include "backend/problem.h"
+#include "ir/graph.h"
+
+namespace sinter {
+
+struct FragmentProblem {
+  Problem problem;                    // all layouts row-major
+  std::vector<SymbolId> symbols;      // problem symbol → module symbol
+};
+
+// `operand_types`: types of the body's parameters. Known host operands become operands after the parameters. Symbols
+// that the stages find out are matched with those in the body's own types, or made anew in the module.
+FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Type> operand_types,
+                           const std::vector<bool>& constant);
+
+}  // namespace sinter

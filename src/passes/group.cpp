@@ -1,0 +1,257 @@
+// group: nodes become fragments, as large as structure allows.
+//
+// A contraction takes the pointwise chain behind it; pointwise work and reductions over the same last axes form one row
+// program; other pointwise work over one shape forms a pointwise program; everything else is a fragment of one stage.
+// Whether a kernel takes a fragment whole is not decided here (builder/choose.h cuts).
+
+#include <algorithm>
+
+#include "passes/passes.h"
+
+namespace sinter {
+namespace {
+
+enum class Kind : uint8_t { single, pointwise, row, contraction };
+
+// Limits keep programs within registers and caches; larger regions gain nothing.
+constexpr size_t max_stages = 48;
+
+struct Region {
+  Kind kind = Kind::single;
+  std::vector<NodeId> nodes;
+  Shape shape;                 // iteration space
+  size_t row_axes = 0;         // trailing axes of a row, of a row region
+  bool alive = true;
+};
+
+bool is_pointwise(const Node& node) { return node.op->pointwise || std::string_view(node.op->name) == "Cast"; }
+
+bool is_contraction(const Node& node) {
+  const std::string_view name = node.op->name;
+  return name == "Conv" || name == "MatMul";
+}
+
+class Grouping {
+ public:
+  explicit Grouping(Graph& graph) : graph_(graph) {}
+
+  void run() {
+    region_of_.assign(graph_.nodes.size(), 0);
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
+      region_of_[n] = static_cast<uint32_t>(regions_.size());
+      regions_.push_back(classify(n));
+      join(n);
+    }
+    rebuild();
+  }
+
+ private:
+  // Trailing axes that a reduction with kept extents runs over, 0 when it is of another form.
+  size_t reduced_axes(const Node& node) const {
+    const std::string_view name = node.op->name;
+    if (name.substr(0, 6) != "Reduce" || node.inputs.size() != 2) return 0;
+    const Value& x = graph_[node.inputs[0]];
+    const Value& y = graph_[node.outputs[0]];
+    if (!x.type.has_shape() || !y.type.has_shape()) return 0;
+    const Tensor* axes = graph_.constant(node.inputs[1]);
+    const size_t rank = x.type.shape->size();
+    if (!axes || axes->count() == 0 || y.type.shape->size() != rank || !is_float(x.type.dtype)) return 0;
+    std::vector<int64_t> sorted = axes->to_integers();
+    for (int64_t& a : sorted) a = a < 0 ? a + static_cast<int64_t>(rank) : a;
+    std::sort(sorted.begin(), sorted.end());
+    for (size_t k = 0; k < sorted.size(); ++k)
+      if (sorted[k] != static_cast<int64_t>(rank - sorted.size() + k)) return 0;
+    return sorted.size();
+  }
+
+  Region classify(NodeId n) const {
+    const Node& node = graph_.nodes[n];
+    Region region;
+    region.nodes = {n};
+    if (node.outputs.size() != 1 || !graph_[node.outputs[0]].type.is_plain()) return region;
+    for (ValueId v : node.inputs)
+      if (v != no_id && !graph_[v].type.is_plain()) return region;
+    const Shape& result = *graph_[node.outputs[0]].type.shape;
+    if (is_contraction(node)) {
+      region.kind = Kind::contraction;
+      region.shape = result;
+    } else if (is_pointwise(node)) {
+      region.kind = Kind::pointwise;
+      region.shape = result;
+    } else if (const size_t axes = reduced_axes(node)) {
+      region.kind = Kind::row;
+      region.shape = *graph_[node.inputs[0]].type.shape;
+      region.row_axes = axes;
+    }
+    return region;
+  }
+
+  // The shape of one value per row.
+  static Shape row_shape(const Shape& shape, size_t axes) {
+    Shape out = shape;
+    for (size_t k = shape.size() - axes; k < shape.size(); ++k) out[k] = 1;
+    return out;
+  }
+
+  // Whether region b, which reads from a, may become part of it.
+  bool compatible(const Region& a, const Region& b) const {
+    if (a.nodes.size() + b.nodes.size() > max_stages) return false;
+    if (a.kind == Kind::single || b.kind == Kind::single || b.kind == Kind::contraction) return false;
+    if (a.kind == Kind::contraction) {
+      // Inner values may be read again outside: the kernel then stores them as well.
+      return b.kind == Kind::pointwise && b.shape == a.shape;
+    }
+    if (a.kind == Kind::pointwise && b.kind == Kind::pointwise) return a.shape == b.shape;
+    const size_t axes = std::max(a.row_axes, b.row_axes);
+    if (a.row_axes && b.row_axes && a.row_axes != b.row_axes) return false;
+    const Shape& full = a.kind == Kind::row ? a.shape : b.shape;
+    const Shape rows = row_shape(full, axes);
+    const auto fits = [&](const Region& r) { return r.shape == full || r.shape == rows; };
+    return full.size() >= axes && fits(a) && fits(b);
+  }
+
+  // Whether a path leads from region a to region b through another region.
+  bool path_around(uint32_t a, uint32_t b) const {
+    std::vector<uint32_t> stack;
+    std::vector<bool> seen(regions_.size(), false);
+    const auto push_operands = [&](uint32_t r, bool skip_a) {
+      for (NodeId n : regions_[r].nodes)
+        for (ValueId v : graph_.nodes[n].inputs) {
+          if (v == no_id || graph_[v].def == no_id) continue;
+          const uint32_t from = region_of_[graph_[v].def];
+          if (from == r || seen[from] || (skip_a && from == a)) continue;
+          seen[from] = true;
+          stack.push_back(from);
+        }
+    };
+    push_operands(b, true);
+    while (!stack.empty()) {
+      const uint32_t r = stack.back();
+      stack.pop_back();
+      if (r == a) return true;
+      push_operands(r, false);
+    }
+    return false;
+  }
+
+  void join(NodeId n) {
+    for (ValueId v : Ids(graph_.nodes[n].inputs)) {
+      if (v == no_id || graph_[v].def == no_id) continue;
+      const uint32_t a = region_of_[graph_[v].def], b = region_of_[n];
+      if (a == b || !compatible(regions_[a], regions_[b]) || path_around(a, b)) continue;
+      merge(a, b);
+    }
+  }
+
+  void merge(uint32_t a, uint32_t b) {
+    Region& into = regions_[a];
+    Region& from = regions_[b];
+    for (NodeId n : from.nodes) region_of_[n] = a;
+    into.nodes.insert(into.nodes.end(), from.nodes.begin(), from.nodes.end());
+    std::sort(into.nodes.begin(), into.nodes.end());
+    if (from.kind == Kind::row && into.kind != Kind::row) {
+      into.kind = Kind::row;
+      into.shape = from.shape;
+      into.row_axes = from.row_axes;
+    }
+    from.alive = false;
+    from.nodes.clear();
+  }
+
+  Node fragment_of(const Region& region, const std::vector<bool>& is_output) {
+    Node fragment;
+    fragment.op = &op_named("Fragment");
+    fragment.attrs = fragment.op->fields ? Attrs::defaults(fragment.op->fields()) : Attrs();
+    Graph body;
+    std::vector<ValueId> inner(graph_.values.size(), no_id);
+    for (NodeId n : region.nodes) {
+      const Node& node = graph_.nodes[n];
+      for (uint32_t source : node.sources)
+        if (std::find(fragment.sources.begin(), fragment.sources.end(), source) == fragment.sources.end())
+          fragment.sources.push_back(source);
+      Node stage{node.op, node.attrs, {}, {}, {}, node.sources};
+      for (size_t i = 0; i < node.inputs.size(); ++i) {
+        const ValueId v = node.inputs[i];
+        if (v == no_id) {
+          stage.inputs.push_back(no_id);
+          continue;
+        }
+        const bool host = i < 64 && (node.op->host_inputs >> i & 1);
+        if (host && graph_[v].has_contents()) {
+          // Known host operands stand in the fragment itself.
+          stage.inputs.push_back(static_cast<ValueId>(body.values.size()));
+          Value copy = graph_[v];
+          copy.def = no_id;
+          body.values.push_back(std::move(copy));
+          continue;
+        }
+        if (inner[v] == no_id) {
+          inner[v] = static_cast<ValueId>(body.values.size());
+          Value parameter{graph_[v].type, {}, no_id, graph_[v].name, {}};
+          body.values.push_back(std::move(parameter));
+          body.inputs.push_back(inner[v]);
+          fragment.inputs.push_back(v);
+        }
+        stage.inputs.push_back(inner[v]);
+      }
+      for (ValueId v : node.outputs) {
+        inner[v] = static_cast<ValueId>(body.values.size());
+        body.values.push_back({graph_[v].type, {}, static_cast<NodeId>(body.nodes.size()), graph_[v].name, {}});
+        stage.outputs.push_back(inner[v]);
+        if (is_output[v] || region.kind == Kind::single) {
+          body.outputs.push_back(inner[v]);
+          fragment.outputs.push_back(v);
+        }
+      }
+      body.nodes.push_back(std::move(stage));
+    }
+    fragment.bodies.push_back(std::move(body));
+    return fragment;
+  }
+
+  void rebuild() {
+    // Values read outside their region leave it.
+    std::vector<bool> is_output(graph_.values.size(), false);
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n)
+      for (ValueId v : graph_.nodes[n].inputs)
+        if (v != no_id && graph_[v].def != no_id && region_of_[graph_[v].def] != region_of_[n]) is_output[v] = true;
+    for (ValueId v : graph_.outputs) is_output[v] = true;
+    std::vector<Node> nodes;
+    for (Region& region : regions_) {
+      if (!region.alive) continue;
+      const Node& first = graph_.nodes[region.nodes[0]];
+      if (region.kind == Kind::single && (!first.bodies.empty() || is_control(*first.op))) {
+        Node control = first;
+        nodes.push_back(std::move(control));
+      } else {
+        nodes.push_back(fragment_of(region, is_output));
+      }
+    }
+    graph_.nodes = std::move(nodes);
+    for (Value& value : graph_.values) value.def = no_id;
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n)
+      for (ValueId v : graph_.nodes[n].outputs) graph_[v].def = n;
+    tidy(graph_);
+    for (Node& node : graph_.nodes)
+      if (is_control(*node.op))
+        for (Graph& body : node.bodies) Grouping(body).run();
+  }
+
+  static bool is_control(const Op& op) {
+    const std::string_view name = op.name;
+    return name == "If" || name == "Loop";
+  }
+
+  Graph& graph_;
+  std::vector<uint32_t> region_of_;
+  std::vector<Region> regions_;
+};
+
+}  // namespace
+
+bool group(Module& module, const PassContext&) {
+  Grouping(*module.main).run();
+  return true;
+}
+
+}  // namespace sinter

@@ -1,0 +1,33 @@
+// The passes of the compiler. Each is a free function that returns whether it changed the module; what it needs and
+// leaves is said beside it. Timing, dumps, verification and journal belong to the PassRunner (builder/pipeline.h).
+#pragma once
+
+#include "ir/rewriter.h"
+
+namespace sinter {
+
+struct PassOptions {
+  bool allow_tf32 = true;      // contractions may round operands to 10 bits of mantissa or better
+  bool allow_bf16 = false;
+  bool allow_fp16 = false;
+};
+
+struct PassContext {
+  const PassOptions& options;
+  Journal& journal;
+};
+
+// needs: a verified module. leaves: no node whose result is known, none without effect; Squeeze, Unsqueeze and Flatten
+// of known rank as Reshape; scales and biases folded into contractions.
+bool simplify(Module&, const PassContext&);
+
+// needs: simplified. leaves: every quantized computation as DequantizeLinear → float operator → QuantizeLinear.
+bool quantize(Module&, const PassContext&);
+
+// needs: simplified. leaves: each contraction's `numerics` says how it may multiply.
+bool assign_precision(Module&, const PassContext&);
+
+// needs: simplified. leaves: every node but If and Loop is a Fragment with one flat body of core operators.
+bool group(Module&, const PassContext&);
+
+}  // namespace sinter

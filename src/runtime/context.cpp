@@ -1,0 +1,238 @@
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "base/checked.h"
+#include "runtime/engine.h"
+
+namespace sinter {
+namespace {
+
+// One caller at a time; the second is told so.
+class Busy {
+ public:
+  explicit Busy(std::atomic<bool>& flag) : flag_(flag) {
+    if (flag_.exchange(true, std::memory_order_acquire))
+      throw Error(Code::busy, "this context is in use by another thread; make one context per thread");
+  }
+  ~Busy() { flag_.store(false, std::memory_order_release); }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  std::atomic<bool>& flag_;
+};
+
+}  // namespace
+
+Context::Context(std::shared_ptr<const Engine> engine, int threads) : engine_(std::move(engine)) {
+  const Target& target = engine_->target();
+  state_.symbols.assign(target.symbols.size(), -1);
+  state_.bindings.assign(target.bindings.size(), nullptr);
+  state_.binding_bytes.assign(target.bindings.size(), 0);
+  state_.threads = threads > 0 ? threads : engine_->executable().device.threads;
+  const size_t inputs = engine_->inputs().size(), outputs = engine_->outputs().size();
+  extents_.resize(inputs);
+  boxes_.resize(inputs);
+  set_.resize(inputs, false);
+  user_outputs_.resize(outputs, nullptr);
+  user_bytes_.resize(outputs, 0);
+  own_outputs_.resize(outputs);
+  frame_ = std::make_unique<Frame>(engine_->executable(), engine_->executable().main, state_);
+}
+
+Context::~Context() = default;
+
+void Context::set_input(size_t input, std::span<const int64_t> extents, const void* data, size_t bytes) {
+  const Busy guard(busy_);
+  if (input >= extents_.size())
+    throw Error(Code::invalid_argument, fmt::format("the engine has {} inputs, none numbered {}", extents_.size(), input));
+  const Binding& binding = engine_->inputs()[input];
+  if (!binding.type.is_plain())
+    throw Error(Code::invalid_argument, fmt::format("input '{}' is no plain tensor; pass it as a box", binding.name));
+  const Shape& shape = *binding.type.shape;
+  if (extents.size() != shape.size())
+    throw Error(Code::invalid_argument, fmt::format("input '{}' has rank {}, the engine wants {}", binding.name,
+                                                    extents.size(), shape.size()))
+        .at_tensor(binding.name);
+  bool same = set_[input];
+  for (size_t k = 0; k < extents.size(); ++k) {
+    if (shape[k].is_constant() && shape[k].constant() != extents[k])
+      throw Error(Code::invalid_argument, fmt::format("input '{}', axis {}: extent {}, the engine wants {}",
+                                                      binding.name, k, extents[k], shape[k].constant()))
+          .at_tensor(binding.name);
+    same = same && extents_[input][k] == extents[k];
+  }
+  const int64_t wanted = byte_size(binding.type.dtype, element_count(extents));
+  if (wanted > 0 && (!data || bytes < static_cast<size_t>(wanted)))
+    throw Error(Code::invalid_argument, fmt::format("input '{}' needs {} bytes, its buffer has {}", binding.name, wanted,
+                                                    data ? bytes : 0))
+        .at_tensor(binding.name);
+  if (!same) {
+    extents_[input].assign(extents.begin(), extents.end());
+    shapes_changed_ = true;
+  }
+  set_[input] = true;
+  state_.bindings[input] = const_cast<void*>(data);
+  state_.binding_bytes[input] = static_cast<int64_t>(bytes);
+}
+
+void Context::set_input(size_t input, Box box) {
+  if (input < extents_.size() && engine_->inputs()[input].type.is_plain() && box.kind == Box::Kind::tensor) {
+    if (box.tensor.dtype() != engine_->inputs()[input].type.dtype)
+      throw Error(Code::invalid_argument,
+                  fmt::format("input '{}' is {}, the engine wants {}", engine_->inputs()[input].name,
+                              dtype_name(box.tensor.dtype()), dtype_name(engine_->inputs()[input].type.dtype)));
+    boxes_[input] = std::move(box);
+    const Tensor& tensor = boxes_[input].tensor;
+    return set_input(input, tensor.dims(), tensor.data(), static_cast<size_t>(tensor.bytes()));
+  }
+  const Busy guard(busy_);
+  if (input >= extents_.size())
+    throw Error(Code::invalid_argument, fmt::format("the engine has {} inputs, none numbered {}", extents_.size(), input));
+  const Binding& binding = engine_->inputs()[input];
+  if (binding.type.is_tensor() &&
+      (box.kind != Box::Kind::tensor || box.tensor.dtype() != binding.type.dtype ||
+       (binding.type.has_shape() && binding.type.shape->size() != box.tensor.rank())))
+    throw Error(Code::invalid_argument, fmt::format("input '{}' is not what the engine wants: {}", binding.name,
+                                                    to_text(binding.type, engine_->target().symbols)));
+  boxes_[input] = std::move(box);
+  set_[input] = true;
+  shapes_changed_ = true;
+}
+
+void Context::set_output(size_t output, void* data, size_t bytes) {
+  const Busy guard(busy_);
+  if (output >= user_outputs_.size())
+    throw Error(Code::invalid_argument,
+                fmt::format("the engine has {} outputs, none numbered {}", user_outputs_.size(), output));
+  user_outputs_[output] = data;
+  user_bytes_[output] = data ? bytes : 0;
+}
+
+// Symbols from the inputs' extents, checked against each other and the bounds; then sizes of the first segment.
+void Context::bind_shapes() {
+  const Target& target = engine_->target();
+  const auto inputs = engine_->inputs();
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (!set_[i]) throw Error(Code::invalid_argument, fmt::format("input '{}' is not set", inputs[i].name)).at_tensor(inputs[i].name);
+  std::vector<int64_t>& symbols = state_.symbols;
+  const auto extent_of = [&](size_t i, size_t k) {
+    return boxes_[i].kind == Box::Kind::tensor && !inputs[i].type.is_plain() ? boxes_[i].tensor.dims()[k] : extents_[i][k];
+  };
+  std::fill(symbols.begin(), symbols.end(), -1);
+  shapes_changed_ = true;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].type.has_shape()) continue;
+    const Shape& shape = *inputs[i].type.shape;
+    for (size_t k = 0; k < shape.size(); ++k) {
+      const auto id = shape[k].as_symbol();
+      if (!id) continue;
+      const int64_t extent = extent_of(i, k);
+      if (symbols[*id] >= 0 && symbols[*id] != extent)
+        throw Error(Code::invalid_argument,
+                    fmt::format("input '{}', axis {}: extent {} differs from {}, which another input gives for '{}'",
+                                inputs[i].name, k, extent, symbols[*id], target.symbols[*id].name))
+            .at_tensor(inputs[i].name);
+      symbols[*id] = extent;
+      for (const Profile& profile : target.profiles)
+        if (profile.symbol == *id && (extent < profile.low || extent > profile.high))
+          throw Error(Code::invalid_argument,
+                      fmt::format("input '{}', axis {}: extent {} of '{}' is outside the engine's bounds [{}, {}]",
+                                  inputs[i].name, k, extent, target.symbols[*id].name, profile.low, profile.high))
+              .at_tensor(inputs[i].name);
+    }
+  }
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (!inputs[i].type.is_plain())
+      frame_->set_box(target.main.parameters[i], boxes_[i]);
+  frame_->bind_first();
+  shapes_changed_ = false;
+}
+
+std::optional<Dims> Context::output_extents(size_t output) {
+  const Busy guard(busy_);
+  if (output >= user_outputs_.size())
+    throw Error(Code::invalid_argument,
+                fmt::format("the engine has {} outputs, none numbered {}", user_outputs_.size(), output));
+  if (shapes_changed_) bind_shapes();
+  const Binding& binding = engine_->outputs()[output];
+  if (!binding.type.is_plain()) return std::nullopt;
+  std::vector<SymbolId> ids;
+  collect_symbols(binding.type, ids);
+  for (SymbolId id : ids)
+    if (state_.symbols[id] < 0) return std::nullopt;
+  return evaluate(*binding.type.shape, state_.symbols);
+}
+
+void Context::run(const Control* control, StepObserver* observer) {
+  const Busy guard(busy_);
+  ran_ = false;
+  if (shapes_changed_) bind_shapes();
+  const Target& target = engine_->target();
+  const size_t inputs = engine_->inputs().size();
+  for (size_t o = 0; o < user_outputs_.size(); ++o) {
+    const uint32_t slot = target.main.results[o];
+    if (target.main.slots[slot].kind != SlotKind::binding) continue;
+    const int64_t bytes = frame_->bytes(slot);
+    void*& pointer = state_.bindings[inputs + o];
+    if (user_outputs_[o]) {
+      if (user_bytes_[o] < static_cast<size_t>(bytes))
+        throw Error(Code::invalid_argument, fmt::format("output '{}' needs {} bytes, its buffer has {}",
+                                                        engine_->outputs()[o].name, bytes, user_bytes_[o]))
+            .at_tensor(engine_->outputs()[o].name);
+      pointer = user_outputs_[o];
+    } else {
+      pointer = own_outputs_[o].reserve(std::max<int64_t>(bytes, 1));
+    }
+  }
+  state_.fault.store(no_fault, std::memory_order_relaxed);
+  state_.control = control;
+  state_.observer = observer;
+  const Pool::Lease lease = Pool::shared().lease(static_cast<unsigned>(state_.threads));
+  state_.lease = &lease;
+  const Status status = frame_->run();
+  state_.lease = nullptr;
+  status.check();
+  if (const uint32_t fault = state_.fault.load(std::memory_order_relaxed); fault != no_fault)
+    throw Error(Code::fault, fmt::format("{} in the data of this run", fault_text(fault)));
+  for (size_t o = 0; o < user_outputs_.size(); ++o) {
+    const uint32_t slot = target.main.results[o];
+    if (!user_outputs_[o] || target.main.slots[slot].kind == SlotKind::binding) continue;
+    const Box* box = frame_->box(slot);
+    if (!box || box->kind != Box::Kind::tensor || box->tensor.dtype() == DType::string)
+      throw Error(Code::invalid_argument,
+                  fmt::format("output '{}' does not fit a buffer of bytes; read it from the context", engine_->outputs()[o].name));
+    if (static_cast<size_t>(box->tensor.bytes()) > user_bytes_[o])
+      throw Error(Code::invalid_argument, fmt::format("output '{}' needs {} bytes, its buffer has {}",
+                                                      engine_->outputs()[o].name, box->tensor.bytes(), user_bytes_[o]));
+    if (box->tensor.bytes() > 0)
+      std::memcpy(user_outputs_[o], box->tensor.data(), static_cast<size_t>(box->tensor.bytes()));
+  }
+  ran_ = true;
+}
+
+const Dims& Context::extents(size_t output) const {
+  if (!ran_) throw Error(Code::invalid_argument, "there are no outputs before a run has succeeded");
+  return frame_->extents(engine_->target().main.results.at(output));
+}
+
+const void* Context::data(size_t output) const {
+  if (!ran_) throw Error(Code::invalid_argument, "there are no outputs before a run has succeeded");
+  return frame_->pointer(engine_->target().main.results.at(output));
+}
+
+Box Context::output(size_t output) const {
+  if (!ran_) throw Error(Code::invalid_argument, "there are no outputs before a run has succeeded");
+  Box box = frame_->snapshot(engine_->target().main.results.at(output));
+  if (box.kind == Box::Kind::tensor) box.tensor = box.tensor.clone();
+  return box;
+}
+
+int64_t Context::memory_bytes() const {
+  int64_t total = frame_->arena_bytes() + state_.workspace.size() + state_.scratch.size();
+  for (const Memory& memory : own_outputs_) total += memory.size();
+  return total;
+}
+
+}  // namespace sinter

@@ -1,0 +1,77 @@
+// Engine and Context: what a program holds.
+//
+// An Engine is immutable and shared between threads; a Context runs it, one thread at a time (a second caller gets
+// Code::busy). Inputs are set as shape and buffer; any shape within the bounds of the engine runs without recompilation.
+// Outputs whose extents are known from the inputs can be given a buffer; all outputs can be read from the context after
+// a run. A repeated run with the same shapes allocates nothing and takes no lock.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/execute.h"
+
+namespace sinter {
+
+class Engine {
+ public:
+  explicit Engine(std::shared_ptr<const Executable> executable);
+
+  const Executable& executable() const { return *executable_; }
+  std::span<const Binding> inputs() const { return {target().bindings.data(), inputs_}; }
+  std::span<const Binding> outputs() const { return std::span(target().bindings).subspan(inputs_); }
+  // Extents as text, one string an axis ("N", "224", "H/2"); none for an unknown rank.
+  std::optional<std::vector<std::string>> extents_text(const Binding& binding) const;
+  const Target& target() const { return executable_->target; }
+
+ private:
+  std::shared_ptr<const Executable> executable_;
+  size_t inputs_ = 0;
+};
+
+class Context {
+ public:
+  explicit Context(std::shared_ptr<const Engine> engine, int threads = 0);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  // `bytes` is the buffer's size and must hold the extents; the buffer stays the caller's and must live until the run
+  // ends. Throws Error(Code::invalid_argument) naming input and axis.
+  void set_input(size_t input, std::span<const int64_t> extents, const void* data, size_t bytes);
+  // Strings, sequences and optionals are passed as boxes (copied).
+  void set_input(size_t input, Box box);
+  // null: the context keeps the output itself. A buffer too small for the extents of a run makes that run fail.
+  void set_output(size_t output, void* data, size_t bytes);
+  // Extents of an output for the inputs set so far; none when only running finds them out.
+  std::optional<Dims> output_extents(size_t output);
+  void run(const Control* control = nullptr, StepObserver* observer = nullptr);
+
+  // After a run.
+  const Dims& extents(size_t output) const;
+  const void* data(size_t output) const;
+  Box output(size_t output) const;              // a copy
+  int64_t memory_bytes() const;                 // held by this context now
+  const Engine& engine() const { return *engine_; }
+
+ private:
+  void bind_shapes();
+  std::shared_ptr<const Engine> engine_;
+  RunState state_;
+  std::unique_ptr<Frame> frame_;
+  std::vector<Dims> extents_;                   // of input bindings
+  std::vector<Box> boxes_;                      // of boxed inputs
+  std::vector<bool> set_;
+  std::vector<void*> user_outputs_;
+  std::vector<size_t> user_bytes_;
+  std::vector<Memory> own_outputs_;
+  bool shapes_changed_ = true;
+  bool ran_ = false;
+  std::atomic<bool> busy_{false};
+};
+
+}  // namespace sinter

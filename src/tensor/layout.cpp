@@ -1,0 +1,117 @@
+#include "tensor/layout.h"
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+#include "base/scanner.h"
+
+namespace sinter {
+
+Layout Layout::ordered(std::vector<uint8_t> order) {
+  bool identity = true;
+  for (size_t k = 0; k < order.size(); ++k) identity = identity && order[k] == k;
+  Layout layout;
+  if (!identity) layout.order = std::move(order);
+  return layout;
+}
+
+Layout Layout::channels_last(size_t rank) {
+  std::vector<uint8_t> order;
+  for (size_t k = 0; k < rank; ++k) order.push_back(static_cast<uint8_t>(k == 0 ? 0 : k + 1 == rank ? 1 : k + 1));
+  return ordered(std::move(order));
+}
+
+int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
+  const int64_t count = element_count(dims);
+  if (layout.kind == Layout::Kind::strided || layout.kind == Layout::Kind::any) return byte_size(dtype, count);
+  const size_t rank = dims.size();
+  const auto padded = [&](int64_t n) { return align_up(n, layout.width, "panel columns"); };
+  if (layout.kind == Layout::Kind::matrix_panels) {
+    const int64_t n = layout.transposed ? dims[rank - 2] : dims[rank - 1];
+    const int64_t k = layout.transposed ? dims[rank - 1] : dims[rank - 2];
+    int64_t matrices = 1;
+    for (size_t i = 0; i + 2 < rank; ++i) matrices = checked_mul(matrices, dims[i], "matrices");
+    return byte_size(dtype, checked_mul(matrices, checked_mul(padded(n), k, "panels"), "panels"));
+  }
+  int64_t inner = 1;
+  for (size_t i = 1; i < rank; ++i) inner = checked_mul(inner, dims[i], "taps");
+  const int64_t columns = checked_mul(padded(dims[0] / layout.groups), layout.groups, "panel columns");
+  return byte_size(dtype, checked_mul(columns, inner, "panels"));
+}
+
+Dims layout_strides(const Layout& layout, const Dims& dims) {
+  Dims strides(dims.size(), 1);
+  int64_t stride = 1;
+  for (size_t k = dims.size(); k-- > 0;) {
+    const size_t axis = layout.order.empty() ? k : layout.order[k];
+    strides[axis] = stride;
+    stride *= dims[axis];
+  }
+  return strides;
+}
+
+bool layout_fits(const Layout& layout, size_t rank) {
+  switch (layout.kind) {
+    case Layout::Kind::any: return true;
+    case Layout::Kind::matrix_panels: return rank >= 2 && layout.width > 0 && layout.width <= 1024;
+    case Layout::Kind::conv_panels:
+      return rank >= 3 && layout.width > 0 && layout.width <= 1024 && layout.groups > 0;
+    case Layout::Kind::strided: break;
+  }
+  if (layout.order.empty()) return true;
+  if (layout.order.size() != rank) return false;
+  uint64_t seen = 0;
+  for (uint8_t axis : layout.order) {
+    if (axis >= rank) return false;
+    seen |= uint64_t{1} << axis;
+  }
+  return seen == (uint64_t{1} << rank) - 1;
+}
+
+std::string to_text(const Layout& layout) {
+  switch (layout.kind) {
+    case Layout::Kind::any: return "@any";
+    case Layout::Kind::matrix_panels:
+      return fmt::format("@{}({})", layout.transposed ? "matrix_t" : "matrix", layout.width);
+    case Layout::Kind::conv_panels: return fmt::format("@conv({}, {})", layout.width, layout.groups);
+    case Layout::Kind::strided: break;
+  }
+  if (layout.order.empty()) return "";
+  std::string out = "@(";
+  for (size_t i = 0; i < layout.order.size(); ++i) out += fmt::format("{}{}", i ? ", " : "", layout.order[i]);
+  return out + ")";
+}
+
+Layout parse_layout(Scanner& scanner) {
+  if (!scanner.accept("@")) return {};
+  if (scanner.accept("any")) return Layout::any();
+  const auto number = [&](int64_t high) {
+    const int64_t v = scanner.integer();
+    if (v < 0 || v > high) scanner.fail("number out of range in a layout");
+    return v;
+  };
+  const bool plain = scanner.accept("matrix");
+  if (plain || scanner.accept("matrix_t")) {
+    scanner.expect("(");
+    const auto width = static_cast<int32_t>(number(1024));
+    scanner.expect(")");
+    return Layout::matrix_panels(width, !plain);
+  }
+  if (scanner.accept("conv")) {
+    scanner.expect("(");
+    const auto width = static_cast<int32_t>(number(1024));
+    scanner.expect(",");
+    const auto groups = static_cast<int32_t>(number(INT32_MAX));
+    scanner.expect(")");
+    return Layout::conv_panels(width, groups);
+  }
+  scanner.expect("(");
+  std::vector<uint8_t> order;
+  do {
+    order.push_back(static_cast<uint8_t>(number(63)));
+  } while (scanner.accept(","));
+  scanner.expect(")");
+  return Layout::ordered(std::move(order));
+}
+
+}  // namespace sinter
