@@ -25,7 +25,7 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   const int64_t count = element_count(dims);
   if (layout.kind == Layout::Kind::strided || layout.kind == Layout::Kind::any) return byte_size(dtype, count);
   const size_t rank = dims.size();
-  const auto padded = [&](int64_t n) { return align_up(n, layout.width, "panel columns"); };
+  const auto padded = [&](int64_t n) { return align_up(n, layout.lanes, "panel columns"); };
   if (layout.kind == Layout::Kind::matrix_panels) {
     const int64_t n = layout.transposed ? dims[rank - 2] : dims[rank - 1];
     const int64_t k = layout.transposed ? dims[rank - 1] : dims[rank - 2];
@@ -51,11 +51,13 @@ Dims layout_strides(const Layout& layout, const Dims& dims) {
 }
 
 bool layout_fits(const Layout& layout, size_t rank) {
+  const bool panels_fit =
+      layout.lanes > 0 && layout.width > 0 && layout.width <= 1024 && layout.width % layout.lanes == 0;
   switch (layout.kind) {
     case Layout::Kind::any: return true;
-    case Layout::Kind::matrix_panels: return rank >= 2 && layout.width > 0 && layout.width <= 1024;
+    case Layout::Kind::matrix_panels: return rank >= 2 && panels_fit;
     case Layout::Kind::conv_panels:
-      return rank >= 3 && layout.width > 0 && layout.width <= 1024 && layout.groups > 0;
+      return rank >= 3 && panels_fit && layout.groups > 0;
     case Layout::Kind::strided: break;
   }
   if (layout.order.empty()) return true;
@@ -72,8 +74,8 @@ std::string to_text(const Layout& layout) {
   switch (layout.kind) {
     case Layout::Kind::any: return "@any";
     case Layout::Kind::matrix_panels:
-      return fmt::format("@{}({})", layout.transposed ? "matrix_t" : "matrix", layout.width);
-    case Layout::Kind::conv_panels: return fmt::format("@conv({}, {})", layout.width, layout.groups);
+      return fmt::format("@{}({}, {})", layout.transposed ? "matrix_t" : "matrix", layout.width, layout.lanes);
+    case Layout::Kind::conv_panels: return fmt::format("@conv({}, {}, {})", layout.width, layout.lanes, layout.groups);
     case Layout::Kind::strided: break;
   }
   if (layout.order.empty()) return "";
@@ -94,16 +96,20 @@ Layout parse_layout(Scanner& scanner) {
   if (plain || scanner.accept("matrix_t")) {
     scanner.expect("(");
     const auto width = static_cast<int32_t>(number(1024));
+    scanner.expect(",");
+    const auto lanes = static_cast<int32_t>(number(1024));
     scanner.expect(")");
-    return Layout::matrix_panels(width, !plain);
+    return Layout::matrix_panels(width, lanes, !plain);
   }
   if (scanner.accept("conv")) {
     scanner.expect("(");
     const auto width = static_cast<int32_t>(number(1024));
     scanner.expect(",");
+    const auto lanes = static_cast<int32_t>(number(1024));
+    scanner.expect(",");
     const auto groups = static_cast<int32_t>(number(INT32_MAX));
     scanner.expect(")");
-    return Layout::conv_panels(width, groups);
+    return Layout::conv_panels(width, lanes, groups);
   }
   scanner.expect("(");
   std::vector<uint8_t> order;

@@ -1,8 +1,9 @@
 // Layout: how a value's elements lie in memory. Closed data, so packing, sizing and verification share it.
 //
-// `strided` stores axes densely in a physical order; `panels` are the packed weights of contractions, zero-padded to
-// whole panels of `width` columns: for a matrix [..., K, N] (or [..., N, K] when transposed) each matrix as
-// [N/width][K][width]; for convolution weights [N, C, taps...] in `groups` groups as [group][N/width][tap][C][width].
+// `strided` stores axes densely in a physical order; panels are the packed weights of contractions, `width` columns each,
+// the last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or [..., N, K]
+// when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups` groups as
+// [group][panel][tap][C][columns].
 // `any` is a question to a kernel and never occurs in a plan.
 #pragma once
 
@@ -17,16 +18,19 @@ struct Layout {
   enum class Kind : uint8_t { strided, any, matrix_panels, conv_panels } kind = Kind::strided;
   std::vector<uint8_t> order;   // strided: axes from outermost to innermost; empty: row-major
   int32_t width = 0;            // of panels
+  int32_t lanes = 1;            // of panels: the last one is padded to a multiple
   int32_t groups = 1;           // of conv_panels
   bool transposed = false;      // of matrix_panels
 
-  static Layout any() { return {Kind::any, {}, 0, 1, false}; }
+  static Layout any() { return {Kind::any, {}, 0, 1, 1, false}; }
   static Layout ordered(std::vector<uint8_t> order);   // the identity becomes row-major
   static Layout channels_last(size_t rank);            // [N, C, spatial...] stored as N, spatial..., C
-  static Layout matrix_panels(int32_t width, bool transposed) {
-    return {Kind::matrix_panels, {}, width, 1, transposed};
+  static Layout matrix_panels(int32_t width, int32_t lanes, bool transposed) {
+    return {Kind::matrix_panels, {}, width, lanes, 1, transposed};
   }
-  static Layout conv_panels(int32_t width, int32_t groups) { return {Kind::conv_panels, {}, width, groups, false}; }
+  static Layout conv_panels(int32_t width, int32_t lanes, int32_t groups) {
+    return {Kind::conv_panels, {}, width, lanes, groups, false};
+  }
 
   bool is_row_major() const { return kind == Kind::strided && order.empty(); }
   bool is_strided() const { return kind == Kind::strided; }
@@ -40,7 +44,7 @@ Dims layout_strides(const Layout& layout, const Dims& dims);
 // Whether the layout fits values of this rank (a permutation of the axes, positive widths, ...).
 bool layout_fits(const Layout& layout, size_t rank);
 
-// "" for row-major, else "@any", "@(0, 2, 3, 1)", "@matrix(32)", "@matrix_t(32)", "@conv(32, 1)".
+// "" for row-major, else "@any", "@(0, 2, 3, 1)", "@matrix(32, 16)", "@matrix_t(32, 16)", "@conv(32, 16, 1)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);
 

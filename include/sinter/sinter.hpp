@@ -1,0 +1,159 @@
+// Sinter for C++17 and later: a header over the C interface. Objects own their handles and move; errors are exceptions of
+// type sinter::error, which carry code, node, tensor and hint.
+#pragma once
+
+#include <sinter/sinter.h>
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace sinter {
+
+class error : public std::runtime_error {
+ public:
+  error(sinter_code code, const char* message, const char* node, const char* tensor, const char* hint)
+      : std::runtime_error(message), code_(code), node_(node), tensor_(tensor), hint_(hint) {}
+  sinter_code code() const { return code_; }
+  const std::string& node() const { return node_; }      // of the model, or empty
+  const std::string& tensor() const { return tensor_; }
+  const std::string& hint() const { return hint_; }      // what to do
+
+ private:
+  sinter_code code_;
+  std::string node_, tensor_, hint_;
+};
+
+inline void check(sinter_code code) {
+  if (code != SINTER_OK)
+    throw error(code, sinter_error_message(), sinter_error_node(), sinter_error_tensor(), sinter_error_hint());
+}
+
+template <typename T>
+struct dtype_of;
+template <> struct dtype_of<bool> { static constexpr sinter_dtype value = SINTER_BOOL; };
+template <> struct dtype_of<float> { static constexpr sinter_dtype value = SINTER_F32; };
+template <> struct dtype_of<double> { static constexpr sinter_dtype value = SINTER_F64; };
+template <> struct dtype_of<int8_t> { static constexpr sinter_dtype value = SINTER_I8; };
+template <> struct dtype_of<uint8_t> { static constexpr sinter_dtype value = SINTER_U8; };
+template <> struct dtype_of<int16_t> { static constexpr sinter_dtype value = SINTER_I16; };
+template <> struct dtype_of<uint16_t> { static constexpr sinter_dtype value = SINTER_U16; };
+template <> struct dtype_of<int32_t> { static constexpr sinter_dtype value = SINTER_I32; };
+template <> struct dtype_of<uint32_t> { static constexpr sinter_dtype value = SINTER_U32; };
+template <> struct dtype_of<int64_t> { static constexpr sinter_dtype value = SINTER_I64; };
+template <> struct dtype_of<uint64_t> { static constexpr sinter_dtype value = SINTER_U64; };
+
+struct build_options : sinter_build_options {
+  build_options() : sinter_build_options(SINTER_BUILD_OPTIONS_INIT) {}
+};
+
+// A tensor in memory of its own.
+template <typename T>
+struct tensor {
+  std::vector<int64_t> dims;
+  std::vector<T> data;
+};
+
+class engine {
+ public:
+  // Builds from an ONNX file.
+  static engine build(const std::string& path, const sinter_build_options& options = build_options()) {
+    engine e;
+    check(sinter_build_file(path.c_str(), &options, &e.handle_));
+    return e;
+  }
+  static engine build(const void* model, size_t bytes, const sinter_build_options& options = build_options()) {
+    engine e;
+    check(sinter_build_memory(model, bytes, &options, &e.handle_));
+    return e;
+  }
+  static engine load(const std::string& path, int threads = 0) {
+    engine e;
+    check(sinter_engine_load(path.c_str(), threads, &e.handle_));
+    return e;
+  }
+  static engine load(const void* data, size_t bytes, int threads = 0) {
+    engine e;
+    check(sinter_engine_load_memory(data, bytes, threads, &e.handle_));
+    return e;
+  }
+  engine(engine&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  engine& operator=(engine&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~engine() { sinter_engine_destroy(handle_); }
+
+  void save(const std::string& path) const { check(sinter_engine_save(handle_, path.c_str())); }
+  size_t inputs() const { return sinter_engine_input_count(handle_); }
+  size_t outputs() const { return sinter_engine_output_count(handle_); }
+  sinter_tensor_info input(size_t i) const {
+    sinter_tensor_info info{};
+    info.size = sizeof info;
+    check(sinter_engine_input(handle_, i, &info));
+    return info;
+  }
+  sinter_tensor_info output(size_t i) const {
+    sinter_tensor_info info{};
+    info.size = sizeof info;
+    check(sinter_engine_output(handle_, i, &info));
+    return info;
+  }
+  const sinter_engine* handle() const { return handle_; }
+
+ private:
+  engine() = default;
+  sinter_engine* handle_ = nullptr;
+};
+
+class context {
+ public:
+  explicit context(const engine& e, int threads = 0) { check(sinter_context_create(e.handle(), threads, &handle_)); }
+  context(context&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  context& operator=(context&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~context() { sinter_context_destroy(handle_); }
+
+  // The data must live until the run ends.
+  template <typename T>
+  void set_input(size_t i, const std::vector<int64_t>& dims, const T* data, size_t count) {
+    check(sinter_context_set_input(handle_, i, dtype_of<T>::value, dims.data(), dims.size(), data, count * sizeof(T)));
+  }
+  template <typename T>
+  void set_input(size_t i, const tensor<T>& t) {
+    set_input(i, t.dims, t.data.data(), t.data.size());
+  }
+  template <typename T>
+  void set_output(size_t i, T* data, size_t count) {
+    check(sinter_context_set_output(handle_, i, data, count * sizeof(T)));
+  }
+  void run() { check(sinter_context_run(handle_)); }
+
+  // A copy of an output; throws when its dtype is not T's.
+  template <typename T>
+  tensor<T> output(size_t i) {
+    sinter_dtype dtype{};
+    int64_t dims[16];
+    int rank = 0;
+    const void* data = nullptr;
+    size_t bytes = 0;
+    check(sinter_context_get_output(handle_, i, &dtype, dims, &rank, &data, &bytes));
+    if (dtype != dtype_of<T>::value)
+      throw error(SINTER_INVALID_ARGUMENT, (std::string("the output is ") + sinter_dtype_name(dtype)).c_str(), "", "", "");
+    tensor<T> t;
+    t.dims.assign(dims, dims + rank);
+    t.data.resize(bytes / sizeof(T));
+    if (bytes > 0) std::memcpy(t.data.data(), data, bytes);
+    return t;
+  }
+  sinter_context* handle() const { return handle_; }
+
+ private:
+  sinter_context* handle_ = nullptr;
+};
+
+}  // namespace sinter

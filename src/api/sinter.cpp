@@ -1,0 +1,417 @@
+// The C interface. Every exception stops here and becomes a code and the thread's last error.
+
+#include "sinter/sinter.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "api/compile.h"
+#include "backend/verify.h"
+#include "engine/file.h"
+#include "runtime/engine.h"
+#include "tensor/tensor_proto.h"
+
+using namespace sinter;
+
+struct sinter_engine {
+  std::shared_ptr<const Engine> engine;
+  std::vector<std::vector<std::string>> extents;   // texts behind sinter_tensor_info, by binding
+};
+
+struct sinter_context {
+  std::unique_ptr<Context> context;
+  bool ran = false;
+  sinter_tap tap = nullptr;
+  void* tap_user = nullptr;
+  Control control;
+  int (*cancelled)(void*) = nullptr;
+  void* cancel_user = nullptr;
+};
+
+namespace {
+
+struct LastError {
+  std::string message, node, tensor, hint;
+};
+thread_local LastError last_error;
+
+template <typename F>
+sinter_code guard(F body) noexcept {
+  try {
+    body();
+    return SINTER_OK;
+  } catch (const Error& e) {
+    try {
+      last_error = {e.what(), e.origin().node, e.origin().tensor, e.origin().hint};
+    } catch (...) {
+    }
+    return static_cast<sinter_code>(e.code());
+  } catch (const std::bad_alloc&) {
+    last_error = {};
+    return SINTER_OUT_OF_MEMORY;
+  } catch (const std::exception& e) {
+    try {
+      last_error = {e.what(), "", "", ""};
+    } catch (...) {
+    }
+    return SINTER_INTERNAL;
+  } catch (...) {
+    return SINTER_INTERNAL;
+  }
+}
+
+void need(const void* pointer, const char* what) {
+  if (!pointer) throw Error(Code::invalid_argument, fmt::format("{} is null", what));
+}
+
+struct Callbacks {
+  const sinter_build_options* options;
+};
+
+BuildOptions build_options(const sinter_build_options* given, sinter_build_options& copy, ModelSource& source) {
+  const sinter_build_options defaults = SINTER_BUILD_OPTIONS_INIT;
+  copy = defaults;
+  if (given) {
+    if (given->size < sizeof(size_t) || given->size > 4096)
+      throw Error(Code::invalid_argument, "options.size is not set; use SINTER_BUILD_OPTIONS_INIT");
+    std::memcpy(&copy, given, std::min(given->size, sizeof copy));
+  }
+  BuildOptions options;
+  options.threads = copy.threads;
+  if (copy.level) options.level = copy.level;
+  for (size_t i = 0; i < copy.dim_count; ++i) {
+    need(copy.dims, "options.dims");
+    need(copy.dims[i].name, "the name of a dimension");
+    options.dims.push_back({copy.dims[i].name, copy.dims[i].min, copy.dims[i].opt, copy.dims[i].max});
+  }
+  options.passes = {copy.allow_tf32 != 0, copy.allow_bf16 != 0, copy.allow_fp16 != 0};
+  if (copy.timing_cache) options.timing_cache = copy.timing_cache;
+  if (copy.external_data_root) source.external_data_root = copy.external_data_root;
+  options.logger.level = static_cast<LogLevel>(copy.log_level);
+  options.logger.user = &copy;
+  if (copy.log)
+    options.logger.sink = [](void* user, LogLevel level, std::string_view message) {
+      const auto& o = *static_cast<const sinter_build_options*>(user);
+      o.log(o.user, static_cast<sinter_log_level>(level), std::string(message).c_str());
+    };
+  options.control.user = &copy;
+  if (copy.cancelled)
+    options.control.cancelled = [](void* user) {
+      const auto& o = *static_cast<const sinter_build_options*>(user);
+      return o.cancelled(o.user) != 0;
+    };
+  if (copy.progress)
+    options.control.progress = [](void* user, std::string_view stage, double fraction) {
+      const auto& o = *static_cast<const sinter_build_options*>(user);
+      o.progress(o.user, std::string(stage).c_str(), fraction);
+    };
+  return options;
+}
+
+sinter_engine* wrap(std::shared_ptr<const Executable> executable) {
+  auto out = std::make_unique<sinter_engine>();
+  out->engine = std::make_shared<const Engine>(std::move(executable));
+  for (const Binding& binding : out->engine->target().bindings)
+    out->extents.push_back(out->engine->extents_text(binding).value_or(std::vector<std::string>()));
+  return out.release();
+}
+
+void build(ModelSource source, const sinter_build_options* given, sinter_engine** engine) {
+  need(engine, "engine");
+  *engine = nullptr;
+  sinter_build_options copy;
+  const BuildOptions options = build_options(given, copy, source);
+  Built built = compile(source, options);
+  DeviceSpec device = this_machine(options.threads);
+  device.level = built.target.needs.level;
+  verify_target(built.target, device);
+  *engine = wrap(make_executable(std::move(built.target), device));
+}
+
+sinter_code describe(const sinter_engine* engine, size_t binding, size_t count, size_t index, sinter_tensor_info* info) {
+  return guard([&] {
+    need(engine, "engine");
+    need(info, "info");
+    if (index >= count) throw Error(Code::invalid_argument, fmt::format("there are {} of them, none numbered {}", count, index));
+    if (info->size < sizeof(sinter_tensor_info)) throw Error(Code::invalid_argument, "info->size is not set");
+    const Binding& b = engine->engine->target().bindings[binding];
+    info->name = b.name.c_str();
+    info->is_tensor = b.type.is_tensor();
+    info->dtype = static_cast<sinter_dtype>(b.type.dtype);
+    info->rank = -1;
+    if (!b.type.has_shape()) return;
+    info->rank = static_cast<int>(b.type.shape->size());
+    for (size_t k = 0; k < b.type.shape->size(); ++k) {
+      info->dims[k] = (*b.type.shape)[k].as_constant().value_or(-1);
+      info->dim_names[k] = engine->extents[binding][k].c_str();
+    }
+  });
+}
+
+// Copies for the caller, released with sinter_free.
+void give(std::span<const std::byte> bytes, void** data, size_t* size) {
+  *data = std::malloc(std::max<size_t>(bytes.size(), 1));
+  if (!*data) throw std::bad_alloc();
+  if (!bytes.empty()) std::memcpy(*data, bytes.data(), bytes.size());
+  *size = bytes.size();
+}
+
+void fill_dims(const Dims& from, int64_t* dims, int* rank) {
+  *rank = static_cast<int>(from.size());
+  for (size_t k = 0; k < from.size(); ++k) dims[k] = from[k];
+}
+
+class Tap final : public StepObserver {
+ public:
+  explicit Tap(const sinter_context& context) : context_(context) {}
+  void after(const Frame& frame, const Step& step, uint32_t) override {
+    std::string sources;
+    for (uint32_t s : step.sources) {
+      if (s >= frame.executable().target.sources.size()) continue;
+      sources += (sources.empty() ? "" : ", ") + frame.executable().target.sources[s].name;
+    }
+    for (uint32_t s : step.results) {
+      const Box box = frame.snapshot(s);
+      if (box.kind != Box::Kind::tensor || box.tensor.dtype() == DType::string) continue;
+      context_.tap(context_.tap_user, sources.c_str(), static_cast<sinter_dtype>(box.tensor.dtype()),
+                   box.tensor.dims().data(), static_cast<int>(box.tensor.rank()), box.tensor.data(),
+                   static_cast<size_t>(box.tensor.bytes()));
+    }
+  }
+
+ private:
+  const sinter_context& context_;
+};
+
+}  // namespace
+
+extern "C" {
+
+const char* sinter_version(void) { return SINTER_VERSION; }
+const char* sinter_error_message(void) { return last_error.message.c_str(); }
+const char* sinter_error_node(void) { return last_error.node.c_str(); }
+const char* sinter_error_tensor(void) { return last_error.tensor.c_str(); }
+const char* sinter_error_hint(void) { return last_error.hint.c_str(); }
+const char* sinter_code_name(sinter_code code) { return code_name(static_cast<Code>(code)); }
+const char* sinter_dtype_name(sinter_dtype dtype) {
+  return static_cast<unsigned>(dtype) < static_cast<unsigned>(dtype_count) ? dtype_name(static_cast<DType>(dtype)) : "unknown";
+}
+int sinter_dtype_bits(sinter_dtype dtype) {
+  return static_cast<unsigned>(dtype) < static_cast<unsigned>(dtype_count) ? bit_size(static_cast<DType>(dtype)) : 0;
+}
+
+sinter_code sinter_build_file(const char* path, const sinter_build_options* options, sinter_engine** engine) {
+  return guard([&] {
+    need(path, "path");
+    ModelSource source;
+    source.path = path;
+    build(std::move(source), options, engine);
+  });
+}
+
+sinter_code sinter_build_memory(const void* model, size_t bytes, const sinter_build_options* options,
+                                sinter_engine** engine) {
+  return guard([&] {
+    need(model, "model");
+    // Weights of the engine may point into the model, so its bytes are kept.
+    auto copy = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(model),
+                                                         static_cast<const std::byte*>(model) + bytes);
+    ModelSource source;
+    source.bytes = *copy;
+    source.owner = copy;
+    build(std::move(source), options, engine);
+  });
+}
+
+sinter_code sinter_engine_save(const sinter_engine* engine, const char* path) {
+  return guard([&] {
+    need(engine, "engine");
+    need(path, "path");
+    const Target* target = &engine->engine->target();
+    save_engine(std::span(&target, 1), path);
+  });
+}
+
+sinter_code sinter_engine_serialize(const sinter_engine* engine, void** data, size_t* bytes) {
+  return guard([&] {
+    need(engine, "engine");
+    need(data, "data");
+    need(bytes, "bytes");
+    const Target* target = &engine->engine->target();
+    give(save_engine(std::span(&target, 1)), data, bytes);
+  });
+}
+
+void sinter_free(void* data) { std::free(data); }
+
+sinter_code sinter_engine_load(const char* path, int threads, sinter_engine** engine) {
+  return guard([&] {
+    need(path, "path");
+    need(engine, "engine");
+    *engine = nullptr;
+    *engine = wrap(load_engine(path, {.threads = threads}));
+  });
+}
+
+sinter_code sinter_engine_load_memory(const void* data, size_t bytes, int threads, sinter_engine** engine) {
+  return guard([&] {
+    need(data, "data");
+    need(engine, "engine");
+    *engine = nullptr;
+    Tensor copy(DType::u8, {static_cast<int64_t>(bytes)});
+    if (bytes > 0) std::memcpy(copy.mutable_data(), data, bytes);
+    *engine = wrap(load_engine({copy.as<std::byte>(), bytes}, copy.owner(), {.threads = threads}));
+  });
+}
+
+void sinter_engine_destroy(sinter_engine* engine) { delete engine; }
+
+size_t sinter_engine_input_count(const sinter_engine* engine) { return engine ? engine->engine->inputs().size() : 0; }
+size_t sinter_engine_output_count(const sinter_engine* engine) { return engine ? engine->engine->outputs().size() : 0; }
+
+sinter_code sinter_engine_input(const sinter_engine* engine, size_t index, sinter_tensor_info* info) {
+  return describe(engine, index, sinter_engine_input_count(engine), index, info);
+}
+
+sinter_code sinter_engine_output(const sinter_engine* engine, size_t index, sinter_tensor_info* info) {
+  return describe(engine, sinter_engine_input_count(engine) + index, sinter_engine_output_count(engine), index, info);
+}
+
+sinter_code sinter_context_create(const sinter_engine* engine, int threads, sinter_context** context) {
+  return guard([&] {
+    need(engine, "engine");
+    need(context, "context");
+    *context = nullptr;
+    auto out = std::make_unique<sinter_context>();
+    out->context = std::make_unique<Context>(engine->engine, threads);
+    *context = out.release();
+  });
+}
+
+void sinter_context_destroy(sinter_context* context) { delete context; }
+
+sinter_code sinter_context_set_input(sinter_context* context, size_t index, sinter_dtype dtype, const int64_t* dims,
+                                     size_t rank, const void* data, size_t bytes) {
+  return guard([&] {
+    need(context, "context");
+    if (rank > 0) need(dims, "dims");
+    Context& c = *context->context;
+    const auto inputs = c.engine().inputs();
+    if (index < inputs.size() && inputs[index].type.is_tensor() &&
+        static_cast<unsigned>(dtype) != static_cast<unsigned>(inputs[index].type.dtype))
+      throw Error(Code::invalid_argument, fmt::format("input '{}' is {}, the engine wants {}", inputs[index].name,
+                                                      sinter_dtype_name(dtype), dtype_name(inputs[index].type.dtype)))
+          .at_tensor(inputs[index].name);
+    context->ran = false;
+    if (index < inputs.size() && inputs[index].type.is_tensor() && !inputs[index].type.has_shape() &&
+        dtype != SINTER_STRING) {
+      const Tensor view(static_cast<DType>(dtype), Dims(dims, dims + rank), data, nullptr);
+      if (view.bytes() > static_cast<int64_t>(bytes)) throw Error(Code::invalid_argument, "the buffer is too small");
+      return c.set_input(index, Box(view.clone()));
+    }
+    c.set_input(index, {dims, rank}, data, bytes);
+  });
+}
+
+sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index, const void* data, size_t bytes) {
+  return guard([&] {
+    need(context, "context");
+    need(data, "data");
+    Context& c = *context->context;
+    if (index >= c.engine().inputs().size())
+      throw Error(Code::invalid_argument, fmt::format("the engine has no input numbered {}", index));
+    context->ran = false;
+    c.set_input(index, decode_value({static_cast<const std::byte*>(data), bytes}, c.engine().inputs()[index].type));
+  });
+}
+
+sinter_code sinter_context_set_output(sinter_context* context, size_t index, void* data, size_t bytes) {
+  return guard([&] {
+    need(context, "context");
+    context->context->set_output(index, data, bytes);
+  });
+}
+
+sinter_code sinter_context_output_dims(sinter_context* context, size_t index, int64_t* dims, int* rank) {
+  return guard([&] {
+    need(context, "context");
+    need(dims, "dims");
+    need(rank, "rank");
+    *rank = -1;
+    if (context->ran && index < context->context->engine().outputs().size())
+      return fill_dims(context->context->extents(index), dims, rank);
+    if (const auto known = context->context->output_extents(index)) fill_dims(*known, dims, rank);
+  });
+}
+
+sinter_code sinter_context_run(sinter_context* context) {
+  return guard([&] {
+    need(context, "context");
+    context->ran = false;
+    Tap tap(*context);
+    context->context->run(context->cancelled ? &context->control : nullptr, context->tap ? &tap : nullptr);
+    context->ran = true;
+  });
+}
+
+sinter_code sinter_context_get_output(sinter_context* context, size_t index, sinter_dtype* dtype, int64_t* dims,
+                                      int* rank, const void** data, size_t* bytes) {
+  return guard([&] {
+    need(context, "context");
+    Context& c = *context->context;
+    if (index >= c.engine().outputs().size())
+      throw Error(Code::invalid_argument, fmt::format("the engine has no output numbered {}", index));
+    const Type& type = c.engine().outputs()[index].type;
+    if (!type.is_tensor() || type.dtype == DType::string)
+      throw Error(Code::invalid_argument, fmt::format("output '{}' is no tensor of numbers; read it as a proto",
+                                                      c.engine().outputs()[index].name));
+    const Dims& extents = c.extents(index);
+    int64_t n = 1;
+    for (int64_t d : extents) n *= d;
+    if (dtype) *dtype = static_cast<sinter_dtype>(type.dtype);
+    if (dims && rank) fill_dims(extents, dims, rank);
+    if (data) *data = c.data(index);
+    if (bytes) *bytes = static_cast<size_t>(byte_size(type.dtype, n));
+  });
+}
+
+sinter_code sinter_context_get_output_proto(sinter_context* context, size_t index, void** data, size_t* bytes) {
+  return guard([&] {
+    need(context, "context");
+    need(data, "data");
+    need(bytes, "bytes");
+    Context& c = *context->context;
+    if (index >= c.engine().outputs().size())
+      throw Error(Code::invalid_argument, fmt::format("the engine has no output numbered {}", index));
+    const std::string proto = encode_value(c.output(index), c.engine().outputs()[index].type);
+    give(std::as_bytes(std::span(proto)), data, bytes);
+  });
+}
+
+sinter_code sinter_context_set_tap(sinter_context* context, sinter_tap tap, void* user) {
+  return guard([&] {
+    need(context, "context");
+    context->tap = tap;
+    context->tap_user = user;
+  });
+}
+
+sinter_code sinter_context_set_cancel(sinter_context* context, int (*cancelled)(void* user), void* user) {
+  return guard([&] {
+    need(context, "context");
+    context->cancelled = cancelled;
+    context->cancel_user = user;
+    context->control.user = context;
+    context->control.cancelled = [](void* c) {
+      const auto& self = *static_cast<const sinter_context*>(c);
+      return self.cancelled && self.cancelled(self.cancel_user) != 0;
+    };
+  });
+}
+
+int64_t sinter_context_memory(const sinter_context* context) { return context ? context->context->memory_bytes() : 0; }
+
+}  // extern "C"

@@ -1,0 +1,9 @@
+// Depthwise convolution and pooling with AVX2 and FMA; entered after a CPUID test.
+#include <immintrin.h>
+
+#include "backend/cpu/isa/spatial.h"
+
+#define SINTER_STRIP 8
+#define SINTER_SPATIAL_TABLE spatial_avx2
+#define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx2.inc"
+#include "backend/cpu/isa/spatial_loops.inc"

@@ -1,0 +1,9 @@
+// Depthwise convolution and pooling with AVX-512 F, BW, DQ, VL; entered after a CPUID test.
+#include <immintrin.h>
+
+#include "backend/cpu/isa/spatial.h"
+
+#define SINTER_STRIP 8
+#define SINTER_SPATIAL_TABLE spatial_avx512
+#define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx512.inc"
+#include "backend/cpu/isa/spatial_loops.inc"

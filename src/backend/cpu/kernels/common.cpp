@@ -1,0 +1,29 @@
+#include "backend/cpu/kernels/common.h"
+
+#include <fmt/format.h>
+
+namespace sinter::cpu {
+
+Answer plain_problem(const Problem& problem) {
+  for (const Operand& operand : problem.operands) {
+    if (!operand.type.is_plain()) return Answer::no("an operand is no plain tensor");
+    if (operand.host && std::holds_alternative<std::monostate>(operand.contents))
+      return Answer::no("a host operand is known only at run time");
+    if (bit_size(operand.type.dtype) < 8) return Answer::no("elements smaller than a byte");
+  }
+  for (const Problem::Result& result : problem.results) {
+    const Type& type = problem.types[result.value];
+    if (!type.is_plain()) return Answer::no("a result is no plain tensor");
+    if (bit_size(type.dtype) < 8) return Answer::no("elements smaller than a byte");
+  }
+  if (!problem.defined.empty()) return Answer::no("extents are found out by running");
+  return Answer::yes();
+}
+
+double elements_at(const Type& type, std::span<const int64_t> symbols) {
+  double n = 1;
+  for (const Dim& d : *type.shape) n *= static_cast<double>(std::max<int64_t>(1, d.evaluate(symbols)));
+  return n;
+}
+
+}  // namespace sinter::cpu

@@ -1,0 +1,60 @@
+// Small helpers that the rows of the CPU backend share.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "backend/kernel.h"
+
+namespace sinter::cpu {
+
+inline bool is_op(const Stage& stage, std::string_view name) { return stage.op->name == name; }
+
+// `any` becomes row-major; fixed layouts stay.
+inline Layout settled(const Layout& layout) { return layout.kind == Layout::Kind::any ? Layout() : layout; }
+
+inline bool strided_or_any(const Layout& layout) { return layout.is_strided() || layout.kind == Layout::Kind::any; }
+inline bool row_major_or_any(const Layout& layout) {
+  return layout.is_row_major() || layout.kind == Layout::Kind::any;
+}
+
+// Every operand and result is a plain tensor of whole bytes, host operands known.
+Answer plain_problem(const Problem& problem);
+
+inline int64_t product(const Dims& dims, size_t begin, size_t end) {
+  int64_t n = 1;
+  for (size_t k = begin; k < end; ++k) n *= dims[k];
+  return n;
+}
+inline int64_t product(const Dims& dims) { return product(dims, 0, dims.size()); }
+
+// Elements of a type at these symbol values, at least 1; for cost models.
+double elements_at(const Type& type, std::span<const int64_t> symbols);
+
+template <typename T, typename... A>
+T& emplace(Bound& bound, A&&... arguments) {
+  auto state = std::make_shared<T>(std::forward<A>(arguments)...);
+  T& out = *state;
+  bound.state = std::move(state);
+  return out;
+}
+
+// Rows of [0, total) that a chunk takes when they are dealt in equal parts.
+struct Range {
+  int64_t begin, end;
+};
+inline Range part(int64_t total, int64_t chunks, int64_t chunk) {
+  const int64_t each = (total + chunks - 1) / chunks;
+  return {std::min(total, chunk * each), std::min(total, (chunk + 1) * each)};
+}
+
+// How many chunks pay for this much work (bytes moved or equivalent) on this many threads.
+inline int64_t chunks_for(int64_t work_bytes, int64_t units, int threads) {
+  if (threads <= 1) return units > 0 ? 1 : 0;
+  const int64_t by_work = work_bytes / (32 << 10) + 1;
+  return std::min({units, by_work, 4 * static_cast<int64_t>(threads)});
+}
+
+}  // namespace sinter::cpu

@@ -1,0 +1,18 @@
+// The families of CPU kernels; kernels.cpp joins them into the backend's table.
+#pragma once
+
+#include <span>
+
+#include "backend/kernel.h"
+
+namespace sinter::cpu {
+
+std::span<const Kernel> contraction_kernels();
+std::span<const Kernel> spatial_kernels();      // depthwise convolution, pooling
+std::span<const Kernel> program_kernels();      // pointwise and row programs
+std::span<const Kernel> movement_kernels();
+std::span<const Kernel> packing_kernels();      // weights into panels
+std::span<const Kernel> resize_kernels();
+std::span<const Kernel> recurrent_kernels();
+
+}  // namespace sinter::cpu

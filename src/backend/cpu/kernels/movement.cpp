@@ -1,0 +1,380 @@
+// Data movement: transposes, slices, expansions, concatenations, splits, views that need a copy, layout changes, padding
+// and rows picked by index. Everything but Pad and Gather is a set of strided copies.
+
+#include "ops/movement.h"
+
+#include <cstring>
+
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/families.h"
+#include "backend/cpu/strided_copy.h"
+#include "ops/indexing.h"
+
+namespace sinter::cpu {
+namespace {
+
+constexpr std::string_view views[] = {"Reshape", "Squeeze", "Unsqueeze", "Flatten"};
+
+bool is_view(const Stage& stage) {
+  return std::find(std::begin(views), std::end(views), stage.op->name) != std::end(views);
+}
+
+// ---- strided copies ----
+
+struct Piece {
+  StridedCopy copy;
+  int from, to;   // operand and result numbers
+};
+struct Pieces {
+  std::vector<Piece> list;
+  std::vector<int64_t> first_chunk;
+};
+
+Answer copy_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.size() != 1) return Answer::no("more than one stage");
+  const Stage& stage = problem.stages[0];
+  const bool known = is_op(stage, "Transpose") || is_op(stage, "Identity") || is_op(stage, "Expand") ||
+                     is_op(stage, "Slice") || is_op(stage, "Concat") || is_op(stage, "Split") || is_op(stage, "Tile") ||
+                     is_view(stage);
+  if (!known) return Answer::no("not a strided copy");
+  if (Answer a = plain_problem(problem); !a) return a;
+  for (const Operand& operand : problem.operands)
+    if (!strided_or_any(operand.layout)) return Answer::no("an operand is packed");
+  for (const Problem::Result& result : problem.results)
+    if (!strided_or_any(result.layout)) return Answer::no("a result is packed");
+  if (is_view(stage) && !row_major_or_any(problem.operands[0].layout))
+    return Answer::no("the operand of a view must be row-major");
+  return Answer::yes();
+}
+
+Needs copy_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  Needs needs;
+  const Stage& stage = problem.stages[0];
+  for (const Operand& operand : problem.operands) needs.operands.push_back(settled(operand.layout));
+  const bool keeps_axes = !is_view(stage) && !is_op(stage, "Transpose");
+  const Layout& source = needs.operands[0];
+  for (const Problem::Result& result : problem.results) {
+    const bool same_rank =
+        problem.types[result.value].shape->size() == problem.operands[0].type.shape->size();
+    needs.results.push_back(result.layout.kind != Layout::Kind::any ? result.layout
+                            : keeps_axes && same_rank               ? source
+                                                                    : Layout());
+  }
+  return needs;
+}
+
+double copy_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
+  double bytes = 0;
+  for (const Problem::Result& result : problem.results)
+    bytes += elements_at(problem.types[result.value], symbols) * bit_size(problem.types[result.value].dtype) / 8;
+  return 200 + bytes / 4;
+}
+
+void add_piece(Pieces& pieces, int from, int to, const Dims& dims, Dims to_strides, Dims from_strides, int64_t width,
+               int64_t to_offset, int64_t from_offset, int threads) {
+  Piece piece{StridedCopy::plan(dims, std::move(to_strides), std::move(from_strides), width, threads), from, to};
+  piece.copy.to_offset = to_offset;
+  piece.copy.from_offset = from_offset;
+  pieces.list.push_back(std::move(piece));
+}
+
+void bind_slice(const BindContext& c, const Dims& x, const Dims& from, Dims& from_strides, int64_t& offset) {
+  const Stage& stage = c.problem.stages[0];
+  const auto numbers = [&](size_t i) {
+    return i < stage.inputs.size() && stage.inputs[i] != absent_operand ? c.host[stage.inputs[i]]->to_integers()
+                                                                        : std::vector<int64_t>();
+  };
+  const std::vector<int64_t> starts = numbers(1);
+  std::vector<int64_t> axes = numbers(3), steps = numbers(4);
+  const auto rank = static_cast<int64_t>(x.size());
+  for (size_t i = 0; i < starts.size(); ++i) {
+    int64_t axis = axes.empty() ? static_cast<int64_t>(i) : axes[i];
+    if (axis < 0) axis += rank;
+    const auto a = static_cast<size_t>(axis);
+    const int64_t step = steps.empty() ? 1 : steps[i];
+    int64_t start = starts[i];
+    if (start < 0) start += x[a];
+    start = std::clamp<int64_t>(start, 0, step < 0 ? x[a] - 1 : x[a]);
+    offset += start * from[a];
+    from_strides[a] = from[a] * step;
+  }
+}
+
+void copy_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Problem& problem = c.problem;
+  const Stage& stage = problem.stages[0];
+  Pieces& pieces = emplace<Pieces>(bound);
+  const int64_t width = bit_size(problem.operands[0].type.dtype) / 8;
+  const Dims& x = c.operands[0];
+  const Dims& y = c.results[0];
+  const Dims from = layout_strides(problem.operands[0].layout, x);
+  const Dims to = layout_strides(problem.results[0].layout, y);
+  if (is_view(stage)) {
+    add_piece(pieces, 0, 0, y, to, layout_strides({}, y), width, 0, 0, c.threads);
+  } else if (is_op(stage, "Identity")) {
+    add_piece(pieces, 0, 0, y, to, from, width, 0, 0, c.threads);
+  } else if (is_op(stage, "Transpose")) {
+    const std::vector<int64_t>& perm = stage.attrs.as<TransposeAttrs>().perm;
+    Dims strides(y.size());
+    for (size_t k = 0; k < y.size(); ++k)
+      strides[k] = from[perm.empty() ? y.size() - 1 - k : static_cast<size_t>(perm[k])];
+    add_piece(pieces, 0, 0, y, to, strides, width, 0, 0, c.threads);
+  } else if (is_op(stage, "Expand")) {
+    Dims strides(y.size(), 0);
+    const size_t lead = y.size() - x.size();
+    for (size_t k = 0; k < x.size(); ++k) strides[lead + k] = x[k] == 1 ? 0 : from[k];
+    add_piece(pieces, 0, 0, y, to, strides, width, 0, 0, c.threads);
+  } else if (is_op(stage, "Tile")) {
+    // Each axis becomes (repeats, extent).
+    Dims dims, to_strides, from_strides;
+    for (size_t k = 0; k < y.size(); ++k) {
+      dims.insert(dims.end(), {x[k] == 0 ? 0 : y[k] / x[k], x[k]});
+      to_strides.insert(to_strides.end(), {to[k] * x[k], to[k]});
+      from_strides.insert(from_strides.end(), {0, from[k]});
+    }
+    add_piece(pieces, 0, 0, dims, to_strides, from_strides, width, 0, 0, c.threads);
+  } else if (is_op(stage, "Slice")) {
+    Dims strides = from;
+    int64_t offset = 0;
+    if (product(y) > 0) bind_slice(c, x, from, strides, offset);
+    add_piece(pieces, 0, 0, y, to, strides, width, 0, offset, c.threads);
+  } else if (is_op(stage, "Concat")) {
+    int64_t axis = stage.attrs.as<ConcatAttrs>().axis;
+    if (axis < 0) axis += static_cast<int64_t>(y.size());
+    int64_t at = 0;
+    for (size_t i = 0; i < stage.inputs.size(); ++i) {
+      const uint16_t v = stage.inputs[i];
+      const Dims& part = c.operands[v];
+      add_piece(pieces, v, 0, part, to, layout_strides(problem.operands[v].layout, part), width,
+                at * to[static_cast<size_t>(axis)], 0, c.threads);
+      at += part[static_cast<size_t>(axis)];
+    }
+  } else {   // Split
+    int64_t axis = stage.attrs.as<SplitAttrs>().axis;
+    if (axis < 0) axis += static_cast<int64_t>(x.size());
+    // Results nobody reads are not among the problem's, but they take their part of the axis.
+    std::vector<int64_t> starts;
+    int64_t at = 0;
+    for (int64_t size : c.host[stage.inputs[1]]->to_integers()) {
+      starts.push_back(at);
+      at += size;
+    }
+    for (size_t r = 0; r < problem.results.size(); ++r) {
+      const size_t output = problem.results[r].value - problem.first_result[0];
+      const Dims& part = c.results[r];
+      add_piece(pieces, 0, static_cast<int>(r), part, layout_strides(problem.results[r].layout, part), from, width, 0,
+                starts[output] * from[static_cast<size_t>(axis)], c.threads);
+    }
+  }
+  bound.chunks[0] = 0;
+  for (const Piece& piece : pieces.list) {
+    pieces.first_chunk.push_back(bound.chunks[0]);
+    bound.chunks[0] += piece.copy.chunks;
+  }
+}
+
+Status copy_run(const Launch& launch) {
+  const Pieces& pieces = launch.bound->as<Pieces>();
+  const auto after = std::upper_bound(pieces.first_chunk.begin(), pieces.first_chunk.end(), launch.chunk);
+  const auto index = static_cast<size_t>(after - pieces.first_chunk.begin()) - 1;
+  const Piece& piece = pieces.list[index];
+  piece.copy.run(launch.operands[launch.problem->operands.size() + static_cast<size_t>(piece.to)],
+                 launch.operands[piece.from], launch.chunk - pieces.first_chunk[index]);
+  return {};
+}
+
+// ---- padding: per axis, where each element of the result comes from ----
+
+struct Padding {
+  Dims y, from_strides;
+  std::vector<std::vector<int64_t>> source;   // by axis: source index, or -1 for the fill value
+  int64_t width, rows, chunks;
+};
+
+Answer pad_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Pad")) return Answer::no("not a Pad");
+  if (Answer a = plain_problem(problem); !a) return a;
+  const int bits = bit_size(problem.operands[0].type.dtype);
+  if (bits > 64) return Answer::no("elements wider than 8 bytes");
+  for (const Operand& operand : problem.operands)
+    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
+  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
+  return Answer::yes();
+}
+
+Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
+}
+
+int64_t pad_source(PadMode mode, int64_t i, int64_t extent) {
+  if (i >= 0 && i < extent) return i;
+  switch (mode) {
+    case PadMode::constant: return -1;
+    case PadMode::edge: return i < 0 ? 0 : extent - 1;
+    case PadMode::wrap: return ((i % extent) + extent) % extent;
+    case PadMode::reflect: {
+      if (extent == 1) return 0;
+      const int64_t period = 2 * (extent - 1);
+      const int64_t r = ((i % period) + period) % period;
+      return r < extent ? r : period - r;
+    }
+  }
+  return -1;
+}
+
+void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  Padding& p = emplace<Padding>(bound);
+  const Dims& x = c.operands[0];
+  p.y = c.results[0];
+  p.from_strides = layout_strides({}, x);
+  p.width = bit_size(c.problem.operands[0].type.dtype) / 8;
+  const std::vector<int64_t> pads = c.host[stage.inputs[1]]->to_integers();
+  std::vector<int64_t> axes;
+  if (stage.inputs.size() > 3 && stage.inputs[3] != absent_operand) axes = c.host[stage.inputs[3]]->to_integers();
+  const PadMode mode = stage.attrs.as<PadAttrs>().mode;
+  std::vector<int64_t> before(x.size(), 0);
+  const size_t count = axes.empty() ? x.size() : axes.size();
+  for (size_t i = 0; i < count; ++i) {
+    const auto axis = static_cast<size_t>(axes.empty() ? static_cast<int64_t>(i)
+                                                       : axes[i] < 0 ? axes[i] + static_cast<int64_t>(x.size()) : axes[i]);
+    before[axis] = pads[i];
+  }
+  for (size_t k = 0; k < x.size(); ++k) {
+    std::vector<int64_t> source;
+    for (int64_t i = 0; i < p.y[k]; ++i) {
+      const int64_t s = x[k] == 0 ? -1 : pad_source(mode, i - before[k], x[k]);
+      source.push_back(s);
+    }
+    p.source.push_back(std::move(source));
+  }
+  p.rows = p.y.empty() ? 1 : product(p.y, 0, p.y.size() - 1);
+  p.chunks = bound.chunks[0] = chunks_for(product(p.y) * p.width, p.rows, c.threads);
+}
+
+template <typename T>
+void pad_rows(const Padding& p, const T* x, const T* value, T* y, int64_t begin, int64_t end) {
+  const T fill = value ? *value : T{};
+  const size_t rank = p.y.size();
+  if (rank == 0) {
+    *y = *x;
+    return;
+  }
+  const int64_t cols = p.y[rank - 1];
+  const std::vector<int64_t>& last = p.source[rank - 1];
+  for (int64_t row = begin; row < end; ++row) {
+    int64_t rest = row, offset = 0;
+    bool outside = false;
+    for (size_t k = rank - 1; k-- > 0;) {
+      const int64_t s = p.source[k][static_cast<size_t>(rest % p.y[k])];
+      rest /= p.y[k];
+      outside = outside || s < 0;
+      offset += s * p.from_strides[k];
+    }
+    T* to = y + row * cols;
+    if (outside) {
+      std::fill(to, to + cols, fill);
+      continue;
+    }
+    const T* from = x + offset;
+    for (int64_t i = 0; i < cols; ++i) {
+      const int64_t s = last[static_cast<size_t>(i)];
+      to[i] = s < 0 ? fill : from[s];
+    }
+  }
+}
+
+Status pad_run(const Launch& launch) {
+  const Padding& p = launch.bound->as<Padding>();
+  const Stage& stage = launch.problem->stages[0];
+  const auto [begin, end] = part(p.rows, p.chunks, launch.chunk);
+  const void* x = launch.operands[0];
+  const bool valued = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
+  const void* value = valued ? launch.operands[stage.inputs[2]] : nullptr;
+  void* y = launch.operands[launch.problem->operands.size()];
+  const auto go = [&](auto zero) {
+    using T = decltype(zero);
+    pad_rows(p, static_cast<const T*>(x), static_cast<const T*>(value), static_cast<T*>(y), begin, end);
+  };
+  switch (p.width) {
+    case 1: go(uint8_t{}); break;
+    case 2: go(uint16_t{}); break;
+    case 4: go(uint32_t{}); break;
+    default: go(uint64_t{}); break;
+  }
+  return {};
+}
+
+// ---- rows picked by index ----
+
+struct Picking {
+  int64_t outer, extent, count, bytes, chunks;   // bytes of one picked block
+  bool wide;                                     // 64-bit indices
+};
+
+Answer gather_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Gather")) return Answer::no("not a Gather");
+  if (Answer a = plain_problem(problem); !a) return a;
+  for (const Operand& operand : problem.operands)
+    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
+  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
+  const DType index = problem.operands[problem.stages[0].inputs[1]].type.dtype;
+  if (index != DType::i64 && index != DType::i32) return Answer::no("indices must be i32 or i64");
+  return Answer::yes();
+}
+
+void gather_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& indices = c.operands[stage.inputs[1]];
+  int64_t axis = stage.attrs.as<GatherAttrs>().axis;
+  if (axis < 0) axis += static_cast<int64_t>(x.size());
+  const auto a = static_cast<size_t>(axis);
+  Picking& p = emplace<Picking>(bound);
+  p.outer = product(x, 0, a);
+  p.extent = x[a];
+  p.count = product(indices);
+  p.bytes = product(x, a + 1, x.size()) * bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
+  p.wide = c.problem.operands[stage.inputs[1]].type.dtype == DType::i64;
+  p.chunks = bound.chunks[0] = chunks_for(p.outer * p.count * p.bytes, p.outer * p.count, c.threads);
+}
+
+Status gather_run(const Launch& launch) {
+  const Picking& p = launch.bound->as<Picking>();
+  const Stage& stage = launch.problem->stages[0];
+  const auto* x = static_cast<const std::byte*>(launch.operands[stage.inputs[0]]);
+  const void* indices = launch.operands[stage.inputs[1]];
+  auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  const auto [begin, end] = part(p.outer * p.count, p.chunks, launch.chunk);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t n = i % p.count;
+    int64_t at = p.wide ? static_cast<const int64_t*>(indices)[n] : static_cast<const int32_t*>(indices)[n];
+    if (at < 0) at += p.extent;
+    if (at < 0 || at >= p.extent) {
+      launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+      if (p.extent == 0) continue;
+      at = std::clamp<int64_t>(at, 0, p.extent - 1);
+    }
+    const std::byte* from = x + ((i / p.count) * p.extent + at) * p.bytes;
+    std::byte* to = y + i * p.bytes;
+    if (p.bytes == 4) std::memcpy(to, from, 4);
+    else if (p.bytes == 8) std::memcpy(to, from, 8);
+    else std::memcpy(to, from, static_cast<size_t>(p.bytes));
+  }
+  return {};
+}
+
+constexpr Kernel rows[] = {
+    {.name = "copy", .supports = copy_supports, .needs = copy_needs, .cost = copy_cost, .bind = copy_bind,
+     .run = copy_run},
+    {.name = "pad", .supports = pad_supports, .needs = row_major_needs, .cost = copy_cost, .bind = pad_bind,
+     .run = pad_run},
+    {.name = "gather", .supports = gather_supports, .needs = row_major_needs, .cost = copy_cost, .bind = gather_bind,
+     .run = gather_run},
+};
+
+}  // namespace
+
+std::span<const Kernel> movement_kernels() { return rows; }
+
+}  // namespace sinter::cpu
