@@ -21,8 +21,7 @@ template wchar_t decimal_point_impl<wchar_t>(locale_ref);
 
 template void buffer<char>::append(const char*, const char*);
 template void buffer<wchar_t>::append(const wchar_t*, const wchar_t*);
-template void vformat_to(buffer<char>&, string_view, basic_format_args<buffer_context<char>>,
-                         locale_ref);
+template void vformat_to(buffer<char>&, string_view, basic_format_args<buffer_context<char>>, locale_ref);
 
 }  // namespace detail
 }  // namespace v9

@@ -43,21 +43,19 @@ Buffer buffer(int64_t floats, bool random = true) {
   return b;
 }
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Twelve independent chains of multiply-adds.
-#define PEAK_LOOP(V, STEP)                                                        \
-  constexpr int64_t floats = sizeof(V) / 4, steps = 1 << 16;                      \
-  V acc[12] = {}, x = {}, y = {};                                                 \
-  for (int64_t i = 0; i < floats; ++i) x[i] = 0.999f, y[i] = 1e-6f;               \
-  for (int64_t i = 0; i < steps; ++i) {                                           \
-    _Pragma("GCC unroll 12") for (int j = 0; j < 12; ++j) {                       \
-      acc[j] = STEP;                                                              \
-      asm volatile("" : "+v"(acc[j]));                                            \
-    }                                                                             \
-  }                                                                               \
+#define PEAK_LOOP(V, STEP)                                          \
+  constexpr int64_t floats = sizeof(V) / 4, steps = 1 << 16;        \
+  V acc[12] = {}, x = {}, y = {};                                   \
+  for (int64_t i = 0; i < floats; ++i) x[i] = 0.999f, y[i] = 1e-6f; \
+  for (int64_t i = 0; i < steps; ++i) {                             \
+    _Pragma("GCC unroll 12") for (int j = 0; j < 12; ++j) {         \
+      acc[j] = STEP;                                                \
+      asm volatile("" : "+v"(acc[j]));                              \
+    }                                                               \
+  }                                                                 \
   return 2.0 * 12 * static_cast<double>(steps * floats)
 
 double peak_portable() {
@@ -65,12 +63,8 @@ double peak_portable() {
   PEAK_LOOP(V, acc[j] * x + y);
 }
 #ifdef SINTER_X86
-__attribute__((target("avx2,fma"))) double peak_avx2() {
-  PEAK_LOOP(__m256, _mm256_fmadd_ps(acc[j], x, y));
-}
-__attribute__((target("avx512f,fma"))) double peak_avx512() {
-  PEAK_LOOP(__m512, _mm512_fmadd_ps(acc[j], x, y));
-}
+__attribute__((target("avx2,fma"))) double peak_avx2() { PEAK_LOOP(__m256, _mm256_fmadd_ps(acc[j], x, y)); }
+__attribute__((target("avx512f,fma"))) double peak_avx512() { PEAK_LOOP(__m512, _mm512_fmadd_ps(acc[j], x, y)); }
 #endif
 
 struct Case {
@@ -123,9 +117,9 @@ Case contraction(const Level& level, const std::string& name, std::shared_ptr<Ho
   h->buffers.push_back(buffer(level.contract->scratch_size(p, p.m) / 4 + 16));
   void* scratch = h->buffers.back().get();
   const ContractTable* t = level.contract;
-  return {name, 2.0 * static_cast<double>(p.m * p.n * p.k * p.taps), 0,
-          [h, t, scratch] { t->chunk(h->contract, 0, h->contract.m, 0, h->contract.n, scratch); },
-          {}, {}};
+  return {name, 2.0 * static_cast<double>(p.m * p.n * p.k * p.taps),
+          0,    [h, t, scratch] { t->chunk(h->contract, 0, h->contract.m, 0, h->contract.n, scratch); },
+          {},   {}};
 }
 
 Case gemm(const Level& level, int64_t m, int64_t k, int64_t n) {
@@ -134,8 +128,7 @@ Case gemm(const Level& level, int64_t m, int64_t k, int64_t n) {
   h->contract.k = k;
   h->contract.n = n;
   char name[64];
-  std::snprintf(name, sizeof name, "gemm %dx%dx%d", static_cast<int>(m), static_cast<int>(k),
-                static_cast<int>(n));
+  std::snprintf(name, sizeof name, "gemm %dx%dx%d", static_cast<int>(m), static_cast<int>(k), static_cast<int>(n));
   return contraction(level, name, h);
 }
 
@@ -149,8 +142,7 @@ void set_window(Window& w, int64_t kernel, int64_t stride, int64_t extent) {
   }
 }
 
-Case conv(const Level& level, int64_t kernel, int64_t stride, int64_t k, int64_t n,
-          int64_t extent) {
+Case conv(const Level& level, int64_t kernel, int64_t stride, int64_t k, int64_t n, int64_t extent) {
   auto h = std::make_shared<Holder>();
   set_window(h->window, kernel, stride, extent);
   h->contract.window = &h->window;
@@ -159,14 +151,12 @@ Case conv(const Level& level, int64_t kernel, int64_t stride, int64_t k, int64_t
   h->contract.k = k;
   h->contract.n = n;
   char name[64];
-  std::snprintf(name, sizeof name, "conv %dx%d s%d %d-%d @%d", static_cast<int>(kernel),
-                static_cast<int>(kernel), static_cast<int>(stride), static_cast<int>(k),
-                static_cast<int>(n), static_cast<int>(extent));
+  std::snprintf(name, sizeof name, "conv %dx%d s%d %d-%d @%d", static_cast<int>(kernel), static_cast<int>(kernel),
+                static_cast<int>(stride), static_cast<int>(k), static_cast<int>(n), static_cast<int>(extent));
   return contraction(level, name, h);
 }
 
-Case spatial(const Level& level, const char* kind, int64_t kernel, int64_t stride,
-             int64_t channels, int64_t extent) {
+Case spatial(const Level& level, const char* kind, int64_t kernel, int64_t stride, int64_t channels, int64_t extent) {
   auto h = std::make_shared<Holder>();
   set_window(h->window, kernel, stride, extent);
   SpatialArgs& p = h->spatial;
@@ -185,16 +175,18 @@ Case spatial(const Level& level, const char* kind, int64_t kernel, int64_t strid
   p.out = h->buffers.back().get();
   h->buffers.push_back(buffer(level.spatial->scratch_size(p) / 4 + 16));
   void* scratch = h->buffers.back().get();
-  auto* run = std::strcmp(kind, "depthwise") == 0 ? level.spatial->depthwise
+  auto* run = std::strcmp(kind, "depthwise") == 0  ? level.spatial->depthwise
               : std::strcmp(kind, "max pool") == 0 ? level.spatial->max_pool
                                                    : level.spatial->average_pool;
   char name[64];
-  std::snprintf(name, sizeof name, "%s %dx%d s%d %d @%d", kind, static_cast<int>(kernel),
-                static_cast<int>(kernel), static_cast<int>(stride), static_cast<int>(channels),
-                static_cast<int>(extent));
-  return {name, 2.0 * static_cast<double>(pixels * channels * kernel * kernel),
+  std::snprintf(name, sizeof name, "%s %dx%d s%d %d @%d", kind, static_cast<int>(kernel), static_cast<int>(kernel),
+                static_cast<int>(stride), static_cast<int>(channels), static_cast<int>(extent));
+  return {name,
+          2.0 * static_cast<double>(pixels * channels * kernel * kernel),
           4.0 * static_cast<double>((pixels + extent * extent) * channels),
-          [h, run, scratch] { run(h->spatial, 0, h->window.out[1], scratch); }, {}, {}};
+          [h, run, scratch] { run(h->spatial, 0, h->window.out[1], scratch); },
+          {},
+          {}};
 }
 
 Case transposition(const Level& level, int64_t rows, int64_t cols) {
@@ -202,13 +194,15 @@ Case transposition(const Level& level, int64_t rows, int64_t cols) {
   h->buffers.push_back(buffer(rows * cols));
   h->buffers.push_back(buffer(rows * cols));
   char name[64];
-  std::snprintf(name, sizeof name, "transpose %dx%d", static_cast<int>(rows),
-                static_cast<int>(cols));
-  return {name, 0, 8.0 * static_cast<double>(rows * cols),
+  std::snprintf(name, sizeof name, "transpose %dx%d", static_cast<int>(rows), static_cast<int>(cols));
+  return {name,
+          0,
+          8.0 * static_cast<double>(rows * cols),
           [h, rows, cols, t = level.contract] {
             t->transpose(h->buffers[0].get(), rows, cols, cols, h->buffers[1].get(), rows);
           },
-          {}, {}};
+          {},
+          {}};
 }
 
 double median(std::vector<double> v) {
@@ -242,8 +236,8 @@ int main(int argc, char** argv) {
 #ifdef SINTER_X86
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
   name = argc > 1 ? argv[1] : avx512 ? "avx512" : avx2 ? "avx2" : "portable";
   if (name == "avx2" && avx2) level = {&contract_avx2, &spatial_avx2, peak_avx2};
   if (name == "avx512" && avx512) level = {&contract_avx512, &spatial_avx512, peak_avx512};
@@ -298,8 +292,8 @@ int main(int argc, char** argv) {
   std::printf("%-28s %9.1f GFLOP/s\n", "multiply-add peak", median(peaks) / 1e9);
   for (const Case& c : cases) {
     if (c.flop > 0) {
-      std::printf("%-28s %9.1f GFLOP/s %6.1f %% of peak %10.1f us\n", c.name.c_str(),
-                  median(c.rates) / 1e9, 100 * median(c.ratios), c.flop / median(c.rates) * 1e6);
+      std::printf("%-28s %9.1f GFLOP/s %6.1f %% of peak %10.1f us\n", c.name.c_str(), median(c.rates) / 1e9,
+                  100 * median(c.ratios), c.flop / median(c.rates) * 1e6);
     } else {
       std::printf("%-28s %9.1f GB/s    %23.1f us\n", c.name.c_str(), median(c.rates) / 1e9,
                   c.bytes / median(c.rates) * 1e6);

@@ -2,10 +2,10 @@
  *
  * Every function returns a sinter_code; SINTER_OK is 0. After any other code the calling thread can read what happened:
  * sinter_error_message() says what, where, why and what to do; sinter_error_node(), _tensor() and _hint() give the
- * parts. Objects are opaque and reference-counted inside: they may be destroyed in any order, a context keeps its engine
- * alive. An engine may be used by any number of threads; a context by one at a time (a second caller gets SINTER_BUSY).
- * Option structs start with their size: set it with the SINTER_..._INIT macros, so that later versions can add fields.
- * Extents are int64_t, sizes of buffers are bytes. Nothing here throws, aborts or writes to stdout.
+ * parts. Objects are opaque and reference-counted inside: they may be destroyed in any order, a context keeps its
+ * engine alive. An engine may be used by any number of threads; a context by one at a time (a second caller gets
+ * SINTER_BUSY). Option structs start with their size: set it with the SINTER_..._INIT macros, so that later versions
+ * can add fields. Extents are int64_t, sizes of buffers are bytes. Nothing here throws, aborts or writes to stdout.
  */
 #ifndef SINTER_SINTER_H
 #define SINTER_SINTER_H
@@ -25,31 +25,56 @@ extern "C" {
 
 typedef enum sinter_code {
   SINTER_OK = 0,
-  SINTER_INVALID_ARGUMENT = 1,     /* the caller's mistake: a shape, a buffer size, a null pointer */
-  SINTER_MODEL_INVALID = 2,        /* the model breaks a rule of its format */
-  SINTER_UNSUPPORTED = 3,          /* a valid model that nothing here runs (an unknown custom operator) */
-  SINTER_IO = 4,                   /* a file could not be read or written */
-  SINTER_LIMIT = 5,                /* a size, count or depth beyond what is allowed */
+  SINTER_INVALID_ARGUMENT = 1, /* the caller's mistake: a shape, a buffer size, a null pointer */
+  SINTER_MODEL_INVALID = 2,    /* the model breaks a rule of its format */
+  SINTER_UNSUPPORTED = 3,      /* a valid model that nothing here runs (an unknown custom operator) */
+  SINTER_IO = 4,               /* a file could not be read or written */
+  SINTER_LIMIT = 5,            /* a size, count or depth beyond what is allowed */
   SINTER_OUT_OF_MEMORY = 6,
-  SINTER_CANCELLED = 7,            /* the cancel callback asked for it */
-  SINTER_ENGINE_INVALID = 8,       /* the bytes are no engine that may be run */
-  SINTER_ENGINE_INCOMPATIBLE = 9,  /* a sound engine for another machine or version */
-  SINTER_FAULT = 10,               /* data met at run time broke an operator's rule */
-  SINTER_MISMATCH = 11,            /* a comparison failed */
-  SINTER_BUSY = 12,                /* the context is in use by another thread */
+  SINTER_CANCELLED = 7,           /* the cancel callback asked for it */
+  SINTER_ENGINE_INVALID = 8,      /* the bytes are no engine that may be run */
+  SINTER_ENGINE_INCOMPATIBLE = 9, /* a sound engine for another machine or version */
+  SINTER_FAULT = 10,              /* data met at run time broke an operator's rule */
+  SINTER_MISMATCH = 11,           /* a comparison failed */
+  SINTER_BUSY = 12,               /* the context is in use by another thread */
   SINTER_INTERNAL = 13
 } sinter_code;
 
 typedef enum sinter_dtype {
-  SINTER_BOOL, SINTER_U8, SINTER_I8, SINTER_U16, SINTER_I16, SINTER_U32, SINTER_I32, SINTER_U64, SINTER_I64,
-  SINTER_F16, SINTER_BF16, SINTER_F32, SINTER_F64, SINTER_C64, SINTER_C128,
-  SINTER_F8E4M3FN, SINTER_F8E4M3FNUZ, SINTER_F8E5M2, SINTER_F8E5M2FNUZ, SINTER_F8E8M0, SINTER_F4E2M1,
-  SINTER_U4, SINTER_I4, SINTER_U2, SINTER_I2,
+  SINTER_BOOL,
+  SINTER_U8,
+  SINTER_I8,
+  SINTER_U16,
+  SINTER_I16,
+  SINTER_U32,
+  SINTER_I32,
+  SINTER_U64,
+  SINTER_I64,
+  SINTER_F16,
+  SINTER_BF16,
+  SINTER_F32,
+  SINTER_F64,
+  SINTER_C64,
+  SINTER_C128,
+  SINTER_F8E4M3FN,
+  SINTER_F8E4M3FNUZ,
+  SINTER_F8E5M2,
+  SINTER_F8E5M2FNUZ,
+  SINTER_F8E8M0,
+  SINTER_F4E2M1,
+  SINTER_U4,
+  SINTER_I4,
+  SINTER_U2,
+  SINTER_I2,
   SINTER_STRING
 } sinter_dtype;
 
 typedef enum sinter_log_level {
-  SINTER_LOG_ERROR, SINTER_LOG_WARNING, SINTER_LOG_INFO, SINTER_LOG_VERBOSE, SINTER_LOG_DEBUG
+  SINTER_LOG_ERROR,
+  SINTER_LOG_WARNING,
+  SINTER_LOG_INFO,
+  SINTER_LOG_VERBOSE,
+  SINTER_LOG_DEBUG
 } sinter_log_level;
 
 typedef struct sinter_engine sinter_engine;
@@ -81,28 +106,28 @@ typedef struct sinter_dim_range {
 
 typedef struct sinter_build_options {
   size_t size;
-  int threads;                     /* threads to build for; 0: all usable CPUs */
-  const char* level;               /* instruction set: "portable", "avx2", "avx512"; NULL: this machine's best */
+  int threads;       /* threads to build for; 0: all usable CPUs */
+  const char* level; /* instruction set: "portable", "avx2", "avx512"; NULL: this machine's best */
   const sinter_dim_range* dims;
   size_t dim_count;
-  int allow_tf32;                  /* 1 (default): contractions may round operands to TF32's precision or better */
-  int allow_bf16;                  /* 0 */
-  int allow_fp16;                  /* 0 */
-  const char* timing_cache;        /* file to read and update; NULL: none */
-  const char* external_data_root;  /* directory for external tensor data; NULL: the model file's own */
+  int allow_tf32;                 /* 1 (default): contractions may round operands to TF32's precision or better */
+  int allow_bf16;                 /* 0 */
+  int allow_fp16;                 /* 0 */
+  const char* timing_cache;       /* file to read and update; NULL: none */
+  const char* external_data_root; /* directory for external tensor data; NULL: the model file's own */
   /* Called from the building thread; message is zero-terminated. NULL: warnings and errors go to stderr. */
   void (*log)(void* user, sinter_log_level level, const char* message);
   sinter_log_level log_level;
-  void (*progress)(void* user, const char* stage, double fraction);   /* fraction in [0, 1] */
-  int (*cancelled)(void* user);    /* polled; nonzero ends the build with SINTER_CANCELLED */
+  void (*progress)(void* user, const char* stage, double fraction); /* fraction in [0, 1] */
+  int (*cancelled)(void* user); /* polled; nonzero ends the build with SINTER_CANCELLED */
   void* user;
 } sinter_build_options;
 
 #define SINTER_BUILD_OPTIONS_INIT \
   { sizeof(sinter_build_options), 0, NULL, NULL, 0, 1, 0, 0, NULL, NULL, NULL, SINTER_LOG_WARNING, NULL, NULL, NULL }
 
-/* Builds an engine from an ONNX file, or from its bytes (copied only where needed; they must stay valid during the call;
- * external data then needs external_data_root). options may be NULL. */
+/* Builds an engine from an ONNX file, or from its bytes (copied only where needed; they must stay valid during the
+ * call; external data then needs external_data_root). options may be NULL. */
 SINTER_API sinter_code sinter_build_file(const char* path, const sinter_build_options* options, sinter_engine** engine);
 SINTER_API sinter_code sinter_build_memory(const void* model, size_t bytes, const sinter_build_options* options,
                                            sinter_engine** engine);
@@ -115,8 +140,8 @@ SINTER_API sinter_code sinter_engine_save(const sinter_engine* engine, const cha
 SINTER_API sinter_code sinter_engine_serialize(const sinter_engine* engine, void** data, size_t* bytes);
 SINTER_API void sinter_free(void* data);
 
-/* Any bytes give an engine or an error. threads: 0 for all usable CPUs. Weights stay in the mapped file, which must not be
- * rewritten in place while the engine lives. */
+/* Any bytes give an engine or an error. threads: 0 for all usable CPUs. Weights stay in the mapped file, which must not
+ * be rewritten in place while the engine lives. */
 SINTER_API sinter_code sinter_engine_load(const char* path, int threads, sinter_engine** engine);
 /* The bytes are copied. */
 SINTER_API sinter_code sinter_engine_load_memory(const void* data, size_t bytes, int threads, sinter_engine** engine);
@@ -124,12 +149,12 @@ SINTER_API void sinter_engine_destroy(sinter_engine* engine);
 
 typedef struct sinter_tensor_info {
   size_t size;
-  const char* name;                /* owned by the engine */
-  int is_tensor;                   /* 0: a sequence or optional */
+  const char* name; /* owned by the engine */
+  int is_tensor;    /* 0: a sequence or optional */
   sinter_dtype dtype;
-  int rank;                        /* -1: unknown */
-  int64_t dims[16];                /* -1: varies */
-  const char* dim_names[16];       /* "N", "H/2", "224"; owned by the engine */
+  int rank;                  /* -1: unknown */
+  int64_t dims[16];          /* -1: varies */
+  const char* dim_names[16]; /* "N", "H/2", "224"; owned by the engine */
 } sinter_tensor_info;
 
 SINTER_API size_t sinter_engine_input_count(const sinter_engine* engine);
@@ -148,7 +173,8 @@ SINTER_API void sinter_context_destroy(sinter_context* context);
  * live, unchanged, until the run ends. */
 SINTER_API sinter_code sinter_context_set_input(sinter_context* context, size_t index, sinter_dtype dtype,
                                                 const int64_t* dims, size_t rank, const void* data, size_t bytes);
-/* Any kind of value (strings, sequences, optionals) as a serialized ONNX TensorProto, SequenceProto or OptionalProto. */
+/* Any kind of value (strings, sequences, optionals) as a serialized ONNX TensorProto, SequenceProto or OptionalProto.
+ */
 SINTER_API sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index, const void* data,
                                                       size_t bytes);
 /* A buffer for an output; NULL: the context keeps it (the default). */

@@ -1,5 +1,5 @@
-// Sinter for C++17 and later: a header over the C interface. Objects own their handles and move; errors are exceptions of
-// type sinter::error, which carry code, node, tensor and hint.
+// Sinter for C++17 and later: a header over the C interface. Objects own their handles and move; errors are exceptions
+// of type sinter::error, which carry code, node, tensor and hint.
 #pragma once
 
 #include <sinter/sinter.h>
@@ -17,9 +17,9 @@ class error : public std::runtime_error {
   error(sinter_code code, const char* message, const char* node, const char* tensor, const char* hint)
       : std::runtime_error(message), code_(code), node_(node), tensor_(tensor), hint_(hint) {}
   sinter_code code() const { return code_; }
-  const std::string& node() const { return node_; }      // of the model, or empty
+  const std::string& node() const { return node_; }  // of the model, or empty
   const std::string& tensor() const { return tensor_; }
-  const std::string& hint() const { return hint_; }      // what to do
+  const std::string& hint() const { return hint_; }  // what to do
 
  private:
   sinter_code code_;
@@ -33,17 +33,50 @@ inline void check(sinter_code code) {
 
 template <typename T>
 struct dtype_of;
-template <> struct dtype_of<bool> { static constexpr sinter_dtype value = SINTER_BOOL; };
-template <> struct dtype_of<float> { static constexpr sinter_dtype value = SINTER_F32; };
-template <> struct dtype_of<double> { static constexpr sinter_dtype value = SINTER_F64; };
-template <> struct dtype_of<int8_t> { static constexpr sinter_dtype value = SINTER_I8; };
-template <> struct dtype_of<uint8_t> { static constexpr sinter_dtype value = SINTER_U8; };
-template <> struct dtype_of<int16_t> { static constexpr sinter_dtype value = SINTER_I16; };
-template <> struct dtype_of<uint16_t> { static constexpr sinter_dtype value = SINTER_U16; };
-template <> struct dtype_of<int32_t> { static constexpr sinter_dtype value = SINTER_I32; };
-template <> struct dtype_of<uint32_t> { static constexpr sinter_dtype value = SINTER_U32; };
-template <> struct dtype_of<int64_t> { static constexpr sinter_dtype value = SINTER_I64; };
-template <> struct dtype_of<uint64_t> { static constexpr sinter_dtype value = SINTER_U64; };
+template <>
+struct dtype_of<bool> {
+  static constexpr sinter_dtype value = SINTER_BOOL;
+};
+template <>
+struct dtype_of<float> {
+  static constexpr sinter_dtype value = SINTER_F32;
+};
+template <>
+struct dtype_of<double> {
+  static constexpr sinter_dtype value = SINTER_F64;
+};
+template <>
+struct dtype_of<int8_t> {
+  static constexpr sinter_dtype value = SINTER_I8;
+};
+template <>
+struct dtype_of<uint8_t> {
+  static constexpr sinter_dtype value = SINTER_U8;
+};
+template <>
+struct dtype_of<int16_t> {
+  static constexpr sinter_dtype value = SINTER_I16;
+};
+template <>
+struct dtype_of<uint16_t> {
+  static constexpr sinter_dtype value = SINTER_U16;
+};
+template <>
+struct dtype_of<int32_t> {
+  static constexpr sinter_dtype value = SINTER_I32;
+};
+template <>
+struct dtype_of<uint32_t> {
+  static constexpr sinter_dtype value = SINTER_U32;
+};
+template <>
+struct dtype_of<int64_t> {
+  static constexpr sinter_dtype value = SINTER_I64;
+};
+template <>
+struct dtype_of<uint64_t> {
+  static constexpr sinter_dtype value = SINTER_U64;
+};
 
 struct build_options : sinter_build_options {
   build_options() : sinter_build_options(SINTER_BUILD_OPTIONS_INIT) {}
@@ -143,7 +176,8 @@ class context {
     size_t bytes = 0;
     check(sinter_context_get_output(handle_, i, &dtype, dims, &rank, &data, &bytes));
     if (dtype != dtype_of<T>::value)
-      throw error(SINTER_INVALID_ARGUMENT, (std::string("the output is ") + sinter_dtype_name(dtype)).c_str(), "", "", "");
+      throw error(SINTER_INVALID_ARGUMENT, (std::string("the output is ") + sinter_dtype_name(dtype)).c_str(), "", "",
+                  "");
     tensor<T> t;
     t.dims.assign(dims, dims + rank);
     t.data.resize(bytes / sizeof(T));

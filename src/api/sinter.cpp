@@ -18,7 +18,7 @@ using namespace sinter;
 
 struct sinter_engine {
   std::shared_ptr<const Engine> engine;
-  std::vector<std::vector<std::string>> extents;   // texts behind sinter_tensor_info, by binding
+  std::vector<std::vector<std::string>> extents;  // texts behind sinter_tensor_info, by binding
 };
 
 struct sinter_context {
@@ -131,11 +131,13 @@ void build(ModelSource source, const sinter_build_options* given, sinter_engine*
   *engine = wrap(make_executable(std::move(built.target), device));
 }
 
-sinter_code describe(const sinter_engine* engine, size_t binding, size_t count, size_t index, sinter_tensor_info* info) {
+sinter_code describe(const sinter_engine* engine, size_t binding, size_t count, size_t index,
+                     sinter_tensor_info* info) {
   return guard([&] {
     need(engine, "engine");
     need(info, "info");
-    if (index >= count) throw Error(Code::invalid_argument, fmt::format("there are {} of them, none numbered {}", count, index));
+    if (index >= count)
+      throw Error(Code::invalid_argument, fmt::format("there are {} of them, none numbered {}", count, index));
     if (info->size < sizeof(sinter_tensor_info)) throw Error(Code::invalid_argument, "info->size is not set");
     const Binding& b = engine->engine->target().bindings[binding];
     info->name = b.name.c_str();
@@ -197,7 +199,8 @@ const char* sinter_error_tensor(void) { return last_error.tensor.c_str(); }
 const char* sinter_error_hint(void) { return last_error.hint.c_str(); }
 const char* sinter_code_name(sinter_code code) { return code_name(static_cast<Code>(code)); }
 const char* sinter_dtype_name(sinter_dtype dtype) {
-  return static_cast<unsigned>(dtype) < static_cast<unsigned>(dtype_count) ? dtype_name(static_cast<DType>(dtype)) : "unknown";
+  return static_cast<unsigned>(dtype) < static_cast<unsigned>(dtype_count) ? dtype_name(static_cast<DType>(dtype))
+                                                                           : "unknown";
 }
 int sinter_dtype_bits(sinter_dtype dtype) {
   return static_cast<unsigned>(dtype) < static_cast<unsigned>(dtype_count) ? bit_size(static_cast<DType>(dtype)) : 0;

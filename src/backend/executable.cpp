@@ -24,7 +24,7 @@ void symbols_of_slot(const Slot& slot, std::vector<SymbolId>& out) {
 
 // Slots of a segment so that every slot comes after those it lies above and after the slot it views.
 std::vector<uint32_t> placement_order(const Plan& plan, const std::vector<uint32_t>& slots) {
-  std::vector<uint8_t> state(plan.slots.size(), 0);   // 0: elsewhere, 1: wanted, 2: entered, 3: done
+  std::vector<uint8_t> state(plan.slots.size(), 0);  // 0: elsewhere, 1: wanted, 2: entered, 3: done
   for (uint32_t s : slots) state[s] = 1;
   std::vector<uint32_t> order;
   std::vector<std::pair<uint32_t, size_t>> stack;

@@ -25,9 +25,9 @@ void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_
     case Fact::Kind::divides: holds = left != 0 && right % left == 0; break;
   }
   if (!holds)
-    throw Error(Code::invalid_argument,
-                fmt::format("these extents do not fit together: {} ({} = {}, {} = {})", fact.reason,
-                            to_string(fact.left, problem.symbols), left, to_string(fact.right, problem.symbols), right));
+    throw Error(Code::invalid_argument, fmt::format("these extents do not fit together: {} ({} = {}, {} = {})",
+                                                    fact.reason, to_string(fact.left, problem.symbols), left,
+                                                    to_string(fact.right, problem.symbols), right));
 }
 
 }  // namespace
@@ -104,8 +104,10 @@ void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extent
   bool fits = shape.size() == extents.size();
   for (size_t k = 0; k < shape.size() && fits; ++k) {
     const auto id = shape[k].as_symbol();
-    if (id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter) state_.symbols[*id] = extents[k];
-    else fits = shape[k].evaluate(state_.symbols) == extents[k];
+    if (id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter)
+      state_.symbols[*id] = extents[k];
+    else
+      fits = shape[k].evaluate(state_.symbols) == extents[k];
   }
   if (!fits) throw Error(Code::fault, "a body is given a value of other extents than the plan says");
 }
@@ -123,7 +125,9 @@ void Frame::refresh_pointers() {
     const Slot& slot = plan.slots[s];
     switch (slot.kind) {
       case SlotKind::binding: pointers_[s] = state_.bindings[slot.of]; break;
-      case SlotKind::boxed: pointers_[s] = owned_[s].kind == Box::Kind::tensor ? owned_[s].tensor.mutable_data() : nullptr; break;
+      case SlotKind::boxed:
+        pointers_[s] = owned_[s].kind == Box::Kind::tensor ? owned_[s].tensor.mutable_data() : nullptr;
+        break;
       case SlotKind::view: pointers_[s] = pointers_[slot.of]; break;
       default: break;
     }
@@ -133,7 +137,7 @@ void Frame::refresh_pointers() {
 void Frame::size_slot(uint32_t s) {
   const Slot& slot = info_.plan->slots[s];
   if (!slot.type.is_plain()) return;
-  if (slot.kind == SlotKind::boxed && !sized_[s]) return;   // sized by who makes it
+  if (slot.kind == SlotKind::boxed && !sized_[s]) return;  // sized by who makes it
   extents_[s] = evaluate(*slot.type.shape, state_.symbols);
   bytes_[s] = layout_bytes(slot.layout, slot.type.dtype, extents_[s]);
   if (slot.kind == SlotKind::weight) pointers_[s] = const_cast<void*>(executable_.target.weights[slot.of].bytes.data());
@@ -268,7 +272,7 @@ Status Frame::run() {
 
 Status Frame::run_step(uint32_t i) {
   const Step& step = info_.plan->steps[i];
-  Status status = step.kind == Step::Kind::kernel            ? run_kernel(i)
+  Status status = step.kind == Step::Kind::kernel           ? run_kernel(i)
                   : std::string_view(step.op->name) == "If" ? run_branch(i)
                                                             : run_loop(i);
   if (status.ok()) finish_results(step);
@@ -299,10 +303,12 @@ Status Frame::run_kernel(uint32_t i) {
     std::atomic<bool> failed{false};
     Status status;
   };
-  Job job{this, &kernel,
+  Job job{this,
+          &kernel,
           {info_.prepared[i][choice_[i]].get(), &bound, &executable_.target.problems[choice.problem], arguments.data(),
            boxes.data(), state_.workspace.data(), state_.scratch.data(), 0, 0, &state_.fault},
-          false, {}};
+          false,
+          {}};
   if (kernel.takes_boxes) {
     Status status = run_boxed(step, job.launch);
     if (!status.ok()) return status;
@@ -349,7 +355,8 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
       std::vector<int64_t> symbols;
       for (SymbolId k : choice.symbols) symbols.push_back(state_.symbols[k]);
       Tensor tensor(type.dtype, evaluate(*type.shape, symbols));
-      for (size_t i = 0; i < dims->size(); ++i) tensor.set_integer(static_cast<int64_t>(i), (*dims)[i].evaluate(symbols));
+      for (size_t i = 0; i < dims->size(); ++i)
+        tensor.set_integer(static_cast<int64_t>(i), (*dims)[i].evaluate(symbols));
       wrapped[n] = Box(std::move(tensor));
     } else {
       continue;
@@ -357,7 +364,9 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
     boxes[n] = &wrapped[n];
   }
   launch.boxes = boxes.data();
-  Status status = executable_.kernels[step.choices[choice_[static_cast<size_t>(&step - info_.plan->steps.data())]].kernel]->run(launch);
+  Status status =
+      executable_.kernels[step.choices[choice_[static_cast<size_t>(&step - info_.plan->steps.data())]].kernel]->run(
+          launch);
   if (!status.ok()) return status;
   for (size_t n = operands; n < values; ++n) {
     if (boxes[n] != &wrapped[n]) continue;

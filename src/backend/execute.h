@@ -21,19 +21,19 @@ namespace sinter {
 struct PlanInfo {
   const Plan* plan = nullptr;
   struct Segment {
-    uint32_t begin = 0, end = 0;              // steps
-    std::vector<uint32_t> slots;              // sized in this segment, in an order in which `above` is satisfied
-    std::vector<SymbolId> depends;            // symbols that its sizes and kernels read
+    uint32_t begin = 0, end = 0;    // steps
+    std::vector<uint32_t> slots;    // sized in this segment, in an order in which `above` is satisfied
+    std::vector<SymbolId> depends;  // symbols that its sizes and kernels read
   };
   std::vector<Segment> segments;
-  std::vector<std::vector<std::shared_ptr<const void>>> prepared;   // by step and choice
+  std::vector<std::vector<std::shared_ptr<const void>>> prepared;  // by step and choice
   std::vector<PlanInfo> bodies;
 };
 
 struct Executable {
   Target target;
   DeviceSpec device;
-  std::vector<const Kernel*> kernels;         // behind target.kernels
+  std::vector<const Kernel*> kernels;  // behind target.kernels
   PlanInfo main;
 };
 
@@ -59,7 +59,7 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   Memory(Memory&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
-  std::byte* reserve(int64_t bytes);          // contents are lost when it grows; throws Error(Code::out_of_memory)
+  std::byte* reserve(int64_t bytes);  // contents are lost when it grows; throws Error(Code::out_of_memory)
   std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
 
@@ -70,11 +70,11 @@ class Memory {
 
 // State shared by a frame and the frames of its bodies.
 struct RunState {
-  std::vector<int64_t> symbols;               // values by plan symbol; -1: unbound
-  std::vector<void*> bindings;                // caller's buffers by Target::bindings
-  std::vector<int64_t> binding_bytes;         // their sizes
+  std::vector<int64_t> symbols;        // values by plan symbol; -1: unbound
+  std::vector<void*> bindings;         // caller's buffers by Target::bindings
+  std::vector<int64_t> binding_bytes;  // their sizes
   Memory workspace, scratch;
-  int64_t scratch_bytes = 0;                  // per thread
+  int64_t scratch_bytes = 0;  // per thread
   std::atomic<uint32_t> fault{0};
   const Pool::Lease* lease = nullptr;
   int threads = 1;
@@ -122,7 +122,7 @@ class Frame {
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);
   Status run_boxed(const Step& step, Launch& launch);
-  Status run_branch(uint32_t step);           // execute_control.cpp
+  Status run_branch(uint32_t step);  // execute_control.cpp
   Status run_loop(uint32_t step);
   void finish_results(const Step& step);
   static void take(Box& into, const Frame& body, uint32_t from);
@@ -137,15 +137,15 @@ class Frame {
   std::vector<Dims> extents_;
   std::vector<int64_t> bytes_;
   std::vector<int64_t> ends_;
-  std::vector<Box> owned_;                    // of boxed slots
-  std::vector<bool> sized_;                   // boxed slots whose extents are known before they are made
-  std::vector<uint32_t> external_;            // slots whose pointers the caller decides, and views of them
+  std::vector<Box> owned_;          // of boxed slots
+  std::vector<bool> sized_;         // boxed slots whose extents are known before they are made
+  std::vector<uint32_t> external_;  // slots whose pointers the caller decides, and views of them
   std::vector<SegmentState> segments_;
   std::vector<Bound> bound_;
   std::vector<uint32_t> choice_;
-  std::vector<std::vector<void*>> arguments_; // pointer tables of the steps
+  std::vector<std::vector<void*>> arguments_;  // pointer tables of the steps
   std::vector<std::vector<Box*>> box_arguments_;
-  std::vector<std::vector<Box>> carried_;     // of loops: current and next values
+  std::vector<std::vector<Box>> carried_;  // of loops: current and next values
   std::vector<std::unique_ptr<Frame>> bodies_;
 };
 

@@ -48,12 +48,10 @@ Status Frame::run_branch(uint32_t i) {
   if (!condition) return Status(Code::fault, "the condition of If is empty");
   const bool taken = *static_cast<const uint8_t*>(condition) != 0;
   Frame& body = body_frame(step.bodies[taken ? 0 : 1]);
-  for (size_t k = 1; k < step.operands.size(); ++k)
-    pass_to(body, static_cast<uint32_t>(k - 1), step.operands[k]);
+  for (size_t k = 1; k < step.operands.size(); ++k) pass_to(body, static_cast<uint32_t>(k - 1), step.operands[k]);
   Status status = body.run();
   if (!status.ok()) return status;
-  for (size_t r = 0; r < step.results.size(); ++r)
-    take(owned_[step.results[r]], body, body.info_.plan->results[r]);
+  for (size_t r = 0; r < step.results.size(); ++r) take(owned_[step.results[r]], body, body.info_.plan->results[r]);
   return {};
 }
 

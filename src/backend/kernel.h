@@ -21,12 +21,12 @@ namespace sinter {
 
 struct DeviceSpec {
   std::string name = "cpu";
-  uint8_t level = 0;            // cpu::Level: instruction set that kernels may use
-  uint64_t features = 0;        // CPUID features behind it
+  uint8_t level = 0;      // cpu::Level: instruction set that kernels may use
+  uint64_t features = 0;  // CPUID features behind it
   int threads = 1;
 };
 
-using Config = Attrs;           // tuning parameters of a kernel; empty when it has none
+using Config = Attrs;  // tuning parameters of a kernel; empty when it has none
 
 // Layouts that a kernel wants for operands and results given as `any`; those already fixed are returned unchanged.
 struct Needs {
@@ -35,9 +35,9 @@ struct Needs {
 
 struct BindContext {
   const Problem& problem;
-  std::span<const int64_t> symbols;          // values of the problem's symbols
-  std::span<const Dims> operands, results;   // extents now
-  std::span<const Tensor* const> host;       // contents of host operands; null for others
+  std::span<const int64_t> symbols;         // values of the problem's symbols
+  std::span<const Dims> operands, results;  // extents now
+  std::span<const Tensor* const> host;      // contents of host operands; null for others
   int threads;
 };
 
@@ -46,9 +46,9 @@ struct Bound {
   static constexpr int max_phases = 4;
   int phases = 1;
   int64_t chunks[max_phases] = {1, 1, 1, 1};
-  int64_t workspace = 0;                     // bytes shared by all chunks of the step
-  int64_t scratch = 0;                       // bytes per thread
-  std::shared_ptr<const void> state;         // the kernel's own numbers
+  int64_t workspace = 0;              // bytes shared by all chunks of the step
+  int64_t scratch = 0;                // bytes per thread
+  std::shared_ptr<const void> state;  // the kernel's own numbers
   template <typename T>
   const T& as() const {
     return *static_cast<const T*>(state.get());
@@ -59,21 +59,21 @@ struct Launch {
   const void* prepared;
   const Bound* bound;
   const Problem* problem;
-  void* const* operands;                     // operands, then results; null for absent or empty ones
-  Box* const* boxes;                         // same numbering; non-null where a value is boxed
+  void* const* operands;  // operands, then results; null for absent or empty ones
+  Box* const* boxes;      // same numbering; non-null where a value is boxed
   std::byte* workspace;
-  std::byte* scratch;                        // of this thread
+  std::byte* scratch;  // of this thread
   int phase;
   int64_t chunk;
-  std::atomic<uint32_t>* fault;              // set to a nonzero fault number when data broke a rule
+  std::atomic<uint32_t>* fault;  // set to a nonzero fault number when data broke a rule
 };
 
 enum Fault : uint32_t { no_fault = 0, index_out_of_range = 1 };
 const char* fault_text(uint32_t fault);
 
 struct Kernel {
-  const char* name;                          // family_types_tile_level
-  const void* self = nullptr;                // what rows of one family differ in
+  const char* name;            // family_types_tile_level
+  const void* self = nullptr;  // what rows of one family differ in
   Answer (*supports)(const Kernel&, const Problem&, const DeviceSpec&);
   Needs (*needs)(const Kernel&, const Problem&, const Config&, const DeviceSpec&);
   // Estimated nanoseconds at these symbol values.
@@ -84,7 +84,7 @@ struct Kernel {
   void (*bind)(const Kernel&, const void* prepared, const BindContext&, Bound&);
   // One chunk of one phase. noexcept in effect: a bad status ends the run.
   Status (*run)(const Launch&);
-  bool takes_boxes = false;                  // reads and writes Box operands; may allocate
+  bool takes_boxes = false;  // reads and writes Box operands; may allocate
 };
 
 // A backend: its table and what it says of the machine.
@@ -103,7 +103,8 @@ const Backend& reference_backend();
 const Kernel* find_kernel(std::string_view qualified_name);
 // This machine: its level and features, and the number of threads asked for (0: all usable CPUs).
 DeviceSpec this_machine(int threads = 0);
-// The same machine with a lower instruction set level, by name ("portable", "avx2", "avx512"). Throws when the machine lacks it.
-DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level);   // backend/cpu/device.cpp
+// The same machine with a lower instruction set level, by name ("portable", "avx2", "avx512"). Throws when the machine
+// lacks it.
+DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level);  // backend/cpu/device.cpp
 
 }  // namespace sinter

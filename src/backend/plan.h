@@ -14,13 +14,13 @@
 namespace sinter {
 
 enum class SlotKind : uint8_t {
-  arena,     // memory of the context, placed by `above`
-  binding,   // the caller's buffer: Target::bindings[of]
-  weight,    // Target::weights[of]
-  view,      // the bytes of slot `of` under another type
-  boxed,     // a Box of the context: sequences, optionals, strings, unknown ranks, extents found by running
-  known,     // contents (numbers or Dims) written when shapes are bound
-  parameter, // of a body: the value that the step passes
+  arena,      // memory of the context, placed by `above`
+  binding,    // the caller's buffer: Target::bindings[of]
+  weight,     // Target::weights[of]
+  view,       // the bytes of slot `of` under another type
+  boxed,      // a Box of the context: sequences, optionals, strings, unknown ranks, extents found by running
+  known,      // contents (numbers or Dims) written when shapes are bound
+  parameter,  // of a body: the value that the step passes
 };
 
 struct Slot {
@@ -39,29 +39,29 @@ struct Guard {
 
 struct Choice {
   std::vector<Guard> when;
-  uint32_t problem = 0;                 // Target::problems
-  uint32_t kernel = 0;                  // Target::kernels
+  uint32_t problem = 0;  // Target::problems
+  uint32_t kernel = 0;   // Target::kernels
   Config config;
-  std::vector<SymbolId> symbols;        // problem symbol → plan symbol
+  std::vector<SymbolId> symbols;  // problem symbol → plan symbol
 };
 
 struct Step {
   enum class Kind : uint8_t { kernel, control } kind = Kind::kernel;
-  std::vector<Choice> choices;          // kernel: the first whose guards hold
-  const Op* op = nullptr;               // control: If or Loop
+  std::vector<Choice> choices;  // kernel: the first whose guards hold
+  const Op* op = nullptr;       // control: If or Loop
   Attrs attrs;
-  std::vector<uint32_t> operands;       // slots; no_slot for absent ones
+  std::vector<uint32_t> operands;  // slots; no_slot for absent ones
   std::vector<uint32_t> results;
-  std::vector<uint32_t> bodies;         // control: Plan::bodies
-  std::vector<SymbolId> defines;        // symbols known after it (host-decided ones: just before it)
-  std::vector<uint32_t> sources;        // nodes of the user's model
+  std::vector<uint32_t> bodies;   // control: Plan::bodies
+  std::vector<SymbolId> defines;  // symbols known after it (host-decided ones: just before it)
+  std::vector<uint32_t> sources;  // nodes of the user's model
 };
 
 constexpr uint32_t no_slot = UINT32_MAX;
 
 struct Plan {
   std::vector<Slot> slots;
-  std::vector<uint32_t> parameters, results;   // slots
+  std::vector<uint32_t> parameters, results;  // slots
   std::vector<Step> steps;
   std::vector<Plan> bodies;
 };
@@ -81,7 +81,7 @@ struct Profile {
 struct Weight {
   Type type;
   Layout layout;
-  Tensor bytes;                          // packed: u8[n]; filled by the init plan or mapped from the engine file
+  Tensor bytes;  // packed: u8[n]; filled by the init plan or mapped from the engine file
 };
 
 struct SourceNode {
@@ -89,12 +89,12 @@ struct SourceNode {
 };
 
 struct Target {
-  DeviceSpec needs;                      // device, level and features that running takes
+  DeviceSpec needs;  // device, level and features that running takes
   SymbolTable symbols;
-  std::vector<std::string> kernels;      // by name: "cpu/contract_f32_avx512"
+  std::vector<std::string> kernels;  // by name: "cpu/contract_f32_avx512"
   std::vector<Problem> problems;
   Plan main;
-  std::vector<Binding> bindings;         // inputs in order, then outputs in order
+  std::vector<Binding> bindings;  // inputs in order, then outputs in order
   std::vector<Profile> profiles;
   std::vector<Weight> weights;
   std::vector<SourceNode> sources;

@@ -15,8 +15,8 @@ class ProblemHost final : public InferHost {
   Dim symbol(size_t output, size_t position, Symbol::Bound bound, int64_t low, std::optional<Dim> high) override {
     for (const Made& m : made_)
       if (m.stage == stage && m.output == output && m.position == position) return Dim::symbol(m.id);
-    const SymbolId id = problem_.symbols.add({.name = fmt::format("s{}", problem_.symbols.size()), .bound = bound,
-                                              .low = low, .high = std::move(high)});
+    const SymbolId id = problem_.symbols.add(
+        {.name = fmt::format("s{}", problem_.symbols.size()), .bound = bound, .low = low, .high = std::move(high)});
     made_.push_back({stage, output, position, id});
     problem_.defined.push_back(id);
     return Dim::symbol(id);

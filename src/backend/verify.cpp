@@ -33,7 +33,8 @@ class Verifier {
       if (outputs && !binding.is_output) fail("an input binding comes after an output");
       outputs = outputs || binding.is_output;
       if (!binding.is_output && binding.type.kind == Type::Kind::invalid) fail("a binding has no type");
-      if (binding.type.has_shape() && binding.type.shape->size() > max_rank_of_values) fail("a binding has too many axes");
+      if (binding.type.has_shape() && binding.type.shape->size() > max_rank_of_values)
+        fail("a binding has too many axes");
     }
     for (const Profile& profile : target_.profiles)
       if (profile.symbol >= target_.symbols.size()) fail("a profile names no symbol");
@@ -45,7 +46,8 @@ class Verifier {
       if (!binding.is_output) bind_bare(binding.type);
     }
     if (target_.main.parameters.size() != inputs) fail("the main plan does not take every input");
-    if (target_.main.results.size() != target_.bindings.size() - inputs) fail("the main plan does not give every output");
+    if (target_.main.results.size() != target_.bindings.size() - inputs)
+      fail("the main plan does not give every output");
     for (size_t i = 0; i < inputs; ++i) {
       const uint32_t s = target_.main.parameters[i];
       if (s >= target_.main.slots.size()) fail("a parameter is no slot");
@@ -53,7 +55,8 @@ class Verifier {
       const bool plain = target_.bindings[i].type.is_plain();
       if (slot.kind != (plain ? SlotKind::binding : SlotKind::boxed) || (plain && slot.of != i))
         fail(fmt::format("parameter {} is not its input", i));
-      if (!(slot.type == target_.bindings[i].type)) fail(fmt::format("parameter {} has another type than its input", i));
+      if (!(slot.type == target_.bindings[i].type))
+        fail(fmt::format("parameter {} has another type than its input", i));
     }
     plan(target_.main, true, 0);
     for (size_t o = inputs; o < target_.bindings.size(); ++o) {
@@ -178,7 +181,8 @@ class Verifier {
     }
     for (uint32_t s = 0; s < count; ++s) {
       const Slot& slot = plan.slots[s];
-      if (slot.kind == SlotKind::parameter && !is_parameter[s]) fail(fmt::format("slot {} is a parameter of nothing", s));
+      if (slot.kind == SlotKind::parameter && !is_parameter[s])
+        fail(fmt::format("slot {} is a parameter of nothing", s));
       if (slot.kind == SlotKind::weight || slot.kind == SlotKind::known) written[s] = true;
       if (slot.kind == SlotKind::binding && !target_.bindings[slot.of].is_output && !is_parameter[s])
         fail(fmt::format("slot {} is an input that is no parameter", s));
@@ -205,8 +209,10 @@ class Verifier {
       }
       for (SymbolId id : step.defines)
         if (id >= known_.size()) fail(fmt::format("step {} defines no symbol", now));
-      if (step.kind == Step::Kind::kernel) kernel_step(plan, step, now);
-      else control_step(plan, step, now, depth);
+      if (step.kind == Step::Kind::kernel)
+        kernel_step(plan, step, now);
+      else
+        control_step(plan, step, now, depth);
       for (SymbolId id : step.defines) known_[id] = true;
       if (!step.defines.empty()) ++part;
       ++now;
@@ -294,7 +300,8 @@ class Verifier {
         const Problem::Result& result = problem.results[r];
         if (!(slot.type == rename(problem.types[result.value], choice.symbols)) || !(slot.layout == result.layout))
           fail(fmt::format("result {} of step {} is not what its problem says", r, now));
-        if (slot.kind == SlotKind::boxed && !kernel.takes_boxes) fail(fmt::format("result {} of step {} is boxed", r, now));
+        if (slot.kind == SlotKind::boxed && !kernel.takes_boxes)
+          fail(fmt::format("result {} of step {} is boxed", r, now));
         if (slot.kind != SlotKind::boxed && !symbols_known(slot.type))
           fail(fmt::format("result {} of step {} has no known size", r, now));
         for (size_t q = 0; q < r; ++q)

@@ -15,8 +15,7 @@ int64_t to_integer(double value, int64_t low, int64_t high, const char* what) {
 }
 
 int64_t element_count(std::span<const int64_t> dims) {
-  if (dims.size() > max_rank)
-    throw Error(Code::limit, fmt::format("rank {} exceeds {}", dims.size(), max_rank));
+  if (dims.size() > max_rank) throw Error(Code::limit, fmt::format("rank {} exceeds {}", dims.size(), max_rank));
   bool zero = false;
   for (int64_t d : dims) {
     if (d < 0) throw Error(Code::invalid_argument, fmt::format("negative extent {}", d));

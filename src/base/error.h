@@ -17,11 +17,11 @@ namespace sinter {
 
 enum class Code : uint8_t {
   ok,
-  invalid_argument,     // the caller's mistake
-  model_invalid,        // the model breaks a rule of its format
-  unsupported,          // valid, but nothing here runs it
-  io,                   // a file could not be read or written
-  limit,                // a size, count or depth beyond what is allowed
+  invalid_argument,  // the caller's mistake
+  model_invalid,     // the model breaks a rule of its format
+  unsupported,       // valid, but nothing here runs it
+  io,                // a file could not be read or written
+  limit,             // a size, count or depth beyond what is allowed
   out_of_memory,
   cancelled,
   engine_invalid,       // the bytes are not an engine that may be run

@@ -104,8 +104,7 @@ bool equal(const Field& f, const void* a, const void* b) {
     case FieldKind::string: return get<std::string>(f, a) == get<std::string>(f, b);
     case FieldKind::i64s: return get<std::vector<int64_t>>(f, a) == get<std::vector<int64_t>>(f, b);
     case FieldKind::f64s: return same(get<std::vector<double>>(f, a), get<std::vector<double>>(f, b));
-    case FieldKind::strings:
-      return get<std::vector<std::string>>(f, a) == get<std::vector<std::string>>(f, b);
+    case FieldKind::strings: return get<std::vector<std::string>>(f, a) == get<std::vector<std::string>>(f, b);
     case FieldKind::enumeration: return get<uint8_t>(f, a) == get<uint8_t>(f, b);
   }
   return false;

@@ -3,7 +3,8 @@
 //
 // A struct S lists its fields once:
 //   struct PadAttrs { PadMode mode = PadMode::constant; };
-//   inline const Fields& fields_of(const PadAttrs*) { static const Fields f = describe<PadAttrs>({field<&PadAttrs::mode>("mode")}); return f; }
+//   inline const Fields& fields_of(const PadAttrs*) { static const Fields f =
+//   describe<PadAttrs>({field<&PadAttrs::mode>("mode")}); return f; }
 // Supported member types: bool, int64_t, double, std::string, vectors of the last three, and enums that have
 // `std::span<const char* const> enum_names(E)` found by argument-dependent lookup (members numbered from 0).
 // Attrs is an immutable, shared, type-erased struct of that kind. Text omits fields equal to the default.
@@ -46,13 +47,20 @@ struct MemberOf<M S::*> {
 };
 template <typename M>
 constexpr FieldKind kind_of() {
-  if constexpr (std::is_same_v<M, bool>) return FieldKind::boolean;
-  else if constexpr (std::is_same_v<M, int64_t>) return FieldKind::i64;
-  else if constexpr (std::is_same_v<M, double>) return FieldKind::f64;
-  else if constexpr (std::is_same_v<M, std::string>) return FieldKind::string;
-  else if constexpr (std::is_same_v<M, std::vector<int64_t>>) return FieldKind::i64s;
-  else if constexpr (std::is_same_v<M, std::vector<double>>) return FieldKind::f64s;
-  else if constexpr (std::is_same_v<M, std::vector<std::string>>) return FieldKind::strings;
+  if constexpr (std::is_same_v<M, bool>)
+    return FieldKind::boolean;
+  else if constexpr (std::is_same_v<M, int64_t>)
+    return FieldKind::i64;
+  else if constexpr (std::is_same_v<M, double>)
+    return FieldKind::f64;
+  else if constexpr (std::is_same_v<M, std::string>)
+    return FieldKind::string;
+  else if constexpr (std::is_same_v<M, std::vector<int64_t>>)
+    return FieldKind::i64s;
+  else if constexpr (std::is_same_v<M, std::vector<double>>)
+    return FieldKind::f64s;
+  else if constexpr (std::is_same_v<M, std::vector<std::string>>)
+    return FieldKind::strings;
   else {
     static_assert(std::is_enum_v<M> && sizeof(M) == 1, "field type without reflection");
     return FieldKind::enumeration;
@@ -72,9 +80,7 @@ Field field(const char* name) {
 template <typename S>
 Fields describe(std::vector<Field> list) {
   return Fields{std::move(list), []() -> std::shared_ptr<void> { return std::make_shared<S>(); },
-                [](const void* s) -> std::shared_ptr<void> {
-                  return std::make_shared<S>(*static_cast<const S*>(s));
-                }};
+                [](const void* s) -> std::shared_ptr<void> { return std::make_shared<S>(*static_cast<const S*>(s)); }};
 }
 
 // The fields of attribute struct S, for the row of its operator.
@@ -87,8 +93,8 @@ class Attrs {
  public:
   Attrs() = default;
   template <typename S>
-    requires(!std::is_same_v<std::remove_cvref_t<S>, Attrs>)
-  Attrs(const S& value) : fields_(&fields_of(&value)), object_(std::make_shared<S>(value)) {}
+  requires(!std::is_same_v<std::remove_cvref_t<S>, Attrs>) Attrs(const S& value)
+      : fields_(&fields_of(&value)), object_(std::make_shared<S>(value)) {}
   // A default-constructed struct of the given fields (null: no attributes).
   static Attrs defaults(const Fields* fields);
 

@@ -1,7 +1,8 @@
 // Files: read-only mappings, bounded reads, and atomic writes.
 //
 // MappedFile keeps the pages alive for every Tensor that points into them. write_file_atomically writes beside the
-// target and renames, so a reader never sees half a file. External tensor data has stricter rules: base/external_file.h.
+// target and renames, so a reader never sees half a file. External tensor data has stricter rules:
+// base/external_file.h.
 #pragma once
 
 #include <cstddef>

@@ -23,8 +23,10 @@ void escape(std::string& out, char c) {
     default: break;
   }
   const auto u = static_cast<unsigned char>(c);
-  if (u < 0x20 || u == 0x7f) out += fmt::format("\\x{:02x}", u);
-  else out += c;
+  if (u < 0x20 || u == 0x7f)
+    out += fmt::format("\\x{:02x}", u);
+  else
+    out += c;
 }
 
 }  // namespace
@@ -114,8 +116,10 @@ std::string Scanner::string() {
     }
     if (position_ >= text_.size()) fail("string without end");
     c = text_[position_++];
-    if (c == 'n') out += '\n';
-    else if (c == 't') out += '\t';
+    if (c == 'n')
+      out += '\n';
+    else if (c == 't')
+      out += '\t';
     else if (c == 'x') {
       unsigned value = 0;
       const char* first = text_.data() + position_;

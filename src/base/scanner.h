@@ -14,15 +14,15 @@ class Scanner {
   explicit Scanner(std::string_view text) : text_(text) {}
 
   bool at_end();
-  char peek();                            // next non-blank character, '\0' at the end
-  bool accept(std::string_view token);    // consumes it if it comes next (identifiers: whole words only)
+  char peek();                          // next non-blank character, '\0' at the end
+  bool accept(std::string_view token);  // consumes it if it comes next (identifiers: whole words only)
   void expect(std::string_view token);
   bool at_identifier();
-  std::string_view identifier();          // [A-Za-z_][A-Za-z0-9_.]*
+  std::string_view identifier();  // [A-Za-z_][A-Za-z0-9_.]*
   int64_t integer();
   bool at_number();
-  double number();                        // also inf, -inf, nan
-  std::string string();                   // quoted, with escapes
+  double number();       // also inf, -inf, nan
+  std::string string();  // quoted, with escapes
   [[noreturn]] void fail(std::string_view message);
 
   std::string_view text() const { return text_; }

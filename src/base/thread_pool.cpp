@@ -61,7 +61,7 @@ struct Pool::State {
       const uint32_t now = wait_for_change(seen);
       if (stop.load(std::memory_order_relaxed)) return;
       seen = now;
-      if (worker > (now & count_mask)) continue;   // workers are numbered from 1
+      if (worker > (now & count_mask)) continue;  // workers are numbered from 1
       take_chunks(worker);
       done.fetch_add(1, std::memory_order_release);
     }
@@ -146,8 +146,10 @@ void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned),
   s.raise(granted_);
   s.take_chunks(0);
   for (unsigned spins = 0; s.done.load(std::memory_order_acquire) != granted_; ++spins) {
-    if (spins < 4096) pause_cpu();
-    else sched_yield();   // a worker lost its CPU: let it have one
+    if (spins < 4096)
+      pause_cpu();
+    else
+      sched_yield();  // a worker lost its CPU: let it have one
   }
 }
 

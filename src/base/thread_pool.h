@@ -2,8 +2,8 @@
 //
 // lease() takes idle workers without blocking and may grant none, so nested and concurrent use cannot deadlock. A lease
 // keeps its workers until it goes: they spin briefly between parallel regions and then sleep. parallel() hands out
-// chunks from an atomic counter; the caller takes part. Nothing allocates or locks in a region. After a fork the child's
-// pool has no workers and every lease grants the caller alone.
+// chunks from an atomic counter; the caller takes part. Nothing allocates or locks in a region. After a fork the
+// child's pool has no workers and every lease grants the caller alone.
 #pragma once
 
 #include <atomic>
@@ -26,7 +26,7 @@ class Pool {
     Lease(Lease&&) noexcept;
     Lease& operator=(Lease&&) = delete;
     ~Lease();
-    unsigned size() const { return granted_ + 1; }   // workers granted and the caller
+    unsigned size() const { return granted_ + 1; }  // workers granted and the caller
     // fn(user, chunk, worker) for every chunk in [0, chunks), worker in [0, size()); returns when all are done.
     // fn must not throw.
     void parallel(int64_t chunks, void (*fn)(void* user, int64_t chunk, unsigned worker), void* user) const;

@@ -11,7 +11,7 @@ std::optional<Chosen> choose_kernel(const Problem& problem, std::span<const int6
   for (const Backend* backend : backends()) {
     const bool reference = std::string_view(backend->name) == "reference";
     if (reference_only && !reference) continue;
-    if (reference && best) break;   // the last resort
+    if (reference && best) break;  // the last resort
     for (const Kernel* kernel : backend->kernels()) {
       const Answer answer = kernel->supports(*kernel, problem, device);
       if (!answer) {

@@ -12,8 +12,8 @@ namespace sinter {
 // Why a step is run by the kernel that runs it.
 struct KernelDecision {
   std::string sources, kernel;
-  std::vector<std::string> refusals;     // "kernel: reason"
-  double nanoseconds = 0;                // the model's estimate
+  std::vector<std::string> refusals;  // "kernel: reason"
+  double nanoseconds = 0;             // the model's estimate
 };
 
 struct Chosen {

@@ -1,5 +1,5 @@
-// cut: fragments that no fast row takes whole become smaller ones: first the main operator apart from the pointwise work
-// behind it, then stage by stage.
+// cut: fragments that no fast row takes whole become smaller ones: first the main operator apart from the pointwise
+// work behind it, then stage by stage.
 
 #include <algorithm>
 
@@ -11,7 +11,7 @@
 namespace sinter {
 namespace {
 
-using Part = std::vector<size_t>;   // stages of a fragment, in order
+using Part = std::vector<size_t>;  // stages of a fragment, in order
 
 class Cutter {
  public:

@@ -15,9 +15,8 @@ void bind_dims(Module& module, const BuildOptions& options) {
       for (SymbolId k = 0; k < module.symbols.size(); ++k)
         if (module.symbols[k].bound == Symbol::Bound::input)
           names += fmt::format("{}{}", names.empty() ? "" : ", ", module.symbols[k].name);
-      throw Error(Code::invalid_argument,
-                  fmt::format("the model has no dimension named '{}'; it has: {}", printable(range.name),
-                              names.empty() ? "none that vary" : names));
+      throw Error(Code::invalid_argument, fmt::format("the model has no dimension named '{}'; it has: {}",
+                                                      printable(range.name), names.empty() ? "none that vary" : names));
     }
     if (range.low < 0 || range.low > range.best || range.best > range.high)
       throw Error(Code::invalid_argument, fmt::format("dimension '{}': {}:{}:{} is not min <= best <= max",

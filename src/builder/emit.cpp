@@ -44,8 +44,12 @@ class Emitter {
     Scope scope(graph, target.main, &init);
     for (size_t i = 0; i < graph.inputs.size(); ++i) {
       const ValueId v = graph.inputs[i];
-      Slot slot{graph[v].type, {}, graph[v].type.is_plain() ? SlotKind::binding : SlotKind::boxed,
-                static_cast<uint32_t>(i), {}, {}};
+      Slot slot{graph[v].type,
+                {},
+                graph[v].type.is_plain() ? SlotKind::binding : SlotKind::boxed,
+                static_cast<uint32_t>(i),
+                {},
+                {}};
       scope.slot_of[v] = {add_slot(scope, std::move(slot))};
       target.main.parameters.push_back(scope.slot_of[v].natural());
     }
@@ -75,9 +79,9 @@ class Emitter {
   struct Scope {
     const Graph& graph;
     Plan& plan;
-    Scope* init;                          // null for a scope of the init plan itself
+    Scope* init;  // null for a scope of the init plan itself
     std::vector<Places> slot_of;
-    std::vector<bool> constant;           // known when the engine is built
+    std::vector<bool> constant;  // known when the engine is built
 
     Scope(const Graph& g, Plan& p, Scope* i) : graph(g), plan(p), init(i), slot_of(g.values.size()) {
       for (const Value& value : g.values) constant.push_back(value.is_constant() && value.type.is_plain());
@@ -100,8 +104,8 @@ class Emitter {
     } else if (scope.constant[v] && value.is_constant()) {
       slot = add_slot(scope, {value.type, {}, SlotKind::weight, add_weight(init_, *scope.graph.constant(v)), {}, {}});
     } else if (value.has_contents()) {
-      slot = add_slot(scope, {value.type, {}, value.type.is_plain() ? SlotKind::known : SlotKind::boxed, 0,
-                              value.contents, {}});
+      slot = add_slot(
+          scope, {value.type, {}, value.type.is_plain() ? SlotKind::known : SlotKind::boxed, 0, value.contents, {}});
     } else {
       throw Error(Code::internal, fmt::format("value '{}' is read and never made", value.name));
     }
@@ -218,7 +222,7 @@ class Emitter {
   const DeviceSpec& device_;
   Emitted out_;
   Target init_;
-  std::map<uint32_t, uint32_t> imported_;   // init slot → weight of the engine
+  std::map<uint32_t, uint32_t> imported_;  // init slot → weight of the engine
   std::deque<Scope> body_inits_;
 
   void emit_nodes(Scope& scope);
@@ -319,8 +323,10 @@ void Emitter::emit_fragment(Scope& scope, const Node& node) {
   });
   const auto try_next = [&](auto layout_of) {
     if (chosen && !chosen->reference) return;
-    if (auto other = with_layouts(layout_of); other && !other->reference) chosen = std::move(other);
-    else if (!chosen) chosen = std::move(other);
+    if (auto other = with_layouts(layout_of); other && !other->reference)
+      chosen = std::move(other);
+    else if (!chosen)
+      chosen = std::move(other);
   };
   if (!options_.reference_only) {
     if (common)
@@ -344,8 +350,12 @@ void Emitter::emit_fragment(Scope& scope, const Node& node) {
     collect_symbols(type, ids);
     for (SymbolId k : made.problem.defined)
       found_by_running = found_by_running || std::binary_search(ids.begin(), ids.end(), made.symbols[k]);
-    const uint32_t s = add_slot(scope, {std::move(type), made.problem.results[i].layout,
-                                        found_by_running ? SlotKind::boxed : SlotKind::arena, 0, {}, {}});
+    const uint32_t s = add_slot(scope, {std::move(type),
+                                        made.problem.results[i].layout,
+                                        found_by_running ? SlotKind::boxed : SlotKind::arena,
+                                        0,
+                                        {},
+                                        {}});
     scope.slot_of[node.outputs[i]] = {s};
     results.push_back(s);
   }
@@ -378,7 +388,9 @@ void Emitter::emit_control(Scope& scope, const Node& node) {
     if (type.has_shape())
       for (const Dim& d : *type.shape)
         if (const auto id = d.as_symbol();
-            id && (module_.symbols[*id].bound == Symbol::Bound::exit || module_.symbols[*id].bound == Symbol::Bound::trip_count) &&
+            id &&
+            (module_.symbols[*id].bound == Symbol::Bound::exit ||
+             module_.symbols[*id].bound == Symbol::Bound::trip_count) &&
             std::find(step.defines.begin(), step.defines.end(), *id) == step.defines.end())
           step.defines.push_back(*id);
     // Results are boxes: which body made them, and how large, is known only at run time.
@@ -395,7 +407,7 @@ void Emitter::finish_init(Scope& init) {
   for (const auto& [slot, weight] : imported_) {
     uint32_t base = slot;
     while (init_.main.slots[base].kind == SlotKind::view) base = init_.main.slots[base].of;
-    if (init_.main.slots[base].kind == SlotKind::weight) continue;   // stored as it is
+    if (init_.main.slots[base].kind == SlotKind::weight) continue;  // stored as it is
     uint32_t result = slot;
     if (init_.main.slots[slot].kind == SlotKind::view) {
       result = add_slot(init, {init_.main.slots[slot].type, init_.main.slots[slot].layout, SlotKind::arena, 0, {}, {}});

@@ -18,8 +18,8 @@ namespace sinter {
 
 struct Emitted {
   Target target;
-  Target init;                           // run once while building
-  std::vector<uint32_t> init_weights;    // weights of `target` that the results of `init` fill, in order
+  Target init;                         // run once while building
+  std::vector<uint32_t> init_weights;  // weights of `target` that the results of `init` fill, in order
   std::vector<KernelDecision> decisions;
 };
 

@@ -19,16 +19,16 @@ struct DimRange {
 };
 
 struct BuildOptions {
-  int threads = 0;                        // 0: all usable CPUs
-  std::optional<std::string> level;       // instruction set to build for: "portable", "avx2", "avx512"; none: this machine's
+  int threads = 0;                   // 0: all usable CPUs
+  std::optional<std::string> level;  // instruction set to build for: "portable", "avx2", "avx512"; none: this machine's
   std::vector<DimRange> dims;
   PassOptions passes;
   std::vector<std::string> disabled_passes;
-  bool check = false;                     // evaluate both sides of every rewrite
-  uint32_t rewrite_limit = UINT32_MAX;    // bisect
-  bool reference_only = false;            // every step by reference
-  std::string dump_directory;             // graph text after every pass; empty: none
-  std::string timing_cache;               // file; empty: none
+  bool check = false;                   // evaluate both sides of every rewrite
+  uint32_t rewrite_limit = UINT32_MAX;  // bisect
+  bool reference_only = false;          // every step by reference
+  std::string dump_directory;           // graph text after every pass; empty: none
+  std::string timing_cache;             // file; empty: none
   Logger logger;
   Control control;
 };

@@ -47,8 +47,7 @@ FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Ty
   std::vector<ValueId> operands = body.inputs;
   for (const Node& node : body.nodes)
     for (ValueId v : node.inputs)
-      if (v != no_id && body[v].has_contents() &&
-          std::find(operands.begin(), operands.end(), v) == operands.end())
+      if (v != no_id && body[v].has_contents() && std::find(operands.begin(), operands.end(), v) == operands.end())
         operands.push_back(v);
   for (size_t i = 0; i < operands.size(); ++i) {
     numbers.see(i < operand_types.size() ? operand_types[i] : body[operands[i]].type);

@@ -9,8 +9,8 @@
 namespace sinter {
 
 struct FragmentProblem {
-  Problem problem;                    // all layouts row-major
-  std::vector<SymbolId> symbols;      // problem symbol → module symbol
+  Problem problem;                // all layouts row-major
+  std::vector<SymbolId> symbols;  // problem symbol → module symbol
 };
 
 // `operand_types`: types of the body's parameters. Known host operands become operands after the parameters. Symbols

@@ -1,6 +1,6 @@
-// Greedy placement by size at the best extents: each slot goes to the lowest free offset, and lies above every slot that
-// lives at the same time and ends at or below that offset. Whatever the extents are later, two slots that live at the
-// same time are ordered, so they never overlap.
+// Greedy placement by size at the best extents: each slot goes to the lowest free offset, and lies above every slot
+// that lives at the same time and ends at or below that offset. Whatever the extents are later, two slots that live at
+// the same time are ordered, so they never overlap.
 
 #include "builder/schedule.h"
 
@@ -18,9 +18,10 @@ struct Life {
 
 int64_t size_at(const Slot& slot, std::span<const int64_t> symbols) {
   try {
-    return std::max<int64_t>(64, (layout_bytes(slot.layout, slot.type.dtype, evaluate(*slot.type.shape, symbols)) + 63) & ~int64_t{63});
+    return std::max<int64_t>(
+        64, (layout_bytes(slot.layout, slot.type.dtype, evaluate(*slot.type.shape, symbols)) + 63) & ~int64_t{63});
   } catch (const Error&) {
-    return 64;   // extents that these values do not fit; only packing quality depends on it
+    return 64;  // extents that these values do not fit; only packing quality depends on it
   }
 }
 

@@ -6,10 +6,10 @@
 #include <cstring>
 #include <map>
 
+#include "backend/verify.h"
 #include "base/checked.h"
 #include "base/hash.h"
 #include "engine/plan_text.h"
-#include "backend/verify.h"
 
 namespace sinter {
 namespace {
@@ -23,16 +23,16 @@ struct Header {
   char magic[8];
   uint32_t format;
   uint32_t sections;
-  uint64_t length;        // of the file
-  char version[16];       // of the library that wrote it, for messages
-  Hash128 table_hash;     // of the header with this field 0, and the table
+  uint64_t length;     // of the file
+  char version[16];    // of the library that wrote it, for messages
+  Hash128 table_hash;  // of the header with this field 0, and the table
 };
 
 enum class SectionKind : uint32_t { plan = 1, weights = 2 };
 
 struct Section {
   uint32_t kind;
-  uint32_t target;        // of plans: which; of weights: 0
+  uint32_t target;  // of plans: which; of weights: 0
   uint64_t offset, length;
   Hash128 hash;
 };
@@ -83,7 +83,7 @@ Target with_printable_symbols(const Target& target) {
 struct Image {
   std::vector<std::byte> head;
   std::vector<std::string> plans;
-  std::vector<std::span<const std::byte>> pieces;   // of the whole file in order
+  std::vector<std::span<const std::byte>> pieces;  // of the whole file in order
   std::vector<std::byte> padding;
   std::vector<Tensor> keep;
 };

@@ -1,8 +1,8 @@
 // The engine file: a header, a table of hashed sections, and the sections.
 //
-// Integers are little-endian. Load order: length, hash of header and table, table (sorted, inside the file, no overlap),
-// hash of every section, and only then is a byte interpreted. Hashes find damage, not malice: what the plan says is
-// verified as if an attacker had written it (backend/verify.h). Weights stay in the mapping.
+// Integers are little-endian. Load order: length, hash of header and table, table (sorted, inside the file, no
+// overlap), hash of every section, and only then is a byte interpreted. Hashes find damage, not malice: what the plan
+// says is verified as if an attacker had written it (backend/verify.h). Weights stay in the mapping.
 #pragma once
 
 #include <memory>
@@ -16,8 +16,8 @@
 namespace sinter {
 
 struct LoadOptions {
-  int threads = 0;                 // 0: all usable CPUs
-  bool map = true;                 // weights stay in the mapped file; false: they are read into memory
+  int threads = 0;  // 0: all usable CPUs
+  bool map = true;  // weights stay in the mapped file; false: they are read into memory
 };
 
 // Several targets may be saved into one file; the first whose needs this machine satisfies is used. Equal weights are

@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* slot_kinds[] = {"arena", "binding", "weight", "view", "boxed", "known", "parameter"};
 constexpr const char* bounds_names[] = {"input", "host_element", "run", "trip_count", "body_parameter", "exit"};
-constexpr int64_t max_items = 1'000'000;   // slots, steps, problems ... of one engine
+constexpr int64_t max_items = 1'000'000;  // slots, steps, problems ... of one engine
 constexpr int max_depth = 64;
 
 std::string slot_text(uint32_t s) { return s == no_slot ? "_" : std::to_string(s); }
@@ -54,9 +54,12 @@ class Printer {
       const Tensor& tensor = std::get<Tensor>(slot.contents);
       for (int64_t i = 0; i < tensor.count(); ++i) {
         if (i) out += ", ";
-        if (tensor.dtype() == DType::string) out += quoted(tensor.strings()[static_cast<size_t>(i)]);
-        else if (is_float(tensor.dtype())) out += number_text(tensor.get_real(i));
-        else out += std::to_string(tensor.get_integer(i));
+        if (tensor.dtype() == DType::string)
+          out += quoted(tensor.strings()[static_cast<size_t>(i)]);
+        else if (is_float(tensor.dtype()))
+          out += number_text(tensor.get_real(i));
+        else
+          out += std::to_string(tensor.get_integer(i));
       }
     }
     return out + ")";

@@ -23,7 +23,7 @@ bool foldable(const Graph& graph, const Op& op, const Ids& inputs, const Inferre
   if (operands > fold_operand_bytes) return false;
   for (const Type& type : inferred.types) {
     if (!type.is_tensor()) return false;
-    if (!type.shape) continue;   // known only by running; its operands are small
+    if (!type.shape) continue;  // known only by running; its operands are small
     for (const Dim& d : *type.shape)
       if (!d.is_constant() && !d.as_symbol()) return false;
     const auto dims = constant_dims(*type.shape);
@@ -36,7 +36,8 @@ bool foldable(const Graph& graph, const Op& op, const Ids& inputs, const Inferre
 
 ValueId GraphBuilder::input(Type type, std::string name) {
   const auto id = static_cast<ValueId>(graph.values.size());
-  graph.values.push_back({.type = std::move(type), .contents = {}, .def = no_id, .name = std::move(name), .weight = {}});
+  graph.values.push_back(
+      {.type = std::move(type), .contents = {}, .def = no_id, .name = std::move(name), .weight = {}});
   graph.inputs.push_back(id);
   return id;
 }
@@ -59,7 +60,8 @@ ValueId GraphBuilder::dims(std::vector<Dim> values) {
   }
   const auto id = static_cast<ValueId>(graph.values.size());
   Type type = Type::tensor(DType::i64, Shape{Dim(static_cast<int64_t>(values.size()))});
-  graph.values.push_back({.type = std::move(type), .contents = std::move(values), .def = no_id, .name = {}, .weight = {}});
+  graph.values.push_back(
+      {.type = std::move(type), .contents = std::move(values), .def = no_id, .name = {}, .weight = {}});
   return id;
 }
 
@@ -91,8 +93,11 @@ Ids GraphBuilder::add(const Op& op, Attrs attrs, Ids inputs, size_t outputs, std
   const auto node = static_cast<NodeId>(graph.nodes.size());
   for (size_t o = 0; o < outputs; ++o) {
     results.push_back(static_cast<ValueId>(graph.values.size()));
-    graph.values.push_back({.type = std::move(inferred.types[o]), .contents = std::move(inferred.contents[o]),
-                            .def = node, .name = {}, .weight = {}});
+    graph.values.push_back({.type = std::move(inferred.types[o]),
+                            .contents = std::move(inferred.contents[o]),
+                            .def = node,
+                            .name = {},
+                            .weight = {}});
   }
   graph.nodes.push_back({&op, std::move(attrs), std::move(inputs), results, std::move(bodies), sources_});
   return results;

@@ -40,11 +40,11 @@ class GraphBuilder {
   ValueId op(std::string_view name, Attrs attrs, Ids inputs);
 
   const Type& type(ValueId v) const { return graph[v].type; }
-  DType dtype(ValueId v) const;                       // throws when no tensor
-  const Shape& shape(ValueId v) const;                // throws when the rank is unknown
+  DType dtype(ValueId v) const;         // throws when no tensor
+  const Shape& shape(ValueId v) const;  // throws when the rank is unknown
   size_t rank(ValueId v) const { return shape(v).size(); }
   const Tensor* constant_of(ValueId v) const { return graph.constant(v); }
-  std::optional<std::vector<Dim>> integers_of(ValueId v) const;   // known small integer contents
+  std::optional<std::vector<Dim>> integers_of(ValueId v) const;  // known small integer contents
 
   // Nodes added from now on come from these nodes of the user's model.
   void set_sources(Sources sources) { sources_ = std::move(sources); }

@@ -13,7 +13,8 @@ constexpr int64_t max_elements_checked = 1 << 16;
 // Evaluates one value of a graph from chosen contents of the graph's inputs; memoized by value.
 class Evaluator {
  public:
-  Evaluator(const Module& module, const Graph& graph, int64_t extent) : graph_(graph), values_(graph.values.size()), have_(graph.values.size(), false) {
+  Evaluator(const Module& module, const Graph& graph, int64_t extent)
+      : graph_(graph), values_(graph.values.size()), have_(graph.values.size(), false) {
     symbols_.assign(module.symbols.size(), extent);
   }
 
@@ -55,8 +56,10 @@ class Evaluator {
     std::mt19937_64 random(v + 1);
     std::normal_distribution<double> normal;
     for (int64_t i = 0; i < tensor.count(); ++i) {
-      if (is_float(type.dtype)) tensor.set_real(i, normal(random));
-      else tensor.set_integer(i, static_cast<int64_t>(random() % 2));
+      if (is_float(type.dtype))
+        tensor.set_real(i, normal(random));
+      else
+        tensor.set_integer(i, static_cast<int64_t>(random() % 2));
     }
     return tensor;
   }
@@ -76,15 +79,17 @@ void check(void*, Module& module, Graph& graph, ValueId old_value, ValueId new_v
       before = evaluator.value(old_value).tensor;
       after = evaluator.value(new_value).tensor;
     } catch (const Error&) {
-      continue;   // these extents or inputs do not fit the graph
+      continue;  // these extents or inputs do not fit the graph
     }
     bool same = before.dims() == after.dims() && before.dtype() == after.dtype();
     double scale = 0, worst = 0;
     for (int64_t i = 0; same && i < before.count(); ++i) {
       const double a = before.get_real(i), b = after.get_real(i);
       if (std::isfinite(a)) scale = std::max(scale, std::abs(a));
-      if (std::isnan(a) != std::isnan(b)) worst = INFINITY;
-      else if (a != b && !std::isnan(a)) worst = std::max(worst, std::abs(a - b));
+      if (std::isnan(a) != std::isnan(b))
+        worst = INFINITY;
+      else if (a != b && !std::isnan(a))
+        worst = std::max(worst, std::abs(a - b));
     }
     const double allowed = rule.effect == Effect::exact && !is_float(before.dtype()) ? 0 : 1e-4 * scale + 1e-9;
     if (!same || worst > allowed)

@@ -1,4 +1,5 @@
-// --check: both sides of every rewrite are evaluated on the same inputs, and the rewrite that changes a result is named.
+// --check: both sides of every rewrite are evaluated on the same inputs, and the rewrite that changes a result is
+// named.
 #pragma once
 
 #include "ir/rewriter.h"

@@ -59,8 +59,8 @@ std::vector<Box> run_graph(const Graph& graph, std::vector<Box> parameters, std:
     std::vector<const Box*> inputs;
     for (ValueId v : node.inputs) inputs.push_back(v == no_id ? nullptr : &get(v));
     GraphBodies bodies(node, symbols, control);
-    std::vector<Box> results = evaluate_op(*node.op, node.attrs, inputs, node.outputs.size(),
-                                           node.bodies.empty() ? nullptr : &bodies);
+    std::vector<Box> results =
+        evaluate_op(*node.op, node.attrs, inputs, node.outputs.size(), node.bodies.empty() ? nullptr : &bodies);
     for (size_t o = 0; o < node.outputs.size(); ++o) {
       const ValueId v = node.outputs[o];
       values[v] = std::move(results[o]);
@@ -108,8 +108,8 @@ std::vector<int64_t> bind_symbols(const SymbolTable& symbols, std::span<const Ty
   for (size_t i = 0; i < types.size(); ++i) {
     const Shape& shape = *types[i].shape;
     if (extents[i].size() != shape.size())
-      throw Error(Code::invalid_argument, fmt::format("input '{}' has rank {}, the model wants {}", names[i],
-                                                      extents[i].size(), shape.size()));
+      throw Error(Code::invalid_argument,
+                  fmt::format("input '{}' has rank {}, the model wants {}", names[i], extents[i].size(), shape.size()));
     for (size_t k = 0; k < shape.size(); ++k) {
       const int64_t extent = extents[i][k];
       if (extent < 0) throw Error(Code::invalid_argument, fmt::format("{}: negative extent {}", where(i, k), extent));

@@ -16,7 +16,7 @@ class Evaluation {
   // Symbols of the inputs are bound from the inputs' extents; throws when an input does not fit its type.
   Evaluation(const Module& module, std::span<const Box> inputs, const Control& control = {});
   std::vector<Box> outputs() const;
-  const Box& value(ValueId v) const { return values_[v]; }   // of the main graph
+  const Box& value(ValueId v) const { return values_[v]; }  // of the main graph
 
  private:
   const Module& module_;

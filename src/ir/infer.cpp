@@ -25,8 +25,8 @@ class GraphHost final : public InferHost {
       }
     }
     if (!found)
-      dim = Dim::symbol(module_.symbols.add({.name = fmt::format("s{}", module_.symbols.size()), .bound = bound,
-                                             .low = low, .high = std::move(high)}));
+      dim = Dim::symbol(module_.symbols.add(
+          {.name = fmt::format("s{}", module_.symbols.size()), .bound = bound, .low = low, .high = std::move(high)}));
     made_.push_back({{output, position}, dim});
     return dim;
   }
@@ -64,8 +64,9 @@ std::vector<uint32_t> use_counts(const Graph& graph) {
   return uses;
 }
 
-Inferred infer_node(Module& module, const Graph& graph, const Op& op, const Attrs& attrs, std::span<const ValueId> inputs,
-                    std::span<const Graph> bodies, std::span<const Type> reuse, size_t outputs) {
+Inferred infer_node(Module& module, const Graph& graph, const Op& op, const Attrs& attrs,
+                    std::span<const ValueId> inputs, std::span<const Graph> bodies, std::span<const Type> reuse,
+                    size_t outputs) {
   std::vector<const Type*> types;
   std::vector<const Contents*> contents;
   for (ValueId v : inputs) {
@@ -78,8 +79,8 @@ Inferred infer_node(Module& module, const Graph& graph, const Op& op, const Attr
 
 std::vector<Type> infer_graph(Module& module, Graph& graph, std::span<const Type> parameters) {
   if (parameters.size() != graph.inputs.size())
-    throw Error(Code::model_invalid, fmt::format("a body takes {} values and is given {}", graph.inputs.size(),
-                                                 parameters.size()));
+    throw Error(Code::model_invalid,
+                fmt::format("a body takes {} values and is given {}", graph.inputs.size(), parameters.size()));
   for (size_t i = 0; i < parameters.size(); ++i) graph[graph.inputs[i]].type = parameters[i];
   for (Node& node : graph.nodes) {
     std::vector<Type> reuse;

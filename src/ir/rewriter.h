@@ -1,7 +1,7 @@
 // Rewriter: the one door through which passes change a graph.
 //
-// New nodes are appended through `build`; `replace` redirects every reader of a value. Each replacement belongs to a rule
-// with a declared effect, is numbered, type-checked and written to the Journal with the source nodes it concerns.
+// New nodes are appended through `build`; `replace` redirects every reader of a value. Each replacement belongs to a
+// rule with a declared effect, is numbered, type-checked and written to the Journal with the source nodes it concerns.
 // `finish` applies the replacements, removes what nobody reads, restores topological order and renumbers ids.
 #pragma once
 
@@ -24,19 +24,20 @@ struct Rule {
 // What was rewritten and refused during one build; answers "what became of my node".
 struct Journal {
   struct Entry {
-    uint32_t number;          // 0 for a refusal
+    uint32_t number;  // 0 for a refusal
     const char* pass;
     std::string rule;
     Effect effect;
     Sources sources;
-    std::string note;         // reason of a refusal, or what was made
+    std::string note;  // reason of a refusal, or what was made
   };
   std::vector<Entry> entries;
-  uint32_t count = 0;                  // replacements done
-  uint32_t limit = UINT32_MAX;         // optional replacements are refused from this number on (bisect)
-  const char* pass = "";               // the one that runs
+  uint32_t count = 0;           // replacements done
+  uint32_t limit = UINT32_MAX;  // optional replacements are refused from this number on (bisect)
+  const char* pass = "";        // the one that runs
   // Called before each replacement is accepted; throws to name a rewrite that changed a result (--check).
-  void (*check)(void* user, Module& module, Graph& graph, ValueId old_value, ValueId new_value, const Rule& rule) = nullptr;
+  void (*check)(void* user, Module& module, Graph& graph, ValueId old_value, ValueId new_value,
+                const Rule& rule) = nullptr;
   void* check_user = nullptr;
 };
 

@@ -53,8 +53,7 @@ class Printer {
     out += " = " + call_text(*node.op, node.attrs) + "(" + list(node.inputs, false) + ") : ";
     for (size_t i = 0; i < node.outputs.size(); ++i)
       out += (i ? ", " : "") + to_text(graph_[node.outputs[i]].type, symbols_);
-    for (const Graph& body : node.bodies)
-      out += "\n" + indent + "  " + Printer(body, symbols_).graph(indent + "  ");
+    for (const Graph& body : node.bodies) out += "\n" + indent + "  " + Printer(body, symbols_).graph(indent + "  ");
     return out;
   }
 

@@ -5,8 +5,8 @@
 
 namespace sinter {
 
-// Throws Error(Code::internal) naming node and rule: operands are defined before use, every value is defined once, types
-// follow inference, bodies are closed and take as many parameters as their node passes, results have types.
+// Throws Error(Code::internal) naming node and rule: operands are defined before use, every value is defined once,
+// types follow inference, bodies are closed and take as many parameters as their node passes, results have types.
 void verify(const Module& module);
 
 }  // namespace sinter

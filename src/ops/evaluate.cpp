@@ -15,7 +15,7 @@ class ConcreteHost final : public InferHost {
   Dim symbol(size_t, size_t, Symbol::Bound bound, int64_t low, std::optional<Dim>) override {
     return Dim::symbol(symbols_.add({.name = "n", .bound = bound, .low = low}));
   }
-  void require(Fact) override {}   // undecided facts are about those extents; eval checks what matters
+  void require(Fact) override {}  // undecided facts are about those extents; eval checks what matters
   const SymbolTable& symbols() const override { return symbols_; }
   std::vector<Type> infer_body(size_t, std::span<const Type>) override { return {}; }
 
@@ -62,8 +62,10 @@ void evaluate_pointwise(EvalContext& c) {
     for (size_t v = 0; v < scalar.nodes.size(); ++v) {
       const ScalarNode& node = scalar.nodes[v];
       if (node.op == ScalarOp::input) {
-        if (real) reals[v] = c.in(node.index).get_real(offset[node.index]);
-        else integers[v] = c.in(node.index).get_integer(offset[node.index]);
+        if (real)
+          reals[v] = c.in(node.index).get_real(offset[node.index]);
+        else
+          integers[v] = c.in(node.index).get_integer(offset[node.index]);
       } else if (node.op == ScalarOp::constant) {
         reals[v] = node.value;
         if (!real) integers[v] = static_cast<int64_t>(node.value);
@@ -73,8 +75,10 @@ void evaluate_pointwise(EvalContext& c) {
         integers[v] = scalar_integer(node.op, integers[node.a], integers[node.b], integers[node.c], is_unsigned, bits);
       }
     }
-    if (real && c.op.result != ResultType::boolean) out.set_real(i, reals.back());
-    else out.set_integer(i, real ? static_cast<int64_t>(reals.back()) : integers.back());
+    if (real && c.op.result != ResultType::boolean)
+      out.set_real(i, reals.back());
+    else
+      out.set_integer(i, real ? static_cast<int64_t>(reals.back()) : integers.back());
     for (size_t j = rank; j-- > 0;) {
       for (size_t k = 0; k < n; ++k) offset[k] += strides[k][j];
       if (++at[j] < out.dims()[j]) break;
@@ -119,9 +123,7 @@ BodyRunner& EvalContext::bodies() const {
   return *bodies_;
 }
 
-void EvalContext::fail(std::string message) const {
-  throw Error(Code::fault, fmt::format("{}: {}", op.name, message));
-}
+void EvalContext::fail(std::string message) const { throw Error(Code::fault, fmt::format("{}: {}", op.name, message)); }
 
 std::vector<Box> evaluate_op(const Op& op, const Attrs& attrs, std::span<const Box* const> inputs, size_t outputs,
                              BodyRunner* bodies) {
@@ -144,9 +146,12 @@ std::vector<Box> evaluate_op(const Op& op, const Attrs& attrs, std::span<const B
     if (!by_running) result_types = infer_op(op, attrs, type_pointers, content_pointers, outputs, host).types;
   }
   EvalContext c(op, attrs, inputs, std::move(result_types), bodies);
-  if (op.pointwise) evaluate_pointwise(c);
-  else if (op.eval) op.eval(c);
-  else c.fail("it has no reference evaluation");
+  if (op.pointwise)
+    evaluate_pointwise(c);
+  else if (op.eval)
+    op.eval(c);
+  else
+    c.fail("it has no reference evaluation");
   for (size_t o = 0; o < outputs; ++o)
     if (c.outputs[o].kind == Box::Kind::none && c.type(o).is_tensor()) c.out(o);
   return std::move(c.outputs);

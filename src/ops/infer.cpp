@@ -60,9 +60,8 @@ std::optional<Dim> apply_scalar(ScalarOp op, const Dim& a, const Dim& b, const D
     case ScalarOp::abs:
       if (non_negative(a)) return a;
       return std::nullopt;
-    case ScalarOp::div:   // truncates; equals floor for what is provably not negative
-      if (prove(symbols, {Fact::Kind::at_least, b, Dim(1), {}}) == Proof::yes && non_negative(a))
-        return floordiv(a, b);
+    case ScalarOp::div:  // truncates; equals floor for what is provably not negative
+      if (prove(symbols, {Fact::Kind::at_least, b, Dim(1), {}}) == Proof::yes && non_negative(a)) return floordiv(a, b);
       return std::nullopt;
     case ScalarOp::mod:
       if (prove(symbols, {Fact::Kind::at_least, b, Dim(1), {}}) == Proof::yes) return modulo(a, b);
@@ -102,8 +101,7 @@ std::optional<Dim> apply(const Scalar& scalar, std::span<const Dim> operands, co
 
 // Contents of a pointwise result over small integers.
 Contents pointwise_contents(const Op& op, const Attrs& attrs, std::span<const Type* const> types,
-                            std::span<const Contents* const> contents, const Type& result,
-                            const SymbolTable& symbols) {
+                            std::span<const Contents* const> contents, const Type& result, const SymbolTable& symbols) {
   const auto result_dims = constant_dims(*result.shape);
   if (!result_dims || element_count(*result_dims) > max_known_elements) return {};
   std::vector<std::vector<Dim>> operands;
@@ -337,8 +335,10 @@ Inferred infer_op(const Op& op, const Attrs& attrs, std::span<const Type* const>
     if (t && t->kind == Type::Kind::invalid) return {std::move(c.results), std::move(c.known)};
   bool known_ranks = true;
   try {
-    if (op.pointwise) infer_pointwise(c);
-    else op.infer(c);
+    if (op.pointwise)
+      infer_pointwise(c);
+    else
+      op.infer(c);
   } catch (const RankUnknown&) {
     known_ranks = false;
   }

@@ -54,15 +54,15 @@ class InferContext {
   size_t inputs() const { return inputs_.size(); }
   size_t outputs() const { return results.size(); }
   bool has(size_t input) const { return input < inputs_.size() && inputs_[input] != nullptr; }
-  const Type& type(size_t input) const;          // throws when absent
-  DType dtype(size_t input) const;               // throws when absent or not a tensor
+  const Type& type(size_t input) const;  // throws when absent
+  DType dtype(size_t input) const;       // throws when absent or not a tensor
   // Throws RankUnknown (caught by the caller of infer: outputs keep what was set so far) when the rank is unknown.
   const Shape& shape(size_t input) const;
   size_t rank(size_t input) const { return shape(input).size(); }
   // Known elements, or none. A constant float tensor has no integers.
   std::optional<std::vector<Dim>> integers(size_t input) const;
   std::optional<std::vector<int64_t>> constant_integers(size_t input) const;
-  const Tensor* constant(size_t input) const;    // null when not constant
+  const Tensor* constant(size_t input) const;  // null when not constant
 
   // Results. Set the dtype first, then the shape, so that an unknown rank on the way leaves the dtype behind.
   void set(size_t output, Type type);
@@ -87,7 +87,7 @@ class InferContext {
   std::vector<int64_t> axes(std::span<const int64_t> values, size_t rank) const;  // each as above, duplicates refused
   [[noreturn]] void fail(std::string message) const;
 
-  std::vector<Type> results;                     // invalid until set
+  std::vector<Type> results;  // invalid until set
   std::vector<Contents> known;
 
  private:
@@ -121,7 +121,7 @@ class EvalContext {
   const Attrs& raw_attrs() const { return attrs_; }
   size_t inputs() const { return inputs_.size(); }
   bool has(size_t i) const { return i < inputs_.size() && inputs_[i] != nullptr; }
-  const Tensor& in(size_t i) const;              // throws when absent or no tensor
+  const Tensor& in(size_t i) const;  // throws when absent or no tensor
   const Box& box(size_t i) const;
   // Output tensor of the inferred type; an output nobody wants may still be written.
   Tensor& out(size_t o);
@@ -129,7 +129,7 @@ class EvalContext {
   Tensor& out(size_t o, DType dtype, Dims dims);
   const Type& type(size_t o) const { return types_[o]; }
   BodyRunner& bodies() const;
-  [[noreturn]] void fail(std::string message) const;   // Code::fault
+  [[noreturn]] void fail(std::string message) const;  // Code::fault
 
  private:
   const Attrs& attrs_;
@@ -148,7 +148,7 @@ struct Arity {
   static constexpr uint8_t any = 255;
 };
 
-enum class ResultType : uint8_t { like_x, like_y, boolean };   // dtype of a pointwise result
+enum class ResultType : uint8_t { like_x, like_y, boolean };  // dtype of a pointwise result
 
 // Inputs that mean something for tests and kernel acceptance: contents for operand `input` of this type.
 using SampleInputs = Tensor (*)(const Op& op, const Attrs& attrs, size_t input, std::span<const Type> types,
@@ -156,19 +156,19 @@ using SampleInputs = Tensor (*)(const Op& op, const Attrs& attrs, size_t input, 
 
 struct Op {
   const char* name;
-  const Fields* (*fields)() = nullptr;           // attributes; null: none
+  const Fields* (*fields)() = nullptr;  // attributes; null: none
   Arity inputs = {1, 1}, outputs = {1, 1};
-  uint64_t host_inputs = 0;                      // bit i: contents of operand i decide types; they live on the host
+  uint64_t host_inputs = 0;  // bit i: contents of operand i decide types; they live on the host
   struct {
     bool deterministic = true;
-    bool moves_only = false;      // every output element is some input element of operand 0 (or of any for Concat)
+    bool moves_only = false;  // every output element is some input element of operand 0 (or of any for Concat)
     bool commutative = false;
     bool never_fold = false;
   } is = {};
   void (*infer)(InferContext&) = nullptr;
   void (*eval)(EvalContext&) = nullptr;
-  const char* pointwise = nullptr;               // scalar expression
-  ResultType result = ResultType::like_x;        // of a pointwise operator
+  const char* pointwise = nullptr;         // scalar expression
+  ResultType result = ResultType::like_x;  // of a pointwise operator
   SampleInputs sample = nullptr;
   Cost (*cost)(const Attrs& attrs, std::span<const Type> inputs, std::span<const Type> outputs,
                std::span<const int64_t> symbols) = nullptr;
@@ -177,8 +177,8 @@ struct Op {
 // All rows, sorted by name; find_op returns null for an unknown name.
 std::span<const Op* const> all_ops();
 const Op* find_op(std::string_view name);
-const Op& op_named(std::string_view name);       // throws Error(Code::internal) for an unknown name
-const Scalar& scalar_of(const Op& op);           // precondition: op.pointwise; parsed once
+const Op& op_named(std::string_view name);  // throws Error(Code::internal) for an unknown name
+const Scalar& scalar_of(const Op& op);      // precondition: op.pointwise; parsed once
 
 // Runs infer with the row's rules: arity, invalid operands give invalid results, unknown ranks leave dtypes, pointwise
 // inference, and known contents of outputs where they follow (Shape, data movement and arithmetic on small integers).

@@ -23,14 +23,60 @@ enum class ScalarOp : uint8_t {
   constant,   // value
   attribute,  // index: field number; replaced by a constant when attributes are known
   // arithmetic, two operands
-  add, sub, mul, div, mod, fmod, pow, min, max,
+  add,
+  sub,
+  mul,
+  div,
+  mod,
+  fmod,
+  pow,
+  min,
+  max,
   // one operand
-  neg, abs, sign, floor, ceil, trunc, round, sqrt, reciprocal, exp, expm1, log, log1p, sin, cos, tan, asin, acos, atan,
-  sinh, cosh, tanh, asinh, acosh, atanh, erf, sigmoid, is_nan, is_inf, logical_not, bit_not,
+  neg,
+  abs,
+  sign,
+  floor,
+  ceil,
+  trunc,
+  round,
+  sqrt,
+  reciprocal,
+  exp,
+  expm1,
+  log,
+  log1p,
+  sin,
+  cos,
+  tan,
+  asin,
+  acos,
+  atan,
+  sinh,
+  cosh,
+  tanh,
+  asinh,
+  acosh,
+  atanh,
+  erf,
+  sigmoid,
+  is_nan,
+  is_inf,
+  logical_not,
+  bit_not,
   // comparison and logic, two operands, result 0 or 1
-  equal, less, less_equal, logical_and, logical_or, logical_xor,
+  equal,
+  less,
+  less_equal,
+  logical_and,
+  logical_or,
+  logical_xor,
   // integers
-  bit_and, bit_or, bit_xor, shift_left, shift_right,
+  bit_and,
+  bit_or,
+  bit_xor,
+  shift_left,
+  shift_right,
   // three operands: a != 0 ? b : c
   select,
 };
@@ -51,8 +97,8 @@ struct Scalar {
   int operands = 0;
 };
 
-// Grammar: + - * / % with the usual precedence, comparisons (== != < <= > >=), && || !, parentheses, numbers, names, and
-// calls of the operators above by name. min and max propagate NaN. Throws Error(Code::internal) for a bad text.
+// Grammar: + - * / % with the usual precedence, comparisons (== != < <= > >=), && || !, parentheses, numbers, names,
+// and calls of the operators above by name. min and max propagate NaN. Throws Error(Code::internal) for a bad text.
 Scalar parse_scalar(std::string_view text, const Fields* fields);
 // Attributes replaced by their values.
 Scalar with_attributes(const Scalar& scalar, const Attrs& attrs);

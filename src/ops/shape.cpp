@@ -15,8 +15,7 @@
 namespace sinter {
 
 const Fields& fields_of(const ShapeAttrs*) {
-  static const Fields f =
-      describe<ShapeAttrs>({field<&ShapeAttrs::start>("start"), field<&ShapeAttrs::end>("end")});
+  static const Fields f = describe<ShapeAttrs>({field<&ShapeAttrs::start>("start"), field<&ShapeAttrs::end>("end")});
   return f;
 }
 
@@ -115,8 +114,10 @@ void infer_reshape(InferContext& c) {
   std::vector<bool> copied(x.size(), false);
   for (size_t k = 0; k < wanted->size(); ++k) {
     if (k == *rest) continue;
-    if (k < x.size() && out[k] == x[k]) copied[k] = true;
-    else denominator = denominator * out[k];
+    if (k < x.size() && out[k] == x[k])
+      copied[k] = true;
+    else
+      denominator = denominator * out[k];
   }
   for (size_t k = 0; k < x.size(); ++k)
     if (!copied[k]) numerator = numerator * x[k];
@@ -151,8 +152,10 @@ void infer_squeeze(InferContext& c) {
   if (!values) throw RankUnknown{};
   const auto axes = c.axes(*values, x.size());
   for (size_t k = 0; k < x.size(); ++k) {
-    if (std::find(axes.begin(), axes.end(), static_cast<int64_t>(k)) == axes.end()) out.push_back(x[k]);
-    else c.require_equal(x[k], 1, "squeezed extent");
+    if (std::find(axes.begin(), axes.end(), static_cast<int64_t>(k)) == axes.end())
+      out.push_back(x[k]);
+    else
+      c.require_equal(x[k], 1, "squeezed extent");
   }
   c.set(0, c.dtype(0), std::move(out));
 }
@@ -192,13 +195,29 @@ constexpr Op table[] = {
     {.name = "Identity", .is = {.moves_only = true}, .infer = infer_identity, .eval = eval_identity},
     {.name = "Shape", .fields = fields<ShapeAttrs>, .infer = infer_shape, .eval = eval_shape},
     {.name = "Size", .infer = infer_size, .eval = eval_size},
-    {.name = "Reshape", .fields = fields<ReshapeAttrs>, .inputs = {2, 2}, .host_inputs = 0b10,
-     .is = {.moves_only = true}, .infer = infer_reshape, .eval = eval_view},
-    {.name = "Squeeze", .inputs = {1, 2}, .host_inputs = 0b10, .is = {.moves_only = true}, .infer = infer_squeeze,
+    {.name = "Reshape",
+     .fields = fields<ReshapeAttrs>,
+     .inputs = {2, 2},
+     .host_inputs = 0b10,
+     .is = {.moves_only = true},
+     .infer = infer_reshape,
      .eval = eval_view},
-    {.name = "Unsqueeze", .inputs = {2, 2}, .host_inputs = 0b10, .is = {.moves_only = true},
-     .infer = infer_unsqueeze, .eval = eval_view},
-    {.name = "Flatten", .fields = fields<FlattenAttrs>, .is = {.moves_only = true}, .infer = infer_flatten,
+    {.name = "Squeeze",
+     .inputs = {1, 2},
+     .host_inputs = 0b10,
+     .is = {.moves_only = true},
+     .infer = infer_squeeze,
+     .eval = eval_view},
+    {.name = "Unsqueeze",
+     .inputs = {2, 2},
+     .host_inputs = 0b10,
+     .is = {.moves_only = true},
+     .infer = infer_unsqueeze,
+     .eval = eval_view},
+    {.name = "Flatten",
+     .fields = fields<FlattenAttrs>,
+     .is = {.moves_only = true},
+     .infer = infer_flatten,
      .eval = eval_view},
 };
 

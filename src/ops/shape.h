@@ -5,12 +5,12 @@
 
 namespace sinter {
 
-struct ShapeAttrs {          // Shape: extents [start, end) of the operand; negative counts from the rank
+struct ShapeAttrs {  // Shape: extents [start, end) of the operand; negative counts from the rank
   int64_t start = 0;
   int64_t end = INT64_MAX;
 };
 
-struct ReshapeAttrs {        // Reshape(x, shape): -1 once for the rest; 0 copies the operand's extent unless allow_zero
+struct ReshapeAttrs {  // Reshape(x, shape): -1 once for the rest; 0 copies the operand's extent unless allow_zero
   bool allow_zero = false;
 };
 

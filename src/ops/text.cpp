@@ -62,8 +62,10 @@ Literal parse_literal(Scanner& scanner, SymbolTable& symbols, bool add_symbols) 
       Tensor tensor(dtype, *shape);
       for (int64_t i = 0; i < count; ++i) {
         if (i) scanner.expect(",");
-        if (dtype == DType::string) tensor.strings()[static_cast<size_t>(i)] = scanner.string();
-        else tensor.set_real(i, scanner.number());
+        if (dtype == DType::string)
+          tensor.strings()[static_cast<size_t>(i)] = scanner.string();
+        else
+          tensor.set_real(i, scanner.number());
       }
       scanner.expect(")");
       out.contents = std::move(tensor);

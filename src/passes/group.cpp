@@ -19,8 +19,8 @@ constexpr size_t max_stages = 48;
 struct Region {
   Kind kind = Kind::single;
   std::vector<NodeId> nodes;
-  Shape shape;                 // iteration space
-  size_t row_axes = 0;         // trailing axes of a row, of a row region
+  Shape shape;          // iteration space
+  size_t row_axes = 0;  // trailing axes of a row, of a row region
   bool alive = true;
 };
 

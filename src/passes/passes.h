@@ -7,7 +7,7 @@
 namespace sinter {
 
 struct PassOptions {
-  bool allow_tf32 = true;      // contractions may round operands to 10 bits of mantissa or better
+  bool allow_tf32 = true;  // contractions may round operands to 10 bits of mantissa or better
   bool allow_bf16 = false;
   bool allow_fp16 = false;
 };

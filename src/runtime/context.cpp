@@ -46,14 +46,15 @@ Context::~Context() = default;
 void Context::set_input(size_t input, std::span<const int64_t> extents, const void* data, size_t bytes) {
   const Busy guard(busy_);
   if (input >= extents_.size())
-    throw Error(Code::invalid_argument, fmt::format("the engine has {} inputs, none numbered {}", extents_.size(), input));
+    throw Error(Code::invalid_argument,
+                fmt::format("the engine has {} inputs, none numbered {}", extents_.size(), input));
   const Binding& binding = engine_->inputs()[input];
   if (!binding.type.is_plain())
     throw Error(Code::invalid_argument, fmt::format("input '{}' is no plain tensor; pass it as a box", binding.name));
   const Shape& shape = *binding.type.shape;
   if (extents.size() != shape.size())
-    throw Error(Code::invalid_argument, fmt::format("input '{}' has rank {}, the engine wants {}", binding.name,
-                                                    extents.size(), shape.size()))
+    throw Error(Code::invalid_argument,
+                fmt::format("input '{}' has rank {}, the engine wants {}", binding.name, extents.size(), shape.size()))
         .at_tensor(binding.name);
   bool same = set_[input];
   for (size_t k = 0; k < extents.size(); ++k) {
@@ -65,8 +66,8 @@ void Context::set_input(size_t input, std::span<const int64_t> extents, const vo
   }
   const int64_t wanted = byte_size(binding.type.dtype, element_count(extents));
   if (wanted > 0 && (!data || bytes < static_cast<size_t>(wanted)))
-    throw Error(Code::invalid_argument, fmt::format("input '{}' needs {} bytes, its buffer has {}", binding.name, wanted,
-                                                    data ? bytes : 0))
+    throw Error(Code::invalid_argument,
+                fmt::format("input '{}' needs {} bytes, its buffer has {}", binding.name, wanted, data ? bytes : 0))
         .at_tensor(binding.name);
   if (!same) {
     extents_[input].assign(extents.begin(), extents.end());
@@ -89,11 +90,11 @@ void Context::set_input(size_t input, Box box) {
   }
   const Busy guard(busy_);
   if (input >= extents_.size())
-    throw Error(Code::invalid_argument, fmt::format("the engine has {} inputs, none numbered {}", extents_.size(), input));
+    throw Error(Code::invalid_argument,
+                fmt::format("the engine has {} inputs, none numbered {}", extents_.size(), input));
   const Binding& binding = engine_->inputs()[input];
-  if (binding.type.is_tensor() &&
-      (box.kind != Box::Kind::tensor || box.tensor.dtype() != binding.type.dtype ||
-       (binding.type.has_shape() && binding.type.shape->size() != box.tensor.rank())))
+  if (binding.type.is_tensor() && (box.kind != Box::Kind::tensor || box.tensor.dtype() != binding.type.dtype ||
+                                   (binding.type.has_shape() && binding.type.shape->size() != box.tensor.rank())))
     throw Error(Code::invalid_argument, fmt::format("input '{}' is not what the engine wants: {}", binding.name,
                                                     to_text(binding.type, engine_->target().symbols)));
   boxes_[input] = std::move(box);
@@ -115,10 +116,13 @@ void Context::bind_shapes() {
   const Target& target = engine_->target();
   const auto inputs = engine_->inputs();
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (!set_[i]) throw Error(Code::invalid_argument, fmt::format("input '{}' is not set", inputs[i].name)).at_tensor(inputs[i].name);
+    if (!set_[i])
+      throw Error(Code::invalid_argument, fmt::format("input '{}' is not set", inputs[i].name))
+          .at_tensor(inputs[i].name);
   std::vector<int64_t>& symbols = state_.symbols;
   const auto extent_of = [&](size_t i, size_t k) {
-    return boxes_[i].kind == Box::Kind::tensor && !inputs[i].type.is_plain() ? boxes_[i].tensor.dims()[k] : extents_[i][k];
+    return boxes_[i].kind == Box::Kind::tensor && !inputs[i].type.is_plain() ? boxes_[i].tensor.dims()[k]
+                                                                             : extents_[i][k];
   };
   std::fill(symbols.begin(), symbols.end(), -1);
   shapes_changed_ = true;
@@ -144,8 +148,7 @@ void Context::bind_shapes() {
     }
   }
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (!inputs[i].type.is_plain())
-      frame_->set_box(target.main.parameters[i], boxes_[i]);
+    if (!inputs[i].type.is_plain()) frame_->set_box(target.main.parameters[i], boxes_[i]);
   frame_->bind_first();
   shapes_changed_ = false;
 }
@@ -202,7 +205,8 @@ void Context::run(const Control* control, StepObserver* observer) {
     const Box* box = frame_->box(slot);
     if (!box || box->kind != Box::Kind::tensor || box->tensor.dtype() == DType::string)
       throw Error(Code::invalid_argument,
-                  fmt::format("output '{}' does not fit a buffer of bytes; read it from the context", engine_->outputs()[o].name));
+                  fmt::format("output '{}' does not fit a buffer of bytes; read it from the context",
+                              engine_->outputs()[o].name));
     if (static_cast<size_t>(box->tensor.bytes()) > user_bytes_[o])
       throw Error(Code::invalid_argument, fmt::format("output '{}' needs {} bytes, its buffer has {}",
                                                       engine_->outputs()[o].name, box->tensor.bytes(), user_bytes_[o]));

@@ -1,9 +1,9 @@
 // Engine and Context: what a program holds.
 //
 // An Engine is immutable and shared between threads; a Context runs it, one thread at a time (a second caller gets
-// Code::busy). Inputs are set as shape and buffer; any shape within the bounds of the engine runs without recompilation.
-// Outputs whose extents are known from the inputs can be given a buffer; all outputs can be read from the context after
-// a run. A repeated run with the same shapes allocates nothing and takes no lock.
+// Code::busy). Inputs are set as shape and buffer; any shape within the bounds of the engine runs without
+// recompilation. Outputs whose extents are known from the inputs can be given a buffer; all outputs can be read from
+// the context after a run. A repeated run with the same shapes allocates nothing and takes no lock.
 #pragma once
 
 #include <atomic>
@@ -54,8 +54,8 @@ class Context {
   // After a run.
   const Dims& extents(size_t output) const;
   const void* data(size_t output) const;
-  Box output(size_t output) const;              // a copy
-  int64_t memory_bytes() const;                 // held by this context now
+  Box output(size_t output) const;  // a copy
+  int64_t memory_bytes() const;     // held by this context now
   const Engine& engine() const { return *engine_; }
 
  private:
@@ -63,8 +63,8 @@ class Context {
   std::shared_ptr<const Engine> engine_;
   RunState state_;
   std::unique_ptr<Frame> frame_;
-  std::vector<Dims> extents_;                   // of input bindings
-  std::vector<Box> boxes_;                      // of boxed inputs
+  std::vector<Dims> extents_;  // of input bindings
+  std::vector<Box> boxes_;     // of boxed inputs
   std::vector<bool> set_;
   std::vector<void*> user_outputs_;
   std::vector<size_t> user_bytes_;

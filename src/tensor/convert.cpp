@@ -80,10 +80,9 @@ double decode(const Format& f, uint64_t bits) {
   }
   const auto exponent = static_cast<int>(magnitude >> f.mantissa_bits);
   const uint64_t mantissa = magnitude & ((uint64_t{1} << f.mantissa_bits) - 1);
-  const double value =
-      exponent == 0 ? std::ldexp(static_cast<double>(mantissa), 1 - f.bias - f.mantissa_bits)
-                    : std::ldexp(static_cast<double>(mantissa + (uint64_t{1} << f.mantissa_bits)),
-                                 exponent - f.bias - f.mantissa_bits);
+  const double value = exponent == 0 ? std::ldexp(static_cast<double>(mantissa), 1 - f.bias - f.mantissa_bits)
+                                     : std::ldexp(static_cast<double>(mantissa + (uint64_t{1} << f.mantissa_bits)),
+                                                  exponent - f.bias - f.mantissa_bits);
   return negative ? -value : value;
 }
 
@@ -167,7 +166,7 @@ uint8_t float_to_e8m0(double value, RoundMode mode, bool saturate) {
   if (magnitude == 0) return 0;
   if (std::isinf(magnitude)) return 0xfe;
   int exponent;
-  const double fraction = std::frexp(magnitude, &exponent);   // in [0.5, 1)
+  const double fraction = std::frexp(magnitude, &exponent);  // in [0.5, 1)
   int power = exponent - 1;
   if (mode == RoundMode::up && fraction > 0.5) ++power;
   if (mode == RoundMode::nearest && fraction >= 0.75) ++power;
@@ -188,8 +187,10 @@ Tensor cast(const Tensor& source, DType to, bool saturate, RoundMode mode) {
       const std::string& text = source.strings()[static_cast<size_t>(i)];
       int64_t integer = 0;
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), integer);
-      if (is_integer(to) && error == std::errc() && end == text.data() + text.size()) out.set_integer(i, integer);
-      else out.set_real(i, number_of(text));
+      if (is_integer(to) && error == std::errc() && end == text.data() + text.size())
+        out.set_integer(i, integer);
+      else
+        out.set_real(i, number_of(text));
     }
     return out;
   }

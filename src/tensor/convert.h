@@ -1,8 +1,8 @@
 // Conversion of single numbers and of arrays between element types.
 //
 // Rounding is to nearest even. decode_* give the exact value of a bit pattern. encode_float rounds a double to the
-// pattern of a narrow float; `saturate` is ONNX Cast's attribute: where a type of fp8 or fp4 cannot hold the value, true
-// gives the largest finite one, false NaN or infinity as the type has it.
+// pattern of a narrow float; `saturate` is ONNX Cast's attribute: where a type of fp8 or fp4 cannot hold the value,
+// true gives the largest finite one, false NaN or infinity as the type has it.
 #pragma once
 
 #include <cstdint>

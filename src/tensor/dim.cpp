@@ -89,8 +89,9 @@ Dim map_symbols(const Dim& d, auto&& f) {
   for (const Term& term : *d.terms()) {
     Dim product = term.coefficient;
     for (const AtomRef& atom : term.atoms)
-      product = product * (atom->kind == Kind::symbol ? f(atom->id)
-                                                      : rebuild(*atom, map_symbols(atom->a, f), map_symbols(atom->b, f)));
+      product =
+          product *
+          (atom->kind == Kind::symbol ? f(atom->id) : rebuild(*atom, map_symbols(atom->a, f), map_symbols(atom->b, f)));
     sum = sum + product;
   }
   return sum;
@@ -175,7 +176,8 @@ size_t Dim::hash() const {
     h = hash_combine(h, static_cast<uint64_t>(term.coefficient));
     for (const AtomRef& atom : term.atoms) {
       h = hash_combine(h, static_cast<uint64_t>(atom->kind));
-      h = atom->kind == Kind::symbol ? hash_combine(h, atom->id) : hash_combine(hash_combine(h, atom->a.hash()), atom->b.hash());
+      h = atom->kind == Kind::symbol ? hash_combine(h, atom->id)
+                                     : hash_combine(hash_combine(h, atom->a.hash()), atom->b.hash());
     }
   }
   return h;
@@ -325,8 +327,8 @@ std::optional<Dim> cancel(const Dim& product, const Dim& factor) {
     if (top.coefficient % lead.coefficient != 0) return std::nullopt;
     Term part{top.coefficient / lead.coefficient, top.atoms};
     for (const AtomRef& atom : lead.atoms) {
-      const auto at = std::find_if(part.atoms.begin(), part.atoms.end(),
-                                   [&](const AtomRef& x) { return compare(*x, *atom) == 0; });
+      const auto at =
+          std::find_if(part.atoms.begin(), part.atoms.end(), [&](const AtomRef& x) { return compare(*x, *atom) == 0; });
       if (at == part.atoms.end()) return std::nullopt;
       part.atoms.erase(at);
     }
@@ -362,7 +364,8 @@ class Parser {
   Dim sum() {
     Dim d = product();
     while (true) {
-      if (s_.accept("+")) d = d + product();
+      if (s_.accept("+"))
+        d = d + product();
       else if (s_.peek() == '-' && !arrow()) {
         s_.expect("-");
         d = d - product();
@@ -382,9 +385,12 @@ class Parser {
     if (++depth_ > 100) s_.fail("expression nested too deep");
     Dim d = factor();
     while (true) {
-      if (s_.accept("*")) d = d * factor();
-      else if (s_.accept("/")) d = floordiv(d, factor());
-      else break;
+      if (s_.accept("*"))
+        d = d * factor();
+      else if (s_.accept("/"))
+        d = floordiv(d, factor());
+      else
+        break;
     }
     --depth_;
     return d;
@@ -438,10 +444,13 @@ std::string to_string(const Dim& d, const SymbolTable& symbols) {
   std::string out;
   for (const Term& term : *d.terms()) {
     const bool negative = term.coefficient < 0;
-    if (!out.empty()) out += negative ? " - " : " + ";
-    else if (negative) out += "-";
+    if (!out.empty())
+      out += negative ? " - " : " + ";
+    else if (negative)
+      out += "-";
     // The magnitude of the most negative integer has no positive form.
-    const uint64_t magnitude = negative ? 0 - static_cast<uint64_t>(term.coefficient) : static_cast<uint64_t>(term.coefficient);
+    const uint64_t magnitude =
+        negative ? 0 - static_cast<uint64_t>(term.coefficient) : static_cast<uint64_t>(term.coefficient);
     std::string product;
     if (magnitude != 1 || term.atoms.empty()) product = std::to_string(magnitude);
     for (const AtomRef& atom : term.atoms) product += (product.empty() ? "" : "*") + atom_text(*atom, symbols);

@@ -31,20 +31,20 @@ class Dim {
   static Dim symbol(SymbolId id);
 
   bool is_constant() const { return !terms_; }
-  int64_t constant() const { return value_; }   // precondition: is_constant()
+  int64_t constant() const { return value_; }  // precondition: is_constant()
   std::optional<int64_t> as_constant() const { return terms_ ? std::nullopt : std::optional(value_); }
-  std::optional<SymbolId> as_symbol() const;    // a symbol alone
+  std::optional<SymbolId> as_symbol() const;  // a symbol alone
   // Values by symbol; throws Error on overflow or division by zero.
   int64_t evaluate(std::span<const int64_t> symbols) const;
   bool mentions(SymbolId id) const;
-  void collect_symbols(std::vector<SymbolId>& out) const;   // appended; the whole list sorted and unique afterwards
+  void collect_symbols(std::vector<SymbolId>& out) const;  // appended; the whole list sorted and unique afterwards
   Dim substitute(SymbolId id, const Dim& by) const;
-  Dim rename(std::span<const SymbolId> map) const;          // map[old] is the new symbol
+  Dim rename(std::span<const SymbolId> map) const;  // map[old] is the new symbol
   size_t hash() const;
-  static int compare(const Dim& a, const Dim& b);           // total order by structure
+  static int compare(const Dim& a, const Dim& b);  // total order by structure
 
-  const Terms* terms() const { return terms_.get(); }       // null for a constant
-  static Dim from_terms(Terms terms);                       // any order, duplicates allowed
+  const Terms* terms() const { return terms_.get(); }  // null for a constant
+  static Dim from_terms(Terms terms);                  // any order, duplicates allowed
 
   friend bool operator==(const Dim& a, const Dim& b) { return compare(a, b) == 0; }
 
@@ -55,8 +55,8 @@ class Dim {
 
 struct Dim::Atom {
   enum class Kind : uint8_t { symbol, floordiv, min, max, step, broadcast } kind;
-  SymbolId id = 0;                              // of a symbol
-  Dim a, b;                                     // of the others; step uses a
+  SymbolId id = 0;  // of a symbol
+  Dim a, b;         // of the others; step uses a
 };
 
 // coefficient * product of atoms (sorted, repeated for powers; empty for the constant term).
@@ -69,9 +69,9 @@ Dim operator+(const Dim& a, const Dim& b);
 Dim operator-(const Dim& a, const Dim& b);
 Dim operator*(const Dim& a, const Dim& b);
 Dim operator-(const Dim& a);
-Dim floordiv(const Dim& a, const Dim& b);       // rounds towards minus infinity
+Dim floordiv(const Dim& a, const Dim& b);  // rounds towards minus infinity
 Dim ceildiv(const Dim& a, const Dim& b);
-Dim modulo(const Dim& a, const Dim& b);         // a - b * floordiv(a, b)
+Dim modulo(const Dim& a, const Dim& b);  // a - b * floordiv(a, b)
 Dim min(const Dim& a, const Dim& b);
 Dim max(const Dim& a, const Dim& b);
 Dim step(const Dim& a);

@@ -56,8 +56,7 @@ bool layout_fits(const Layout& layout, size_t rank) {
   switch (layout.kind) {
     case Layout::Kind::any: return true;
     case Layout::Kind::matrix_panels: return rank >= 2 && panels_fit;
-    case Layout::Kind::conv_panels:
-      return rank >= 3 && panels_fit && layout.groups > 0;
+    case Layout::Kind::conv_panels: return rank >= 3 && panels_fit && layout.groups > 0;
     case Layout::Kind::strided: break;
   }
   if (layout.order.empty()) return true;

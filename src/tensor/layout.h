@@ -1,10 +1,9 @@
 // Layout: how a value's elements lie in memory. Closed data, so packing, sizing and verification share it.
 //
-// `strided` stores axes densely in a physical order; panels are the packed weights of contractions, `width` columns each,
-// the last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or [..., N, K]
-// when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups` groups as
-// [group][panel][tap][C][columns].
-// `any` is a question to a kernel and never occurs in a plan.
+// `strided` stores axes densely in a physical order; panels are the packed weights of contractions, `width` columns
+// each, the last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
+// [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
+// groups as [group][panel][tap][C][columns]. `any` is a question to a kernel and never occurs in a plan.
 #pragma once
 
 #include <string>
@@ -16,15 +15,15 @@ namespace sinter {
 
 struct Layout {
   enum class Kind : uint8_t { strided, any, matrix_panels, conv_panels } kind = Kind::strided;
-  std::vector<uint8_t> order;   // strided: axes from outermost to innermost; empty: row-major
-  int32_t width = 0;            // of panels
-  int32_t lanes = 1;            // of panels: the last one is padded to a multiple
-  int32_t groups = 1;           // of conv_panels
-  bool transposed = false;      // of matrix_panels
+  std::vector<uint8_t> order;  // strided: axes from outermost to innermost; empty: row-major
+  int32_t width = 0;           // of panels
+  int32_t lanes = 1;           // of panels: the last one is padded to a multiple
+  int32_t groups = 1;          // of conv_panels
+  bool transposed = false;     // of matrix_panels
 
   static Layout any() { return {Kind::any, {}, 0, 1, 1, false}; }
-  static Layout ordered(std::vector<uint8_t> order);   // the identity becomes row-major
-  static Layout channels_last(size_t rank);            // [N, C, spatial...] stored as N, spatial..., C
+  static Layout ordered(std::vector<uint8_t> order);  // the identity becomes row-major
+  static Layout channels_last(size_t rank);           // [N, C, spatial...] stored as N, spatial..., C
   static Layout matrix_panels(int32_t width, int32_t lanes, bool transposed) {
     return {Kind::matrix_panels, {}, width, lanes, 1, transposed};
   }

@@ -70,12 +70,16 @@ Interval atom_bounds(const SymbolTable& symbols, const Dim::Atom& atom, int dept
       Interval out;
       // Dividing by more moves towards zero.
       if (a.low) {
-        if (*a.low < 0) out.low = floor_divide(*a.low, *b.low);
-        else out.low = b.high ? floor_divide(*a.low, *b.high) : 0;
+        if (*a.low < 0)
+          out.low = floor_divide(*a.low, *b.low);
+        else
+          out.low = b.high ? floor_divide(*a.low, *b.high) : 0;
       }
       if (a.high) {
-        if (*a.high >= 0) out.high = floor_divide(*a.high, *b.low);
-        else out.high = b.high ? floor_divide(*a.high, *b.high) : -1;
+        if (*a.high >= 0)
+          out.high = floor_divide(*a.high, *b.low);
+        else
+          out.high = b.high ? floor_divide(*a.high, *b.high) : -1;
       }
       return out;
     }
@@ -83,16 +87,20 @@ Interval atom_bounds(const SymbolTable& symbols, const Dim::Atom& atom, int dept
       const Interval a = bounds_at(symbols, atom.a, depth), b = bounds_at(symbols, atom.b, depth);
       Interval out;
       if (a.low && b.low) out.low = std::min(*a.low, *b.low);
-      if (a.high && b.high) out.high = std::min(*a.high, *b.high);
-      else out.high = a.high ? a.high : b.high;
+      if (a.high && b.high)
+        out.high = std::min(*a.high, *b.high);
+      else
+        out.high = a.high ? a.high : b.high;
       return out;
     }
     case Kind::max: {
       const Interval a = bounds_at(symbols, atom.a, depth), b = bounds_at(symbols, atom.b, depth);
       Interval out;
       if (a.high && b.high) out.high = std::max(*a.high, *b.high);
-      if (a.low && b.low) out.low = std::max(*a.low, *b.low);
-      else out.low = a.low ? a.low : b.low;
+      if (a.low && b.low)
+        out.low = std::max(*a.low, *b.low);
+      else
+        out.low = a.low ? a.low : b.low;
       return out;
     }
     case Kind::step: {
@@ -103,7 +111,7 @@ Interval atom_bounds(const SymbolTable& symbols, const Dim::Atom& atom, int dept
     }
     case Kind::broadcast: {
       const Interval a = bounds_at(symbols, atom.a, depth), b = bounds_at(symbols, atom.b, depth);
-      Interval out;   // one of the two
+      Interval out;  // one of the two
       if (a.low && b.low) out.low = std::min(*a.low, *b.low);
       if (a.high && b.high) out.high = std::max(*a.high, *b.high);
       return out;

@@ -1,7 +1,7 @@
 // Symbols: the names for extents that are not known when a model is compiled, what is known of them, and proofs.
 //
-// A symbol is identified by where it is bound. Bounds and facts live here and not in Dim, so one expression may be judged
-// under different knowledge. prove may answer "unknown"; it never answers wrongly.
+// A symbol is identified by where it is bound. Bounds and facts live here and not in Dim, so one expression may be
+// judged under different knowledge. prove may answer "unknown"; it never answers wrongly.
 #pragma once
 
 #include <optional>
@@ -22,15 +22,15 @@ struct Symbol {
     body_parameter,  // an extent of a body's parameter, bound each time the body runs
     exit,            // an extent that an If or Loop leaves open, bound when it is left
   };
-  std::string name;                 // unique in its table
+  std::string name;  // unique in its table
   Bound bound = Bound::input;
   int64_t low = 0;
-  std::optional<Dim> high = {};     // none: no bound
+  std::optional<Dim> high = {};  // none: no bound
 };
 
 class SymbolTable {
  public:
-  SymbolId add(Symbol symbol);      // a name already taken gets a numbered suffix
+  SymbolId add(Symbol symbol);  // a name already taken gets a numbered suffix
   const Symbol& operator[](SymbolId id) const { return symbols_[id]; }
   Symbol& at(SymbolId id) { return symbols_[id]; }
   size_t size() const { return symbols_.size(); }
@@ -41,13 +41,13 @@ class SymbolTable {
 };
 
 struct Fact {
-  enum class Kind : uint8_t { equal, at_least, divides } kind;   // left = right, left >= right, left divides right
+  enum class Kind : uint8_t { equal, at_least, divides } kind;  // left = right, left >= right, left divides right
   Dim left, right;
-  std::string reason;               // what needs it, for messages
+  std::string reason;  // what needs it, for messages
 };
 
 struct Interval {
-  std::optional<int64_t> low, high; // none: unbounded
+  std::optional<int64_t> low, high;  // none: unbounded
 };
 
 // Bounds of an expression from those of its symbols.

@@ -129,12 +129,8 @@ void Tensor::set_real(int64_t i, double value) {
   switch (dtype_) {
     case DType::f32: return store(data, i, static_cast<float>(value));
     case DType::f64: return store(data, i, value);
-    case DType::c64:
-      store(data, 2 * i, static_cast<float>(value));
-      return store(data, 2 * i + 1, 0.0f);
-    case DType::c128:
-      store(data, 2 * i, value);
-      return store(data, 2 * i + 1, 0.0);
+    case DType::c64: store(data, 2 * i, static_cast<float>(value)); return store(data, 2 * i + 1, 0.0f);
+    case DType::c128: store(data, 2 * i, value); return store(data, 2 * i + 1, 0.0);
     case DType::boolean: return store<uint8_t>(data, i, value != 0);
     case DType::string: return;
     default: break;

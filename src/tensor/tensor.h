@@ -19,16 +19,16 @@ using Dims = std::vector<int64_t>;
 
 class Tensor {
  public:
-  Tensor() = default;                                   // f32, shape [0], no bytes
-  Tensor(DType dtype, Dims dims);                       // zero-filled, 64-byte aligned; sizes checked
+  Tensor() = default;              // f32, shape [0], no bytes
+  Tensor(DType dtype, Dims dims);  // zero-filled, 64-byte aligned; sizes checked
   // Bytes of somebody else; `owner` keeps them alive. Never written through unless made from a mutable pointer.
   Tensor(DType dtype, Dims dims, const void* data, std::shared_ptr<const void> owner);
 
   template <typename T>
-  static Tensor of(DType dtype, Dims dims, std::span<const T> values);   // sizeof(T) * 8 == bit_size(dtype)
+  static Tensor of(DType dtype, Dims dims, std::span<const T> values);  // sizeof(T) * 8 == bit_size(dtype)
   static Tensor scalar_i64(int64_t value);
   static Tensor vector_i64(std::span<const int64_t> values);
-  static Tensor scalar(DType dtype, double value);      // rounded as Cast rounds
+  static Tensor scalar(DType dtype, double value);  // rounded as Cast rounds
 
   DType dtype() const { return dtype_; }
   const Dims& dims() const { return dims_; }

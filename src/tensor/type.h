@@ -1,4 +1,5 @@
-// Types of values: tensors over symbolic extents, sequences, optionals, and the invalid type that a reported error leaves.
+// Types of values: tensors over symbolic extents, sequences, optionals, and the invalid type that a reported error
+// leaves.
 //
 // A tensor whose rank is unknown has no shape; such values are boxed and meet reference rows only. The invalid type
 // spreads through inference silently, so that only root causes are reported.
@@ -23,9 +24,9 @@ using Shape = std::vector<Dim>;
 
 struct Type {
   enum class Kind : uint8_t { invalid, tensor, sequence, optional } kind = Kind::invalid;
-  DType dtype = DType::f32;                 // of a tensor
-  std::optional<Shape> shape;               // of a tensor; none: unknown rank
-  std::shared_ptr<const Type> element;      // of a sequence or optional
+  DType dtype = DType::f32;             // of a tensor
+  std::optional<Shape> shape;           // of a tensor; none: unknown rank
+  std::shared_ptr<const Type> element;  // of a sequence or optional
 
   static Type tensor(DType dtype, std::optional<Shape> shape) {
     return Type{Kind::tensor, dtype, std::move(shape), nullptr};
@@ -41,7 +42,7 @@ struct Type {
   bool has_shape() const { return is_tensor() && shape.has_value(); }
   // A tensor of known rank and of a dtype with bytes: what a slot of an arena can hold.
   bool is_plain() const { return has_shape() && dtype != DType::string; }
-  bool is_static() const;                   // is_plain with constant extents
+  bool is_static() const;  // is_plain with constant extents
   bool operator==(const Type& other) const;
 };
 
@@ -49,11 +50,11 @@ struct Type {
 using Contents = std::variant<std::monostate, Tensor, std::vector<Dim>>;
 
 Dim element_count(const Shape& shape);
-std::optional<Dims> constant_dims(const Shape& shape);      // none if any extent is symbolic
-Dims evaluate(const Shape& shape, std::span<const int64_t> symbols);   // throws on negative extents and overflow
+std::optional<Dims> constant_dims(const Shape& shape);                // none if any extent is symbolic
+Dims evaluate(const Shape& shape, std::span<const int64_t> symbols);  // throws on negative extents and overflow
 Shape rename(const Shape& shape, std::span<const SymbolId> map);
 Type rename(const Type& type, std::span<const SymbolId> map);
-void collect_symbols(const Type& type, std::vector<SymbolId>& out);    // sorted, unique
+void collect_symbols(const Type& type, std::vector<SymbolId>& out);  // sorted, unique
 
 // "f32[B, 64, H/2, W/2]", "f32[?]" is rank one with an unnamed symbol only when parsing is given none; unknown rank is
 // "f32[..]", sequences "seq(f32[..])", optionals "optional(...)", "invalid".

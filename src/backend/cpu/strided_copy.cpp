@@ -9,7 +9,7 @@ namespace {
 
 // Chunks below this many bytes cost more to hand out than to copy.
 constexpr int64_t chunk_bytes = 64 << 10;
-constexpr int64_t block = 32;   // of a two-dimensional transpose, elements
+constexpr int64_t block = 32;  // of a two-dimensional transpose, elements
 
 struct Bytes16 {
   uint64_t a, b;
@@ -71,9 +71,12 @@ StridedCopy StridedCopy::plan(std::vector<int64_t> dims, std::vector<int64_t> to
   if (copy.from[n - 1] != 1) {
     for (size_t k = 0; k + 1 < n; ++k)
       if (copy.from[k] == 1 && k + 2 != n) {
-        std::rotate(copy.dims.begin() + static_cast<int64_t>(k), copy.dims.begin() + static_cast<int64_t>(k) + 1, copy.dims.end() - 1);
-        std::rotate(copy.to.begin() + static_cast<int64_t>(k), copy.to.begin() + static_cast<int64_t>(k) + 1, copy.to.end() - 1);
-        std::rotate(copy.from.begin() + static_cast<int64_t>(k), copy.from.begin() + static_cast<int64_t>(k) + 1, copy.from.end() - 1);
+        std::rotate(copy.dims.begin() + static_cast<int64_t>(k), copy.dims.begin() + static_cast<int64_t>(k) + 1,
+                    copy.dims.end() - 1);
+        std::rotate(copy.to.begin() + static_cast<int64_t>(k), copy.to.begin() + static_cast<int64_t>(k) + 1,
+                    copy.to.end() - 1);
+        std::rotate(copy.from.begin() + static_cast<int64_t>(k), copy.from.begin() + static_cast<int64_t>(k) + 1,
+                    copy.from.end() - 1);
         break;
       }
   }

@@ -1,5 +1,5 @@
-// The reference row: takes any problem and runs its stages by their definitions. The last resort of every build, and the
-// judge of every other row.
+// The reference row: takes any problem and runs its stages by their definitions. The last resort of every build, and
+// the judge of every other row.
 
 #include <fmt/format.h>
 
@@ -71,8 +71,8 @@ Status run(const Launch& launch) {
   return {};
 }
 
-constexpr Kernel row = {.name = "any", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run,
-                        .takes_boxes = true};
+constexpr Kernel row = {
+    .name = "any", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run, .takes_boxes = true};
 
 std::span<const Kernel* const> kernels() {
   static constexpr const Kernel* list[] = {&row};

@@ -22,7 +22,7 @@ struct ImportOptions {
 
 Module import(std::shared_ptr<const Model> model, const ImportOptions& options = {});
 
-class Importer;   // import.cpp
+class Importer;  // import.cpp
 
 // One node on its way into the graph.
 class NodeContext {
@@ -32,15 +32,15 @@ class NodeContext {
 
   GraphBuilder& b;
   const Node& node;
-  const int64_t opset;                  // imported version of the node's domain
+  const int64_t opset;  // imported version of the node's domain
 
   size_t inputs() const { return inputs_.size(); }
   bool has(size_t i) const { return i < inputs_.size() && inputs_[i] != no_id; }
-  ValueId in(size_t i) const;           // throws when absent
+  ValueId in(size_t i) const;  // throws when absent
   ValueId maybe(size_t i) const { return i < inputs_.size() ? inputs_[i] : no_id; }
   const Ids& all() const { return inputs_; }
-  size_t outputs() const;               // written in the model, absent ones included
-  bool wants(size_t output) const;      // named in the model
+  size_t outputs() const;           // written in the model, absent ones included
+  bool wants(size_t output) const;  // named in the model
 
   bool has_attr(std::string_view name) const;
   int64_t integer(std::string_view name, int64_t otherwise) const;
@@ -49,9 +49,9 @@ class NodeContext {
   std::vector<int64_t> integers(std::string_view name, std::vector<int64_t> otherwise = {}) const;
   std::vector<double> reals(std::string_view name, std::vector<double> otherwise = {}) const;
   std::vector<std::string> strings(std::string_view name) const;
-  const Tensor* tensor(std::string_view name) const;     // null when absent
-  DType dtype(std::string_view name, DType otherwise) const;   // an attribute holding a TensorProto data type
-  const Graph* graph(std::string_view name) const;       // a subgraph attribute
+  const Tensor* tensor(std::string_view name) const;          // null when absent
+  DType dtype(std::string_view name, DType otherwise) const;  // an attribute holding a TensorProto data type
+  const Graph* graph(std::string_view name) const;            // a subgraph attribute
 
   // Axes given as an attribute in old opsets and as operand `input` in new ones; no_id when neither.
   ValueId axes_operand(std::string_view attribute, size_t input) const;
@@ -59,12 +59,12 @@ class NodeContext {
   void out(size_t output, ValueId value);
   void out(Ids values);
 
-  // A body of If, Loop, Scan: closed over what it captures. `parameters` are the types of its own inputs; captured outer
-  // values are appended to `captures` (shared by all bodies of the node) and become further parameters.
-  // Constants are copied in and not captured.
+  // A body of If, Loop, Scan: closed over what it captures. `parameters` are the types of its own inputs; captured
+  // outer values are appended to `captures` (shared by all bodies of the node) and become further parameters. Constants
+  // are copied in and not captured.
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures) const;
 
-  [[noreturn]] void fail(std::string message) const;     // Code::model_invalid
+  [[noreturn]] void fail(std::string message) const;  // Code::model_invalid
   [[noreturn]] void unsupported(std::string message) const;
 
   const Ids& results() const { return results_; }
@@ -76,19 +76,20 @@ class NodeContext {
 
 struct Entry {
   std::string_view name;
-  int since;                            // first opset version this entry is for
+  int since;  // first opset version this entry is for
   void (*import)(NodeContext&);
-  std::string_view domain = "";         // "" is the default domain
+  std::string_view domain = "";  // "" is the default domain
 };
 
 // Families of entries, each in its own file; import.cpp joins them.
 std::span<const Entry> pointwise_entries();
-std::span<const Entry> shape_entries();        // Shape .. Transpose, Concat, Slice, Pad, Split, Tile, ...
+std::span<const Entry> shape_entries();  // Shape .. Transpose, Concat, Slice, Pad, Split, Tile, ...
 std::span<const Entry> indexing_entries();
-std::span<const Entry> generation_entries();   // Constant, ConstantOfShape, Range, random, windows, ...
+std::span<const Entry> generation_entries();  // Constant, ConstantOfShape, Range, random, windows, ...
 std::span<const Entry> selection_entries();
 std::span<const Entry> reduction_entries();
-std::span<const Entry> contraction_entries();  // MatMul, Gemm, Conv*, ConvTranspose, integer and quantized forms, Einsum
+std::span<const Entry>
+contraction_entries();  // MatMul, Gemm, Conv*, ConvTranspose, integer and quantized forms, Einsum
 std::span<const Entry> pooling_entries();
 std::span<const Entry> normalization_entries();
 std::span<const Entry> recurrent_entries();
@@ -98,6 +99,6 @@ std::span<const Entry> attention_entries();
 std::span<const Entry> control_entries();
 std::span<const Entry> sequence_entries();
 std::span<const Entry> quantization_entries();
-std::span<const Entry> loss_entries();         // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
+std::span<const Entry> loss_entries();  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
 
 }  // namespace sinter::onnx

@@ -21,8 +21,8 @@ struct Window {
 
 // Takes block[rows x cols], which stands for C[m.., n..], finishes it and stores it. The block
 // already holds bias and bounds; it may be overwritten.
-using BlockEpilogue = void (*)(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols,
-                               float* block, int64_t block_stride);
+using BlockEpilogue = void (*)(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block,
+                               int64_t block_stride);
 
 inline constexpr float contract_no_bound = __builtin_inff();
 
@@ -36,8 +36,8 @@ struct ContractArgs {
   int nr = 0;                      // columns of a panel, from panel_width
   float* c = nullptr;
   int64_t ldc = 0;
-  bool accumulate = false;         // C += instead of C =; not with an epilogue
-  const float* bias = nullptr;     // n floats
+  bool accumulate = false;                                   // C += instead of C =; not with an epilogue
+  const float* bias = nullptr;                               // n floats
   float low = -contract_no_bound, high = contract_no_bound;  // NaN passes
   BlockEpilogue epilogue = nullptr;                          // null: store to c
   void* user = nullptr;
@@ -68,16 +68,13 @@ struct ContractTable {
   int64_t (*scratch_size)(const ContractArgs&, int64_t rows);
   // Rows [m_begin, m_end) and columns [n_begin, n_end) of C; n_begin is a multiple of nr.
   // scratch: 64-byte aligned, private to the thread.
-  void (*chunk)(const ContractArgs&, int64_t m_begin, int64_t m_end, int64_t n_begin,
-                int64_t n_end, void* scratch);
+  void (*chunk)(const ContractArgs&, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch);
   // C = A * B for few rows and a B used once, so not worth packing: element (k, n) of B at
   // b[k * k_stride + n * n_stride], one of the strides 1. Columns [n_begin, n_end).
-  void (*unpacked)(int64_t m, int64_t k, const float* a, int64_t lda, const float* b,
-                   int64_t k_stride, int64_t n_stride, int64_t n_begin, int64_t n_end, float* c,
-                   int64_t ldc);
+  void (*unpacked)(int64_t m, int64_t k, const float* a, int64_t lda, const float* b, int64_t k_stride,
+                   int64_t n_stride, int64_t n_begin, int64_t n_end, float* c, int64_t ldc);
   // dst[c * dst_stride + r] = src[r * src_stride + c], elements of four bytes.
-  void (*transpose)(const void* src, int64_t rows, int64_t cols, int64_t src_stride, void* dst,
-                    int64_t dst_stride);
+  void (*transpose)(const void* src, int64_t rows, int64_t cols, int64_t src_stride, void* dst, int64_t dst_stride);
 };
 
 extern const ContractTable contract_portable;

@@ -4,7 +4,9 @@
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_CONTRACT_TABLE contract_avx2
-#define SINTER_TILE_HEIGHTS {12, 6, 4}
-#define SINTER_PANEL_ORDER {2, 3}
+#define SINTER_TILE_HEIGHTS \
+  { 12, 6, 4 }
+#define SINTER_PANEL_ORDER \
+  { 2, 3 }
 #define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx2.inc"
 #include "backend/cpu/isa/contract_loops.inc"

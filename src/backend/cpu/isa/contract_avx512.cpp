@@ -4,7 +4,9 @@
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_CONTRACT_TABLE contract_avx512
-#define SINTER_TILE_HEIGHTS {14, 14, 8, 6}
-#define SINTER_PANEL_ORDER {4, 3}
+#define SINTER_TILE_HEIGHTS \
+  { 14, 14, 8, 6 }
+#define SINTER_PANEL_ORDER \
+  { 4, 3 }
 #define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx512.inc"
 #include "backend/cpu/isa/contract_loops.inc"

@@ -16,20 +16,19 @@ struct SpatialArgs {
   Window window;
   int64_t channels = 0;
   const float* in = nullptr;
-  int64_t pixel_stride = 0, image_stride = 0;  // floats
-  const float* weights = nullptr;              // depthwise: [kernel taps][channels]
-  const float* bias = nullptr;                 // depthwise: [channels], or null
+  int64_t pixel_stride = 0, image_stride = 0;                // floats
+  const float* weights = nullptr;                            // depthwise: [kernel taps][channels]
+  const float* bias = nullptr;                               // depthwise: [channels], or null
   float low = -contract_no_bound, high = contract_no_bound;  // NaN passes
   bool count_padding = false;  // average: taps in pad and pad_end count, those beyond never
   float* out = nullptr;
-  int64_t out_stride = 0;      // floats from pixel to pixel
+  int64_t out_stride = 0;            // floats from pixel to pixel
   BlockEpilogue epilogue = nullptr;  // null: store to out; else m counts output pixels
   void* user = nullptr;
 };
 
 // Row r of the output: image r / (out[0] * out[1]), then depth, then height.
-using SpatialFunction = void (*)(const SpatialArgs&, int64_t row_begin, int64_t row_end,
-                                 void* scratch);
+using SpatialFunction = void (*)(const SpatialArgs&, int64_t row_begin, int64_t row_end, void* scratch);
 
 struct SpatialTable {
   int64_t (*scratch_size)(const SpatialArgs&);  // bytes; scratch is 64-byte aligned
@@ -37,8 +36,8 @@ struct SpatialTable {
   SpatialFunction max_pool;      // NaN wins; a window without taps gives -infinity
   SpatialFunction average_pool;  // a window without taps gives NaN
   // out[c] = mean over pixels of in[pixel * pixel_stride + c] for c in [c_begin, c_end).
-  void (*global_average)(const float* in, int64_t pixels, int64_t pixel_stride, int64_t c_begin,
-                         int64_t c_end, float* out);
+  void (*global_average)(const float* in, int64_t pixels, int64_t pixel_stride, int64_t c_begin, int64_t c_end,
+                         float* out);
 };
 
 extern const SpatialTable spatial_portable;

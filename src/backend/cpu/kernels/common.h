@@ -16,9 +16,7 @@ inline bool is_op(const Stage& stage, std::string_view name) { return stage.op->
 inline Layout settled(const Layout& layout) { return layout.kind == Layout::Kind::any ? Layout() : layout; }
 
 inline bool strided_or_any(const Layout& layout) { return layout.is_strided() || layout.kind == Layout::Kind::any; }
-inline bool row_major_or_any(const Layout& layout) {
-  return layout.is_row_major() || layout.kind == Layout::Kind::any;
-}
+inline bool row_major_or_any(const Layout& layout) { return layout.is_row_major() || layout.kind == Layout::Kind::any; }
 
 // Every operand and result is a plain tensor of whole bytes, host operands known.
 Answer plain_problem(const Problem& problem);

@@ -1,5 +1,5 @@
-// Data movement: transposes, slices, expansions, concatenations, splits, views that need a copy, layout changes, padding
-// and rows picked by index. Everything but Pad and Gather is a set of strided copies.
+// Data movement: transposes, slices, expansions, concatenations, splits, views that need a copy, layout changes,
+// padding and rows picked by index. Everything but Pad and Gather is a set of strided copies.
 
 #include "ops/movement.h"
 
@@ -23,7 +23,7 @@ bool is_view(const Stage& stage) {
 
 struct Piece {
   StridedCopy copy;
-  int from, to;   // operand and result numbers
+  int from, to;  // operand and result numbers
 };
 struct Pieces {
   std::vector<Piece> list;
@@ -54,8 +54,7 @@ Needs copy_needs(const Kernel&, const Problem& problem, const Config&, const Dev
   const bool keeps_axes = !is_view(stage) && !is_op(stage, "Transpose");
   const Layout& source = needs.operands[0];
   for (const Problem::Result& result : problem.results) {
-    const bool same_rank =
-        problem.types[result.value].shape->size() == problem.operands[0].type.shape->size();
+    const bool same_rank = problem.types[result.value].shape->size() == problem.operands[0].type.shape->size();
     needs.results.push_back(result.layout.kind != Layout::Kind::any ? result.layout
                             : keeps_axes && same_rank               ? source
                                                                     : Layout());
@@ -149,7 +148,7 @@ void copy_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
                 at * to[static_cast<size_t>(axis)], 0, c.threads);
       at += part[static_cast<size_t>(axis)];
     }
-  } else {   // Split
+  } else {  // Split
     int64_t axis = stage.attrs.as<SplitAttrs>().axis;
     if (axis < 0) axis += static_cast<int64_t>(x.size());
     // Results nobody reads are not among the problem's, but they take their part of the axis.
@@ -187,7 +186,7 @@ Status copy_run(const Launch& launch) {
 
 struct Padding {
   Dims y, from_strides;
-  std::vector<std::vector<int64_t>> source;   // by axis: source index, or -1 for the fill value
+  std::vector<std::vector<int64_t>> source;  // by axis: source index, or -1 for the fill value
   int64_t width, rows, chunks;
 };
 
@@ -236,8 +235,9 @@ void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   std::vector<int64_t> before(x.size(), 0);
   const size_t count = axes.empty() ? x.size() : axes.size();
   for (size_t i = 0; i < count; ++i) {
-    const auto axis = static_cast<size_t>(axes.empty() ? static_cast<int64_t>(i)
-                                                       : axes[i] < 0 ? axes[i] + static_cast<int64_t>(x.size()) : axes[i]);
+    const auto axis = static_cast<size_t>(axes.empty()  ? static_cast<int64_t>(i)
+                                          : axes[i] < 0 ? axes[i] + static_cast<int64_t>(x.size())
+                                                        : axes[i]);
     before[axis] = pads[i];
   }
   for (size_t k = 0; k < x.size(); ++k) {
@@ -308,8 +308,8 @@ Status pad_run(const Launch& launch) {
 // ---- rows picked by index ----
 
 struct Picking {
-  int64_t outer, extent, count, bytes, chunks;   // bytes of one picked block
-  bool wide;                                     // 64-bit indices
+  int64_t outer, extent, count, bytes, chunks;  // bytes of one picked block
+  bool wide;                                    // 64-bit indices
 };
 
 Answer gather_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
@@ -357,19 +357,34 @@ Status gather_run(const Launch& launch) {
     }
     const std::byte* from = x + ((i / p.count) * p.extent + at) * p.bytes;
     std::byte* to = y + i * p.bytes;
-    if (p.bytes == 4) std::memcpy(to, from, 4);
-    else if (p.bytes == 8) std::memcpy(to, from, 8);
-    else std::memcpy(to, from, static_cast<size_t>(p.bytes));
+    if (p.bytes == 4)
+      std::memcpy(to, from, 4);
+    else if (p.bytes == 8)
+      std::memcpy(to, from, 8);
+    else
+      std::memcpy(to, from, static_cast<size_t>(p.bytes));
   }
   return {};
 }
 
 constexpr Kernel rows[] = {
-    {.name = "copy", .supports = copy_supports, .needs = copy_needs, .cost = copy_cost, .bind = copy_bind,
+    {.name = "copy",
+     .supports = copy_supports,
+     .needs = copy_needs,
+     .cost = copy_cost,
+     .bind = copy_bind,
      .run = copy_run},
-    {.name = "pad", .supports = pad_supports, .needs = row_major_needs, .cost = copy_cost, .bind = pad_bind,
+    {.name = "pad",
+     .supports = pad_supports,
+     .needs = row_major_needs,
+     .cost = copy_cost,
+     .bind = pad_bind,
      .run = pad_run},
-    {.name = "gather", .supports = gather_supports, .needs = row_major_needs, .cost = copy_cost, .bind = gather_bind,
+    {.name = "gather",
+     .supports = gather_supports,
+     .needs = row_major_needs,
+     .cost = copy_cost,
+     .bind = gather_bind,
      .run = gather_run},
 };
 

@@ -1,5 +1,5 @@
-// Weights into the panels that contractions read: f32, from any strided layout. Runs in the init plan for constants, and
-// as an ordinary step for weights that are computed.
+// Weights into the panels that contractions read: f32, from any strided layout. Runs in the init plan for constants,
+// and as an ordinary step for weights that are computed.
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"

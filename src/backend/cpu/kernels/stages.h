@@ -10,20 +10,17 @@
 
 namespace sinter::cpu {
 
-// How an operand lies over the iteration space [rows, cols].
-enum class Spread : uint8_t { full, column, row, scalar };   // column: one value per column; row: one per row
-
 // Operand numbers of the program: 0 is the block that the main stage made (when there is one), then one per problem
 // operand that the stages read, then one per result.
 struct StageProgram {
   TileProgram program;
-  std::vector<uint16_t> operands;    // problem operand behind program operand 1 + i (or i without a main stage)
-  std::vector<uint16_t> results;     // problem result numbers, in program order
-  std::vector<DType> dtypes;         // of program operands
+  std::vector<uint16_t> operands;  // problem operand behind program operand 1 + i (or i without a main stage)
+  std::vector<uint16_t> results;   // problem result numbers, in program order
+  std::vector<DType> dtypes;       // of program operands
 };
 
-// Whether stages [first, end) can be a program: pointwise operators and casts over supported dtypes; reductions over the
-// last axes when `rows` is true.
+// Whether stages [first, end) can be a program: pointwise operators and casts over supported dtypes; reductions over
+// the last axes when `rows` is true.
 Answer stages_supported(const Problem& problem, size_t first, bool rows);
 
 // `block`: the value that program operand 0 holds, or none. `row_valued[v]`: values with one element per row.

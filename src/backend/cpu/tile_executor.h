@@ -1,0 +1,33 @@
+// Runs tile programs on the CPU, by an interpreter whose loops exist once per instruction set.
+//
+// An executor is a program made ready once per engine: registers allocated to cache-sized tiles, passes over rows
+// planned, loops of the level chosen. Results do not depend on how rows are split into calls. Polynomials for exp, log,
+// tanh, erf and the like state their error bounds in isa/tile_loops.inc.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "backend/tile/program.h"
+
+namespace sinter::cpu {
+
+// Where one operand or result lies: element (r, c) at data + r * row_stride + c * col_stride, strides in elements;
+// those that the operand's spread does not have are ignored.
+struct TileBuffer {
+  void* data = nullptr;
+  int64_t row_stride = 0, col_stride = 1;
+};
+
+class TileExecutor;
+// level: cpu::Level. Throws Error(Code::unsupported) for dtypes that programs do not take (stages.h asks first).
+std::shared_ptr<const TileExecutor> make_executor(const TileProgram& program, uint8_t level);
+
+// Bytes of scratch for rows of `cols` elements; 64-byte aligned and private to the thread.
+int64_t tile_scratch(const TileExecutor& executor, int64_t cols);
+// Runs rows [row_begin, row_end) of columns [0, cols): buffers by operand, then by result. A result may be exactly an
+// operand's buffer (in place). Programs with reductions see whole rows.
+void run_tile(const TileExecutor& executor, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
+              int64_t cols, void* scratch);
+
+}  // namespace sinter::cpu

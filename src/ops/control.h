@@ -1,0 +1,32 @@
+// Operators with bodies. Bodies are closed: captured values are operands after the operator's own and become the last
+// parameters of every body of the node.
+//
+// If(condition, captures...) → results; bodies: then, else, both taking the captures.
+//
+// Loop(trips?, condition?, carried..., scanned..., captures...) → carried..., stacked...
+//   body(iteration i64[], condition bool[], carried..., slices..., captures...) → condition, carried..., slices...
+// It serves ONNX's Loop and every Scan. It ends when `trips` iterations are done or the condition is false, before the
+// first iteration too. Each scanned operand gives its slice number i along scan_axes; each stacked result puts slice i
+// along stack_axes (axes count in the scanned operand and in the stacked result); reversed ones run from the end.
+// With scanned operands, trips must be present and equal to their extents. Types of carried values are those of the
+// body's parameters: extents that change from one iteration to the next are body_parameter symbols there, and exit
+// symbols in the results.
+//
+// Fragment(...) is made by group alone: a flat body of core operators, see passes/passes.h.
+#pragma once
+
+#include "base/fields.h"
+
+namespace sinter {
+
+struct LoopAttrs {
+  int64_t carried = 0;
+  std::vector<int64_t> scan_axes = {};
+  std::vector<int64_t> scan_reversed = {};  // 0 or 1, one a scanned operand; empty: none
+  std::vector<int64_t> stack_axes = {};
+  std::vector<int64_t> stack_reversed = {};
+};
+
+const Fields& fields_of(const LoopAttrs*);
+
+}  // namespace sinter

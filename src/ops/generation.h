@@ -1,0 +1,41 @@
+// Attributes of operators that make values: Range(start, limit, delta), EyeLike(x), RandomUniform(shape),
+// RandomNormal(shape), Multinomial(x). All operands of Range and the shapes are host operands.
+//
+// Random operators are not deterministic: `seed` of 0 means one of the run's own, another gives the same numbers in
+// every run of the node.
+#pragma once
+
+#include "base/fields.h"
+#include "tensor/dtype.h"
+
+namespace sinter {
+
+struct EyeLikeAttrs {
+  DType dtype = DType::f32;
+  int64_t k = 0;  // diagonal; positive ones lie above the main one
+};
+
+struct RandomUniformAttrs {
+  DType dtype = DType::f32;
+  double low = 0, high = 1;
+  int64_t seed = 0;
+};
+
+struct RandomNormalAttrs {
+  DType dtype = DType::f32;
+  double mean = 0, scale = 1;
+  int64_t seed = 0;
+};
+
+struct MultinomialAttrs {  // Multinomial(x f[batch, classes], unnormalized log probabilities) → [batch, samples]
+  DType dtype = DType::i32;
+  int64_t samples = 1;
+  int64_t seed = 0;
+};
+
+const Fields& fields_of(const EyeLikeAttrs*);
+const Fields& fields_of(const RandomUniformAttrs*);
+const Fields& fields_of(const RandomNormalAttrs*);
+const Fields& fields_of(const MultinomialAttrs*);
+
+}  // namespace sinter

@@ -1,0 +1,50 @@
+// Attributes of resampling: Resize(x, roi?, scales?, sizes?) with host operands roi, scales, sizes, and
+// GridSample(x, grid).
+#pragma once
+
+#include "base/fields.h"
+
+namespace sinter {
+
+enum class ResizeMode : uint8_t { nearest, linear, cubic };
+enum class Coordinates : uint8_t {
+  half_pixel,
+  half_pixel_symmetric,
+  pytorch_half_pixel,
+  align_corners,
+  asymmetric,
+  tf_crop_and_resize,
+  tf_half_pixel,
+};
+enum class NearestMode : uint8_t { round_prefer_floor, round_prefer_ceil, floor, ceil };
+enum class AspectPolicy : uint8_t { stretch, not_larger, not_smaller };
+std::span<const char* const> enum_names(ResizeMode);
+std::span<const char* const> enum_names(Coordinates);
+std::span<const char* const> enum_names(NearestMode);
+std::span<const char* const> enum_names(AspectPolicy);
+
+struct ResizeAttrs {
+  bool antialias = false;
+  AspectPolicy aspect = AspectPolicy::stretch;
+  std::vector<int64_t> axes = {};  // that roi, scales and sizes speak of; empty: all
+  Coordinates coordinates = Coordinates::half_pixel;
+  double cubic_a = -0.75;
+  bool exclude_outside = false;
+  double extrapolation = 0;
+  ResizeMode mode = ResizeMode::nearest;
+  NearestMode nearest = NearestMode::round_prefer_floor;
+};
+
+enum class GridPadding : uint8_t { zeros, border, reflection };
+std::span<const char* const> enum_names(GridPadding);
+
+struct GridSampleAttrs {
+  bool align_corners = false;
+  ResizeMode mode = ResizeMode::linear;
+  GridPadding padding = GridPadding::zeros;
+};
+
+const Fields& fields_of(const ResizeAttrs*);
+const Fields& fields_of(const GridSampleAttrs*);
+
+}  // namespace sinter
