@@ -147,11 +147,13 @@ SINTER_API sinter_code sinter_engine_load(const char* path, int threads, sinter_
 SINTER_API sinter_code sinter_engine_load_memory(const void* data, size_t bytes, int threads, sinter_engine** engine);
 SINTER_API void sinter_engine_destroy(sinter_engine* engine);
 
+typedef enum sinter_kind { SINTER_TENSOR, SINTER_SEQUENCE, SINTER_OPTIONAL } sinter_kind;
+
 typedef struct sinter_tensor_info {
   size_t size;
   const char* name; /* owned by the engine */
-  int is_tensor;    /* 0: a sequence or optional */
-  sinter_dtype dtype;
+  sinter_kind kind;
+  sinter_dtype dtype; /* of a tensor */
   int rank;                  /* -1: unknown */
   int64_t dims[16];          /* -1: varies */
   const char* dim_names[16]; /* "N", "H/2", "224"; owned by the engine */
@@ -177,8 +179,15 @@ SINTER_API sinter_code sinter_context_set_input(sinter_context* context, size_t 
  */
 SINTER_API sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index, const void* data,
                                                       size_t bytes);
-/* A buffer for an output; NULL: the context keeps it (the default). */
+/* A buffer for an output; NULL: the allocator or the context keeps it (the default). One that is too small makes the run
+ * fail, before anything is written to it. */
 SINTER_API sinter_code sinter_context_set_output(sinter_context* context, size_t index, void* data, size_t bytes);
+/* Called during a run for every tensor output without a buffer, as soon as its extents are known, also those that depend
+ * on data. The memory stays the caller's and must live until the next run. NULL ends the run with
+ * SINTER_OUT_OF_MEMORY. */
+typedef void* (*sinter_allocate)(void* user, size_t output, sinter_dtype dtype, const int64_t* dims, int rank,
+                                 size_t bytes);
+SINTER_API sinter_code sinter_context_set_allocator(sinter_context* context, sinter_allocate allocate, void* user);
 
 /* Extents of an output: after a run those it had; before, those that follow from the inputs set. *rank receives the
  * rank, or -1 when only running finds the extents out. dims has room for 16. */

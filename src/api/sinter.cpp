@@ -29,6 +29,8 @@ struct sinter_context {
   Control control;
   int (*cancelled)(void*) = nullptr;
   void* cancel_user = nullptr;
+  sinter_allocate allocate = nullptr;
+  void* allocate_user = nullptr;
 };
 
 namespace {
@@ -141,7 +143,9 @@ sinter_code describe(const sinter_engine* engine, size_t binding, size_t count, 
     if (info->size < sizeof(sinter_tensor_info)) throw Error(Code::invalid_argument, "info->size is not set");
     const Binding& b = engine->engine->target().bindings[binding];
     info->name = b.name.c_str();
-    info->is_tensor = b.type.is_tensor();
+    info->kind = b.type.kind == Type::Kind::sequence   ? SINTER_SEQUENCE
+                 : b.type.kind == Type::Kind::optional ? SINTER_OPTIONAL
+                                                       : SINTER_TENSOR;
     info->dtype = static_cast<sinter_dtype>(b.type.dtype);
     info->rank = -1;
     if (!b.type.has_shape()) return;
@@ -335,6 +339,24 @@ sinter_code sinter_context_set_output(sinter_context* context, size_t index, voi
   return guard([&] {
     need(context, "context");
     context->context->set_output(index, data, bytes);
+  });
+}
+
+sinter_code sinter_context_set_allocator(sinter_context* context, sinter_allocate allocate, void* user) {
+  return guard([&] {
+    need(context, "context");
+    context->allocate = allocate;
+    context->allocate_user = user;
+    Context::Allocator allocator;
+    if (allocate) {
+      allocator.user = context;
+      allocator.allocate = [](void* c, size_t output, DType dtype, const Dims& extents, int64_t bytes) {
+        const auto& self = *static_cast<const sinter_context*>(c);
+        return self.allocate(self.allocate_user, output, static_cast<sinter_dtype>(dtype), extents.data(),
+                             static_cast<int>(extents.size()), static_cast<size_t>(bytes));
+      };
+    }
+    context->context->set_allocator(allocator);
   });
 }
 

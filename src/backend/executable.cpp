@@ -102,6 +102,9 @@ PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const
     merge(seg.depends, {});
     std::erase_if(seg.depends, [&](SymbolId id) { return std::binary_search(later.begin(), later.end(), id); });
     seg.slots = placement_order(plan, seg.slots);
+    for (uint32_t s : seg.slots)
+      if (plan.slots[s].kind == SlotKind::binding && target.bindings[plan.slots[s].of].is_output)
+        seg.outputs.push_back(s);
   }
   for (const Plan& body : plan.bodies) info.bodies.push_back(analyse(body, target, kernels, device));
   return info;

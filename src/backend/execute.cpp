@@ -61,7 +61,7 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
   choice_.resize(steps, 0);
   arguments_.resize(steps);
   box_arguments_.resize(steps);
-  carried_.resize(steps);
+  loops_.resize(steps);
   for (uint32_t s = 0; s < slots; ++s) {
     const Slot& slot = plan.slots[s];
     if (slot.kind == SlotKind::boxed) boxes_[s] = &owned_[s];
@@ -99,17 +99,25 @@ void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extent
   pointers_[s] = pointer;
   boxes_[s] = box;
   extents_[s] = extents;
-  if (!type.has_shape()) return;
-  const Shape& shape = *type.shape;
-  bool fits = shape.size() == extents.size();
-  for (size_t k = 0; k < shape.size() && fits; ++k) {
-    const auto id = shape[k].as_symbol();
-    if (id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter)
+  bytes_[s] = box && box->kind == Box::Kind::tensor && box->tensor.dtype() != DType::string ? box->tensor.bytes() : 0;
+  if (!type.has_shape() || type.shape->size() != extents.size()) return;
+  if (type.is_plain()) bytes_[s] = byte_size(type.dtype, element_count(extents));
+  for (size_t k = 0; k < extents.size(); ++k)
+    if (const auto id = (*type.shape)[k].as_symbol();
+        id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter)
       state_.symbols[*id] = extents[k];
-    else
-      fits = shape[k].evaluate(state_.symbols) == extents[k];
+}
+
+// After all parameters were passed: what they bound must hold for each of them.
+void Frame::check_parameters() const {
+  for (uint32_t s : info_.plan->parameters) {
+    const Type& type = info_.plan->slots[s].type;
+    if (!type.has_shape()) continue;
+    bool fits = type.shape->size() == extents_[s].size();
+    for (size_t k = 0; fits && k < extents_[s].size(); ++k)
+      fits = (*type.shape)[k].evaluate(state_.symbols) == extents_[s][k];
+    if (!fits) throw Error(Code::fault, "a body is given a value of other extents than the plan says");
   }
-  if (!fits) throw Error(Code::fault, "a body is given a value of other extents than the plan says");
 }
 
 void Frame::set_box(uint32_t s, Box box) {
@@ -241,26 +249,28 @@ void Frame::bind_step(uint32_t i) {
   }
 }
 
+bool Frame::is_bound(size_t segment) const {
+  const SegmentState& state = segments_[segment];
+  const std::vector<SymbolId>& depends = info_.segments[segment].depends;
+  bool fresh = state.bound;
+  for (size_t n = 0; n < depends.size() && fresh; ++n) fresh = state.values[n] == state_.symbols[depends[n]];
+  return fresh;
+}
+
 void Frame::bind_first() {
-  if (segments_.empty()) return;
-  const PlanInfo::Segment& segment = info_.segments[0];
-  bool fresh = segments_[0].bound;
-  for (size_t k = 0; k < segment.depends.size() && fresh; ++k)
-    fresh = segments_[0].values[k] == state_.symbols[segment.depends[k]];
-  if (!fresh) bind_segment(0);
+  if (!segments_.empty() && !is_bound(0)) bind_segment(0);
 }
 
 Status Frame::run() {
   refresh_pointers();
   for (size_t k = 0; k < info_.segments.size(); ++k) {
     const PlanInfo::Segment& segment = info_.segments[k];
-    bool fresh = segments_[k].bound;
-    for (size_t n = 0; n < segment.depends.size() && fresh; ++n)
-      fresh = segments_[k].values[n] == state_.symbols[segment.depends[n]];
-    if (!fresh) {
-      bind_segment(k);
-      refresh_pointers();
-    }
+    const bool stale = !is_bound(k);
+    if (stale) bind_segment(k);
+    if (state_.outputs)
+      for (uint32_t s : segment.outputs)
+        state_.bindings[slot(s).of] = state_.outputs->output(slot(s).of, extents_[s], bytes_[s]);
+    if (stale || !segment.outputs.empty()) refresh_pointers();
     for (uint32_t i = segment.begin; i < segment.end; ++i) {
       if (state_.control) state_.control->poll();
       Status status = run_step(i);

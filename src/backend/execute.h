@@ -24,6 +24,7 @@ struct PlanInfo {
     uint32_t begin = 0, end = 0;    // steps
     std::vector<uint32_t> slots;    // sized in this segment, in an order in which `above` is satisfied
     std::vector<SymbolId> depends;  // symbols that its sizes and kernels read
+    std::vector<uint32_t> outputs;  // slots that are the caller's output buffers, known in size from here on
   };
   std::vector<Segment> segments;
   std::vector<std::vector<std::shared_ptr<const void>>> prepared;  // by step and choice
@@ -42,6 +43,7 @@ struct Executable {
 std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpec& device);
 
 class Frame;
+struct LoopAttrs;
 
 // Sees every kernel step before and after it runs (taps, profiler). Boxes and pointers are valid during the call only.
 class StepObserver {
@@ -68,17 +70,25 @@ class Memory {
   int64_t size_ = 0;
 };
 
+// Gives the buffer of an output binding when its extents are known: before the run, or when the step that finds them
+// out has run.
+class OutputProvider {
+ public:
+  virtual ~OutputProvider() = default;
+  virtual void* output(uint32_t binding, const Dims& extents, int64_t bytes) = 0;
+};
+
 // State shared by a frame and the frames of its bodies.
 struct RunState {
   std::vector<int64_t> symbols;        // values by plan symbol; -1: unbound
-  std::vector<void*> bindings;         // caller's buffers by Target::bindings
-  std::vector<int64_t> binding_bytes;  // their sizes
+  std::vector<void*> bindings;         // buffers by Target::bindings
   Memory workspace, scratch;
   int64_t scratch_bytes = 0;  // per thread
   std::atomic<uint32_t> fault{0};
   const Pool::Lease* lease = nullptr;
   int threads = 1;
   StepObserver* observer = nullptr;
+  OutputProvider* outputs = nullptr;  // null: bindings of outputs are set already
   const Control* control = nullptr;
 };
 
@@ -110,12 +120,19 @@ class Frame {
   int64_t arena_bytes() const;
 
  private:
+  // Values of one loop from one iteration to the next; storage stays from run to run.
+  struct LoopState {
+    std::vector<Box> current, next;   // carried
+    std::vector<Box> slices;          // of scanned operands
+    std::vector<Box> stacked;         // slices of results along a leading axis, with room to grow
+  };
   struct SegmentState {
     bool bound = false;
     std::vector<int64_t> values;
     Memory memory;
   };
   void refresh_pointers();
+  bool is_bound(size_t segment) const;  // for the present values of the symbols it depends on
   void bind_segment(size_t segment);
   void size_slot(uint32_t s);
   void bind_step(uint32_t step);
@@ -126,6 +143,11 @@ class Frame {
   Status run_loop(uint32_t step);
   void finish_results(const Step& step);
   static void take(Box& into, const Frame& body, uint32_t from);
+  void pass_iteration(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t& iteration,
+                      int64_t trips);
+  void stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration);
+  void finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count);
+  void check_parameters() const;
   Frame& body_frame(uint32_t body);
   void pass_to(Frame& body, uint32_t parameter, uint32_t slot);
 
@@ -145,7 +167,7 @@ class Frame {
   std::vector<uint32_t> choice_;
   std::vector<std::vector<void*>> arguments_;  // pointer tables of the steps
   std::vector<std::vector<Box*>> box_arguments_;
-  std::vector<std::vector<Box>> carried_;  // of loops: current and next values
+  std::vector<LoopState> loops_;  // by step
   std::vector<std::unique_ptr<Frame>> bodies_;
 };
 

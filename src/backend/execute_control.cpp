@@ -44,14 +44,164 @@ void Frame::take(Box& into, const Frame& body, uint32_t from) {
 
 Status Frame::run_branch(uint32_t i) {
   const Step& step = info_.plan->steps[i];
-  const void* condition = pointers_[step.operands[0]];
-  if (!condition) return Status(Code::fault, "the condition of If is empty");
-  const bool taken = *static_cast<const uint8_t*>(condition) != 0;
+  const uint32_t condition = step.operands[0];
+  if (bytes_[condition] < 1) return Status(Code::fault, "the condition of If is empty");
+  const bool taken = *static_cast<const uint8_t*>(pointers_[condition]) != 0;
   Frame& body = body_frame(step.bodies[taken ? 0 : 1]);
   for (size_t k = 1; k < step.operands.size(); ++k) pass_to(body, static_cast<uint32_t>(k - 1), step.operands[k]);
+  body.check_parameters();
   Status status = body.run();
   if (!status.ok()) return status;
-  for (size_t r = 0; r < step.results.size(); ++r) take(owned_[step.results[r]], body, body.info_.plan->results[r]);
+  for (size_t r = 0; r < step.results.size(); ++r)
+    take(owned_[step.results[r]], body, body.info_.plan->results[r]);
+  return {};
+}
+
+namespace {
+
+bool flag(const std::vector<int64_t>& flags, size_t k) { return k < flags.size() && flags[k] != 0; }
+
+int64_t counted_axis(int64_t axis, size_t rank) {
+  if (axis < 0) axis += static_cast<int64_t>(rank);
+  if (axis < 0 || axis >= static_cast<int64_t>(rank)) throw Error(Code::fault, "a loop names an axis that is not there");
+  return axis;
+}
+
+void* data_of(Box& box) { return box.kind == Box::Kind::tensor ? box.tensor.mutable_data() : nullptr; }
+
+const Dims& dims_of(const Box& box) {
+  static const Dims none;
+  return box.kind == Box::Kind::tensor ? box.tensor.dims() : none;
+}
+
+// Storage of at least `count` slices along a leading axis; slices of the first `used` stay.
+void make_room(Box& box, DType dtype, const Dims& slice, int64_t used, int64_t count) {
+  const auto fits = [&] {
+    if (box.kind != Box::Kind::tensor || box.tensor.dtype() != dtype || box.tensor.rank() != slice.size() + 1) return false;
+    return std::equal(slice.begin(), slice.end(), box.tensor.dims().begin() + 1);
+  };
+  const bool same = fits();
+  if (same && box.tensor.dims()[0] >= count) return;
+  Dims dims = slice;
+  dims.insert(dims.begin(), std::max<int64_t>(count, 2 * used));
+  Tensor grown(dtype, std::move(dims));
+  if (same && used > 0) {
+    Tensor one(dtype, slice);
+    for (int64_t i = 0; i < used; ++i) {
+      copy_slice(box.tensor, 0, i, one);
+      put_slice(one, 0, i, grown);
+    }
+  }
+  box = Box(std::move(grown));
+}
+
+}  // namespace
+
+// A boxed value is passed as its box, a plain one by pointer.
+void Frame::pass_iteration(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t& iteration,
+                           int64_t trips) {
+  static const Dims scalar;
+  static uint8_t always = 1;
+  const auto carried = static_cast<uint32_t>(attrs.carried);
+  body.pass(0, &iteration, nullptr, scalar);
+  body.pass(1, &always, nullptr, scalar);
+  for (uint32_t j = 0; j < carried; ++j) {
+    if (iteration == 0) pass_to(body, 2 + j, step.operands[2 + j]);
+    else body.pass(2 + j, data_of(loop.current[j]), &loop.current[j], dims_of(loop.current[j]));
+  }
+  for (uint32_t s = 0; s < loop.slices.size(); ++s) {
+    const uint32_t from = step.operands[2 + carried + s];
+    const Tensor x(slot(from).type.dtype, extents_[from], pointers_[from], nullptr);
+    const int64_t axis = counted_axis(attrs.scan_axes[s], x.rank());
+    if (x.dims()[static_cast<size_t>(axis)] != trips)
+      throw Error(Code::fault, "a scanned operand has another extent than there are trips");
+    if (iteration == 0) {
+      Dims dims = x.dims();
+      dims.erase(dims.begin() + axis);
+      storage_for(loop.slices[s], x.dtype(), dims);
+    }
+    copy_slice(x, axis, flag(attrs.scan_reversed, s) ? trips - 1 - iteration : iteration, loop.slices[s].tensor);
+    body.pass(2 + carried + s, data_of(loop.slices[s]), nullptr, loop.slices[s].tensor.dims());
+  }
+  for (auto k = static_cast<uint32_t>(2 + carried + loop.slices.size()); k < step.operands.size(); ++k)
+    pass_to(body, k, step.operands[k]);
+}
+
+void Frame::stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration) {
+  const auto carried = static_cast<size_t>(attrs.carried);
+  for (size_t k = 0; k < loop.stacked.size(); ++k) {
+    const uint32_t from = body.info_.plan->results[1 + carried + k];
+    Box& stack = loop.stacked[k];
+    const Box* box = body.boxes_[from];
+    if (box && box->kind != Box::Kind::tensor) throw Error(Code::fault, "a stacked result is no tensor");
+    const Tensor slice = box ? box->tensor
+                             : Tensor(body.slot(from).type.dtype, body.extents_[from], body.pointers_[from], nullptr);
+    if (iteration > 0 && !std::equal(slice.dims().begin(), slice.dims().end(), stack.tensor.dims().begin() + 1,
+                                     stack.tensor.dims().end()))
+      throw Error(Code::fault, "slices of a stacked result have different extents");
+    make_room(stack, slice.dtype(), slice.dims(), iteration, iteration + 1);
+    put_slice(slice, 0, iteration, stack.tensor);
+  }
+}
+
+void Frame::finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count) {
+  const auto carried = static_cast<size_t>(attrs.carried);
+  for (size_t j = 0; j < carried; ++j) {
+    Box& out = owned_[step.results[j]];
+    if (count > 0) std::swap(out, loop.current[j]);
+    else take(out, *this, step.operands[2 + j]);
+  }
+  for (size_t k = 0; k < loop.stacked.size(); ++k) {
+    const Slot& made = body.slot(body.info_.plan->results[1 + carried + k]);
+    Dims dims;
+    if (count > 0) dims.assign(loop.stacked[k].tensor.dims().begin() + 1, loop.stacked[k].tensor.dims().end());
+    else if (made.type.has_shape()) dims = evaluate_or_zero(*made.type.shape, state_.symbols);
+    Tensor slice(made.type.dtype, dims);
+    const int64_t axis = counted_axis(attrs.stack_axes[k], dims.size() + 1);
+    dims.insert(dims.begin() + axis, count);
+    Tensor& out = storage_for(owned_[step.results[carried + k]], made.type.dtype, dims);
+    for (int64_t i = 0; i < count; ++i) {
+      copy_slice(loop.stacked[k].tensor, 0, i, slice);
+      put_slice(slice, axis, flag(attrs.stack_reversed, k) ? count - 1 - i : i, out);
+    }
+  }
+}
+
+Status Frame::run_loop(uint32_t i) {
+  const Step& step = info_.plan->steps[i];
+  const LoopAttrs& attrs = step.attrs.as<LoopAttrs>();
+  const auto carried = static_cast<size_t>(attrs.carried);
+  LoopState& loop = loops_[i];
+  loop.current.resize(carried);
+  loop.next.resize(carried);
+  loop.slices.resize(attrs.scan_axes.size());
+  loop.stacked.resize(attrs.stack_axes.size());
+  int64_t trips = INT64_MAX;
+  if (const uint32_t s = step.operands[0]; s != no_slot) {
+    if (bytes_[s] < 8) return Status(Code::fault, "the trip count of a loop is empty");
+    std::memcpy(&trips, pointers_[s], 8);
+  }
+  bool condition = true;
+  if (const uint32_t s = step.operands[1]; s != no_slot) {
+    if (bytes_[s] < 1) return Status(Code::fault, "the condition of a loop is empty");
+    condition = *static_cast<const uint8_t*>(pointers_[s]) != 0;
+  }
+  Frame& body = body_frame(step.bodies[0]);
+  int64_t iteration = 0;
+  for (; iteration < trips && condition; ++iteration) {
+    int64_t number = iteration;
+    pass_iteration(body, attrs, step, loop, number, trips);
+    body.check_parameters();
+    Status status = body.run();
+    if (!status.ok()) return status;
+    const uint32_t again = body.info_.plan->results[0];
+    if (body.bytes_[again] < 1) return Status(Code::fault, "the body of a loop gives no condition");
+    condition = *static_cast<const uint8_t*>(body.pointers_[again]) != 0;
+    for (size_t j = 0; j < carried; ++j) take(loop.next[j], body, body.info_.plan->results[1 + j]);
+    stack_results(body, attrs, loop, iteration);
+    std::swap(loop.current, loop.next);
+  }
+  finish_loop(body, attrs, step, loop, iteration);
   return {};
 }
 

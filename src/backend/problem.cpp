@@ -119,13 +119,9 @@ std::string to_text(const Problem& problem) {
   return out + ")";
 }
 
-Problem parse_problem(Scanner& scanner) {
-  Problem problem;
-  const auto number = [&] {
-    const int64_t v = scanner.integer();
-    if (v < 0 || v >= absent_operand) scanner.fail("value number out of range");
-    return static_cast<uint16_t>(v);
-  };
+namespace {
+
+void parse_operands(Scanner& scanner, Problem& problem) {
   scanner.expect("(");
   if (!scanner.accept(")")) {
     do {
@@ -149,6 +145,36 @@ Problem parse_problem(Scanner& scanner) {
       problem.operands.push_back(std::move(operand));
     } while (scanner.accept(","));
     scanner.expect(")");
+  }
+}
+
+// Symbols are numbered by their names "s0", "s1", ...: an expression may mention a later one first.
+void number_symbols(Problem& problem) {
+  SymbolTable numbered;
+  for (size_t k = 0; k < problem.symbols.size(); ++k) {
+    const auto id = problem.symbols.find(fmt::format("s{}", k));
+    if (!id) return;
+    numbered.add(problem.symbols[*id]);
+  }
+  problem.symbols = std::move(numbered);
+  problem.operands.clear();
+}
+
+}  // namespace
+
+Problem parse_problem(Scanner& scanner) {
+  Problem problem;
+  const auto number = [&] {
+    const int64_t v = scanner.integer();
+    if (v < 0 || v >= absent_operand) scanner.fail("value number out of range");
+    return static_cast<uint16_t>(v);
+  };
+  const size_t start = scanner.position();
+  parse_operands(scanner, problem);
+  number_symbols(problem);
+  if (problem.operands.empty()) {
+    scanner.seek(start);
+    parse_operands(scanner, problem);
   }
   scanner.expect("{");
   while (!scanner.accept("}")) {

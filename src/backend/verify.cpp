@@ -6,11 +6,13 @@
 
 #include "base/checked.h"
 #include "base/scanner.h"
+#include "ops/control.h"
 
 namespace sinter {
 namespace {
 
 constexpr uint32_t never = UINT32_MAX;
+constexpr int64_t max_carried = 1 << 16;
 
 [[noreturn]] void fail(std::string message) {
   throw Error(Code::engine_invalid, fmt::format("the plan is not sound: {}", message));
@@ -40,11 +42,13 @@ class Verifier {
       if (profile.symbol >= target_.symbols.size()) fail("a profile names no symbol");
     // Symbols that hold when the main plan starts: extents of its inputs that stand alone.
     known_.assign(target_.symbols.size(), false);
+    claimed_ = known_;
     size_t inputs = 0;
     for (const Binding& binding : target_.bindings) {
       inputs += !binding.is_output;
       if (!binding.is_output) bind_bare(binding.type);
     }
+    claimed_ = known_;
     if (target_.main.parameters.size() != inputs) fail("the main plan does not take every input");
     if (target_.main.results.size() != target_.bindings.size() - inputs)
       fail("the main plan does not give every output");
@@ -213,7 +217,10 @@ class Verifier {
         kernel_step(plan, step, now);
       else
         control_step(plan, step, now, depth);
-      for (SymbolId id : step.defines) known_[id] = true;
+      for (SymbolId id : step.defines) {
+        claim(id);
+        known_[id] = true;
+      }
       if (!step.defines.empty()) ++part;
       ++now;
     }
@@ -338,13 +345,18 @@ class Verifier {
     for (uint32_t body : step.bodies) {
       if (body >= plan.bodies.size()) fail(fmt::format("step {} names no body", now));
       const std::vector<bool> outside = known_;
+      std::vector<SymbolId> own;
       for (uint32_t s : plan.bodies[body].parameters) {
         if (s >= plan.bodies[body].slots.size()) fail("a parameter is no slot");
         const Type& type = plan.bodies[body].slots[s].type;
         if (!type.has_shape()) continue;
         for (const Dim& d : *type.shape)
-          if (const auto id = d.as_symbol(); id && target_.symbols[*id].bound == Symbol::Bound::body_parameter)
+          if (const auto id = d.as_symbol(); id && target_.symbols[*id].bound == Symbol::Bound::body_parameter &&
+                                             std::find(own.begin(), own.end(), *id) == own.end()) {
+            claim(*id);
+            own.push_back(*id);
             known_[*id] = true;
+          }
       }
       this->plan(plan.bodies[body], false, depth + 1);
       known_ = outside;
@@ -352,6 +364,13 @@ class Verifier {
   }
 
   void check_control_form(const Plan& plan, const Step& step, uint32_t now) const;
+  void check_loop_form(const Plan& plan, const Step& step, const Plan& body, uint32_t now) const;
+
+  // A symbol has one place that binds it: two places could leave sizes of one with extents of the other.
+  void claim(SymbolId id) {
+    if (claimed_[id]) fail(fmt::format("symbol {} is bound in two places", id));
+    claimed_[id] = true;
+  }
 
   // A value may be passed to a parameter: equal dtype and rank, or both boxed. Extents are checked when it is passed.
   static void same_kind(const Plan& plan, uint32_t from, const Plan& body, uint32_t to, uint32_t now) {
@@ -366,7 +385,7 @@ class Verifier {
   const Target& target_;
   const DeviceSpec& device_;
   std::vector<const Kernel*> kernels_;
-  std::vector<bool> known_;
+  std::vector<bool> known_, claimed_;
 };
 
 // Numbers of operands, parameters and results of If and Loop, so that running them never indexes beyond a table.
@@ -377,7 +396,7 @@ void Verifier::check_control_form(const Plan& plan, const Step& step, uint32_t n
     const Plan& body = plan.bodies[b];
     if (branch) {
       const uint32_t condition = step.operands[0];
-      if (condition == no_slot || !plan.slots[condition].type.is_plain() ||
+      if (condition == no_slot || !plan.slots[condition].type.is_tensor() ||
           plan.slots[condition].type.dtype != DType::boolean)
         fail(fmt::format("the condition of step {} is no bool", now));
       if (body.parameters.size() != step.operands.size() - 1 || body.results.size() != step.results.size())
@@ -386,6 +405,55 @@ void Verifier::check_control_form(const Plan& plan, const Step& step, uint32_t n
         if (step.operands[k] == no_slot) fail(fmt::format("step {} passes nothing to a body", now));
         same_kind(plan, step.operands[k], body, body.parameters[k - 1], now);
       }
+    } else {
+      check_loop_form(plan, step, body, now);
+    }
+  }
+}
+
+void Verifier::check_loop_form(const Plan& plan, const Step& step, const Plan& body, uint32_t now) const {
+  const LoopAttrs& attrs = step.attrs.as<LoopAttrs>();
+  const size_t operands = step.operands.size(), scanned = attrs.scan_axes.size(), stacked = attrs.stack_axes.size();
+  const bool form = attrs.carried >= 0 && attrs.carried <= max_carried && operands >= 2 &&
+                    operands >= 2 + static_cast<size_t>(attrs.carried) + scanned &&
+                    step.results.size() == static_cast<size_t>(attrs.carried) + stacked &&
+                    body.parameters.size() == operands && body.results.size() == 1 + step.results.size();
+  if (!form) fail(fmt::format("loop {} and its body have different forms", now));
+  const auto carried = static_cast<size_t>(attrs.carried);
+  const auto is = [](const Type& type, DType dtype) { return type.is_tensor() && type.dtype == dtype; };
+  for (size_t k = 0; k < operands; ++k) {
+    if (body.parameters[k] >= body.slots.size()) fail("a parameter is no slot");
+    const Type& parameter = body.slots[body.parameters[k]].type;
+    if (k < 2) {
+      const DType dtype = k == 0 ? DType::i64 : DType::boolean;
+      if (step.operands[k] != no_slot && !is(plan.slots[step.operands[k]].type, dtype))
+        fail(fmt::format("loop {} has a trip count or condition of another type", now));
+      if (!is(parameter, dtype) || !parameter.shape || !parameter.shape->empty()) fail(fmt::format("the body of loop {} has another form", now));
+      continue;
+    }
+    if (step.operands[k] == no_slot) fail(fmt::format("loop {} passes nothing to its body", now));
+    const bool slice = k >= 2 + carried && k < 2 + carried + scanned;
+    if (!slice) {
+      same_kind(plan, step.operands[k], body, body.parameters[k], now);
+      continue;
+    }
+    const Type& x = plan.slots[step.operands[k]].type;
+    if (!x.is_plain() || !parameter.is_plain() || x.dtype != parameter.dtype ||
+        x.shape->size() != parameter.shape->size() + 1 || step.operands[0] == no_slot)
+      fail(fmt::format("loop {} scans something that has no such slices", now));
+  }
+  for (size_t r = 0; r < body.results.size(); ++r) {
+    if (body.results[r] >= body.slots.size()) fail("a result is no slot");
+    const Type& result = body.slots[body.results[r]].type;
+    if (r == 0 ? !is(result, DType::boolean) : r > carried && !result.is_tensor())
+      fail(fmt::format("result {} of the body of loop {} has another type", r, now));
+    // A carried value comes back as the next iteration's parameter.
+    if (r > 0 && r <= carried) {
+      const Type& parameter = body.slots[body.parameters[1 + r]].type;
+      const bool fits = parameter.is_plain() ? result.is_plain() && result.dtype == parameter.dtype &&
+                                                   result.shape->size() == parameter.shape->size()
+                                             : result.kind == parameter.kind;
+      if (!fits) fail(fmt::format("carried value {} of loop {} changes its kind", r - 1, now));
     }
   }
 }

@@ -9,7 +9,8 @@ void throw_overflow(const char* what) {
 }
 
 int64_t to_integer(double value, int64_t low, int64_t high, const char* what) {
-  if (!(value >= static_cast<double>(low) && value <= static_cast<double>(high)))
+  // The largest bound rounds up to 2^63, which no longer fits.
+  if (!(value >= static_cast<double>(low) && value <= static_cast<double>(high) && value < 9223372036854775808.0))
     throw Error(Code::limit, fmt::format("{} is {}, outside [{}, {}]", what, value, low, high));
   return static_cast<int64_t>(value);
 }

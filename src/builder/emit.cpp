@@ -39,7 +39,11 @@ class Emitter {
         target.profiles.push_back({*id, range.low, range.best, range.high});
     const Graph& graph = *module_.main;
     for (ValueId v : graph.inputs) target.bindings.push_back({graph[v].name, graph[v].type, false});
-    for (ValueId v : graph.outputs) target.bindings.push_back({graph[v].name, graph[v].type, true});
+    for (size_t i = 0; i < graph.outputs.size(); ++i) {
+      const Value& value = graph[graph.outputs[i]];
+      const std::string& name = i < module_.output_names.size() ? module_.output_names[i] : value.name;
+      target.bindings.push_back({name, value.type, true});
+    }
     Scope init(graph, init_.main, nullptr);
     Scope scope(graph, target.main, &init);
     for (size_t i = 0; i < graph.inputs.size(); ++i) {
@@ -60,6 +64,9 @@ class Emitter {
       target.main.results.push_back(slot);
       target.bindings[binding].type = target.main.slots[slot].type;
     }
+    out_.value_names.resize(target.main.slots.size());
+    for (ValueId v = 0; v < graph.values.size(); ++v)
+      for (uint32_t s : scope.slot_of[v].slots) out_.value_names[s] = graph[v].name;
     for (const Source& source : module_.sources) target.sources.push_back({source.name, source.op_type});
     target.symbols = module_.symbols;
     finish_init(init);
@@ -369,6 +376,7 @@ void Emitter::emit_control(Scope& scope, const Node& node) {
   step.attrs = node.attrs;
   step.sources = node.sources;
   for (ValueId v : node.inputs) step.operands.push_back(v == no_id ? no_slot : slot_in(scope, v, {}));
+  if (std::string_view(node.op->name) == "Loop" && step.operands.size() < 2) step.operands.resize(2, no_slot);
   for (const Graph& body : node.bodies) {
     step.bodies.push_back(static_cast<uint32_t>(scope.plan.bodies.size()));
     Plan plan;

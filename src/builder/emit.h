@@ -21,6 +21,7 @@ struct Emitted {
   Target init;                         // run once while building
   std::vector<uint32_t> init_weights;  // weights of `target` that the results of `init` fill, in order
   std::vector<KernelDecision> decisions;
+  std::vector<std::string> value_names;  // the model's value in each slot of target.main; empty: none has it
 };
 
 // Puts the caller's bounds into the module's symbols; throws Error(Code::invalid_argument) for unknown names.

@@ -68,6 +68,8 @@ class PassRunner {
 
 constexpr PassEntry passes[] = {
     {"simplify", simplify, true},
+    {"specialize", specialize, true},
+    {"simplify again", simplify, true},
     {"quantize", quantize, true},
     {"assign precision", assign_precision, true},
     {"group", group, false},
@@ -88,7 +90,6 @@ void run_init(Emitted& emitted, const BuildOptions& options, const DeviceSpec& d
   for (uint32_t weight : emitted.init_weights) {
     Tensor& bytes = emitted.target.weights[weight].bytes;
     state.bindings.push_back(bytes.mutable_data());
-    state.binding_bytes.push_back(bytes.bytes());
   }
   Frame(*executable, executable->main, state).run().check();
 }
@@ -119,6 +120,7 @@ Built build(Module module, const BuildOptions& options) {
   run_init(emitted, options, device);
   out.report.sources = module.sources;
   out.report.kernels = std::move(emitted.decisions);
+  out.report.value_names = std::move(emitted.value_names);
   out.report.total_milliseconds = now_ms() - start;
   out.target = std::move(emitted.target);
   options.control.report("done", 1.0);

@@ -23,6 +23,7 @@ struct BuildReport {
   std::vector<Journal::Entry> journal;
   std::vector<Source> sources;
   std::vector<KernelDecision> kernels;
+  std::vector<std::string> value_names;  // the model's value in each slot of the main plan; empty: none has it
   double total_milliseconds = 0;
 };
 

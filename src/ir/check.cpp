@@ -91,7 +91,8 @@ void check(void*, Module& module, Graph& graph, ValueId old_value, ValueId new_v
       else if (a != b && !std::isnan(a))
         worst = std::max(worst, std::abs(a - b));
     }
-    const double allowed = rule.effect == Effect::exact && !is_float(before.dtype()) ? 0 : 1e-4 * scale + 1e-9;
+    const double relative = before.dtype() == DType::f16 ? 4e-3 : before.dtype() == DType::bf16 ? 3e-2 : 1e-4;
+    const double allowed = is_float(before.dtype()) ? relative * scale + 1e-9 : rule.effect == Effect::exact ? 0 : 1;
     if (!same || worst > allowed)
       throw Error(Code::mismatch, fmt::format("rule '{}' changed a result: {} against {}, largest difference {}",
                                               rule.name, type_text(after), type_text(before), worst));

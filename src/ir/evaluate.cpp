@@ -15,6 +15,11 @@ class GraphBodies final : public BodyRunner {
   std::vector<Box> run(size_t body, std::vector<Box> parameters) override {
     return run_graph(node_.bodies[body], std::move(parameters), symbols_, control_, nullptr);
   }
+  Tensor without_running(size_t body, size_t result) override {
+    const Graph& graph = node_.bodies[body];
+    const Type& type = graph[graph.outputs[result]].type;
+    return Tensor(type.dtype, type.shape ? evaluate_or_zero(*type.shape, symbols_) : Dims());
+  }
 
  private:
   const Node& node_;

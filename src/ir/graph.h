@@ -70,6 +70,7 @@ struct Module {
   SymbolTable symbols;
   std::vector<Fact> facts;
   std::vector<Source> sources;
+  std::vector<std::string> output_names;  // of main's outputs in order; values may serve several, or be inputs too
 };
 
 // How often each value is read by nodes and as a result (bodies read through their node's operands).

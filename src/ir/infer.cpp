@@ -39,6 +39,11 @@ class GraphHost final : public InferHost {
 
   const SymbolTable& symbols() const override { return module_.symbols; }
   size_t bodies() const override { return bodies_.size(); }
+  std::vector<Type> body_parameters(size_t body) const override {
+    std::vector<Type> types;
+    for (ValueId v : bodies_[body].inputs) types.push_back(bodies_[body][v].type);
+    return types;
+  }
 
   std::vector<Type> infer_body(size_t body, std::span<const Type> parameters) override {
     // A trial run: the body itself changes only through infer_graph on the node that owns it.

@@ -37,8 +37,8 @@ bool Rewriter::replace(ValueId old_value, ValueId new_value, const Rule& rule, s
   if (old_value == new_value) return false;
   const Type& before = build.graph[old_value].type;
   const Type& after = build.graph[new_value].type;
-  const bool same_rank = before.shape.has_value() == after.shape.has_value() &&
-                         (!before.shape || before.shape->size() == after.shape->size());
+  // A rank that was unknown may become known.
+  const bool same_rank = !before.shape || (after.shape && before.shape->size() == after.shape->size());
   if (before.kind != after.kind || (before.is_tensor() && (before.dtype != after.dtype || !same_rank)))
     throw Error(Code::internal,
                 fmt::format("rule '{}' replaces {} by {}", rule.name, to_text(before, build.module.symbols),

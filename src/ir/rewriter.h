@@ -51,8 +51,8 @@ class Rewriter {
   void at(const Node& node) { build.set_sources(node.sources); }
   // The value that stands for v after the replacements so far.
   ValueId resolve(ValueId v) const;
-  // Readers of `old_value` read `new_value` from now on. Dtype and rank must agree. Returns false when the journal's
-  // limit refuses it. `note` says what was made.
+  // Readers of `old_value` read `new_value` from now on. Dtype and rank must agree (a rank that was unknown may
+  // become known). Returns false when the journal's limit refuses it. `note` says what was made.
   bool replace(ValueId old_value, ValueId new_value, const Rule& rule, std::string note = {});
   void refuse(const Rule& rule, const Node& node, std::string reason);
   // Constant elements, or null; refuses values that are refittable weights.

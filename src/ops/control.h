@@ -15,12 +15,15 @@
 // Fragment(...) is made by group alone: a flat body of core operators, see passes/passes.h.
 #pragma once
 
-#include "base/fields.h"
+#include <functional>
+
+#include "ops/op.h"
 
 namespace sinter {
 
 struct LoopAttrs {
   int64_t carried = 0;
+  bool counted = false;  // the condition is always true: `trips` decides
   std::vector<int64_t> scan_axes = {};
   std::vector<int64_t> scan_reversed = {};  // 0 or 1, one a scanned operand; empty: none
   std::vector<int64_t> stack_axes = {};
@@ -28,5 +31,14 @@ struct LoopAttrs {
 };
 
 const Fields& fields_of(const LoopAttrs*);
+
+// The least type that holds both: extents that differ come from `open(axis)`, ranks that differ become unknown. Throws
+// Error(Code::model_invalid) for kinds or dtypes that differ.
+Type join(const Type& a, const Type& b, const std::function<Dim(size_t axis)>& open);
+
+// Slice `index` along `axis` of x, of any dtype: read into a tensor of the slice's type, or written from one. Extents
+// must agree; nothing is allocated.
+void copy_slice(const Tensor& x, int64_t axis, int64_t index, Tensor& slice);
+void put_slice(const Tensor& slice, int64_t axis, int64_t index, Tensor& x);
 
 }  // namespace sinter

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "base/checked.h"
 #include "ops/op.h"
 #include "tensor/convert.h"
@@ -27,12 +29,35 @@ Type type_of(const Box& box) {
   switch (box.kind) {
     case Box::Kind::tensor: return Type::of(box.tensor);
     case Box::Kind::sequence: {
+      // An empty one, like an empty optional, does not say what it would hold.
       const bool has_tensor = !box.items.empty() && box.items[0].kind == Box::Kind::tensor;
-      return Type::sequence(Type::tensor(has_tensor ? box.items[0].tensor.dtype() : DType::f32, std::nullopt));
+      return Type::sequence(has_tensor ? Type::tensor(box.items[0].tensor.dtype(), std::nullopt) : Type());
     }
-    case Box::Kind::none: return Type::optional(Type::tensor(DType::f32, std::nullopt));
+    case Box::Kind::none: return Type::optional(Type());
   }
   return {};
+}
+
+// An attribute may hold any number, infinities included.
+int64_t integer_constant(double v) {
+  if (!(v >= -9223372036854775808.0)) return v < 0 ? INT64_MIN : 0;
+  return v < 9223372036854775808.0 ? static_cast<int64_t>(v) : INT64_MAX;
+}
+
+// Where and Equal on elements that are no real numbers; inference lets no other operator have them.
+void whole_element(const EvalContext& c, std::span<const int64_t> offset, Tensor& out, int64_t i) {
+  const bool select = c.op.result == ResultType::like_y;
+  const size_t from = select && c.in(0).get_integer(offset[0]) == 0 ? 2 : 1;
+  const Tensor& source = c.in(from);
+  const auto at = static_cast<size_t>(offset[from]), to = static_cast<size_t>(i);
+  if (!select) {
+    out.set_integer(i, c.in(0).strings()[static_cast<size_t>(offset[0])] == source.strings()[at]);
+  } else if (source.dtype() == DType::string) {
+    out.strings()[to] = source.strings()[at];
+  } else {
+    const auto size = static_cast<size_t>(bit_size(source.dtype())) / 8;
+    std::memcpy(out.as_mutable<std::byte>() + to * size, source.as<std::byte>() + at * size, size);
+  }
 }
 
 void evaluate_pointwise(EvalContext& c) {
@@ -58,8 +83,10 @@ void evaluate_pointwise(EvalContext& c) {
   std::vector<int64_t> at(rank, 0), offset(n, 0);
   std::vector<double> reals(scalar.nodes.size());
   std::vector<int64_t> integers(scalar.nodes.size());
+  const bool numbers = dtype != DType::string && !is_complex(dtype);
   for (int64_t i = 0; i < out.count(); ++i) {
-    for (size_t v = 0; v < scalar.nodes.size(); ++v) {
+    if (!numbers) whole_element(c, offset, out, i);
+    for (size_t v = 0; numbers && v < scalar.nodes.size(); ++v) {
       const ScalarNode& node = scalar.nodes[v];
       if (node.op == ScalarOp::input) {
         if (real)
@@ -68,7 +95,7 @@ void evaluate_pointwise(EvalContext& c) {
           integers[v] = c.in(node.index).get_integer(offset[node.index]);
       } else if (node.op == ScalarOp::constant) {
         reals[v] = node.value;
-        if (!real) integers[v] = static_cast<int64_t>(node.value);
+        if (!real) integers[v] = integer_constant(node.value);
       } else if (real) {
         reals[v] = scalar_real(node.op, reals[node.a], reals[node.b], reals[node.c]);
       } else {
@@ -77,7 +104,7 @@ void evaluate_pointwise(EvalContext& c) {
     }
     if (real && c.op.result != ResultType::boolean)
       out.set_real(i, reals.back());
-    else
+    else if (numbers)
       out.set_integer(i, real ? static_cast<int64_t>(reals.back()) : integers.back());
     for (size_t j = rank; j-- > 0;) {
       for (size_t k = 0; k < n; ++k) offset[k] += strides[k][j];

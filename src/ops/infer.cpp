@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/checked.h"
 #include "ops/op.h"
@@ -85,7 +86,7 @@ std::optional<Dim> apply(const Scalar& scalar, std::span<const Dim> operands, co
     if (node.op == ScalarOp::input) {
       value.push_back(operands[node.index]);
     } else if (node.op == ScalarOp::constant) {
-      if (node.value != static_cast<double>(static_cast<int64_t>(node.value))) return std::nullopt;
+      if (!(std::abs(node.value) < 9e15) || node.value != std::trunc(node.value)) return std::nullopt;
       value.emplace_back(static_cast<int64_t>(node.value));
     } else {
       const int arity = scalar_arity(node.op);
@@ -182,7 +183,10 @@ void infer_pointwise(InferContext& c) {
     if (c.dtype(i) != dtype)
       c.fail(fmt::format("operand {} is {}, operand {} is {}: they must be equal", i, dtype_name(c.dtype(i)),
                          mask_first ? 1 : 0, dtype_name(dtype)));
-  if (dtype == DType::string) c.fail("operands are strings, they must be numbers");
+  // Where moves elements of any kind, Equal compares strings too.
+  const bool any_kind = mask_first || (dtype == DType::string && scalar_of(c.op).nodes.back().op == ScalarOp::equal);
+  if ((dtype == DType::string || is_complex(dtype)) && !any_kind)
+    c.fail(fmt::format("operands are {}, they must be real numbers", dtype_name(dtype)));
   const DType result = c.op.result == ResultType::boolean ? DType::boolean : dtype;
   c.set(0, result);
   Shape shape = c.shape(0);
@@ -326,10 +330,10 @@ void InferContext::fail(std::string message) const {
 Inferred infer_op(const Op& op, const Attrs& attrs, std::span<const Type* const> inputs,
                   std::span<const Contents* const> contents, size_t outputs, InferHost& host) {
   InferContext c(op, attrs, inputs, contents, outputs, host);
-  if (inputs.size() < op.inputs.low || inputs.size() > op.inputs.high)
+  if (inputs.size() < op.inputs.low || (op.inputs.high != Arity::any && inputs.size() > op.inputs.high))
     c.fail(fmt::format("{} operands, it takes {} to {}", inputs.size(), op.inputs.low,
                        op.inputs.high == Arity::any ? std::string("any number") : std::to_string(op.inputs.high)));
-  if (outputs < op.outputs.low || outputs > op.outputs.high)
+  if (outputs < op.outputs.low || (op.outputs.high != Arity::any && outputs > op.outputs.high))
     c.fail(fmt::format("{} results, it has {} to {}", outputs, op.outputs.low, op.outputs.high));
   for (const Type* t : inputs)
     if (t && t->kind == Type::Kind::invalid) return {std::move(c.results), std::move(c.known)};

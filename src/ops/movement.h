@@ -10,6 +10,9 @@
 
 namespace sinter {
 
+// Slice's start of one axis in [0, extent), for results that are not empty.
+int64_t slice_begin(int64_t start, int64_t extent, int64_t step);
+
 struct TransposeAttrs {
   std::vector<int64_t> perm = {};  // axis k of the result is axis perm[k] of the operand; empty: reversed
 };
@@ -28,6 +31,9 @@ std::span<const char* const> enum_names(PadMode);
 struct PadAttrs {
   PadMode mode = PadMode::constant;
 };
+// Where element i of a padded axis comes from, or -1: the fill value, or no element at all in the other modes. Negative
+// pads crop before the rest is repeated. before, after: within max_elements of 0.
+int64_t pad_source(PadMode mode, int64_t i, int64_t before, int64_t after, int64_t extent);
 
 struct TriluAttrs {
   bool upper = true;

@@ -36,6 +36,8 @@ class InferHost {
   // Result types of a body for these parameter types.
   virtual std::vector<Type> infer_body(size_t body, std::span<const Type> parameters) = 0;
   virtual size_t bodies() const { return 0; }
+  // Types of a body's parameters as it stands.
+  virtual std::vector<Type> body_parameters(size_t) const { return {}; }
 };
 
 class InferContext {
@@ -103,6 +105,8 @@ class BodyRunner {
  public:
   virtual ~BodyRunner() = default;
   virtual std::vector<Box> run(size_t body, std::vector<Box> parameters) = 0;
+  // A result of the body with extents of 0 where only running would tell: what a loop without iterations stacks.
+  virtual Tensor without_running(size_t body, size_t result) = 0;
 };
 
 class EvalContext {

@@ -35,6 +35,14 @@ struct ResizeAttrs {
   NearestMode nearest = NearestMode::round_prefer_floor;
 };
 
+// Where element `x` of a resampled axis (from `in` to `out` elements) lies in the operand; unbounded, NaN for hostile
+// scales. The region counts for tf_crop_and_resize only.
+struct AxisScale {
+  double scale, roi_start, roi_end;
+};
+double source_place(const ResizeAttrs& a, double x, double in, double out, const AxisScale& s);
+double nearest_place(NearestMode mode, double x);
+
 enum class GridPadding : uint8_t { zeros, border, reflection };
 std::span<const char* const> enum_names(GridPadding);
 

@@ -10,10 +10,10 @@ namespace {
 
 constexpr int64_t max_printed = 64;
 
+// Integers as extents are read: u64 beyond 63 bits as negative numbers, which wrap back.
 std::string element_text(const Tensor& t, int64_t i) {
   if (t.dtype() == DType::string) return quoted(t.strings()[static_cast<size_t>(i)]);
   if (is_float(t.dtype())) return number_text(t.get_real(i));
-  if (t.dtype() == DType::u64) return fmt::format("{}", static_cast<uint64_t>(t.get_integer(i)));
   return fmt::format("{}", t.get_integer(i));
 }
 

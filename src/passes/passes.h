@@ -21,6 +21,10 @@ struct PassContext {
 // of known rank as Reshape; scales and biases folded into contractions.
 bool simplify(Module&, const PassContext&);
 
+// needs: simplified. leaves: no If with a known condition; what follows an If whose branches differ in rank, in its
+// branches.
+bool specialize(Module&, const PassContext&);
+
 // needs: simplified. leaves: every quantized computation as DequantizeLinear → float operator → QuantizeLinear.
 bool quantize(Module&, const PassContext&);
 

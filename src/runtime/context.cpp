@@ -29,7 +29,6 @@ Context::Context(std::shared_ptr<const Engine> engine, int threads) : engine_(st
   const Target& target = engine_->target();
   state_.symbols.assign(target.symbols.size(), -1);
   state_.bindings.assign(target.bindings.size(), nullptr);
-  state_.binding_bytes.assign(target.bindings.size(), 0);
   state_.threads = threads > 0 ? threads : engine_->executable().device.threads;
   const size_t inputs = engine_->inputs().size(), outputs = engine_->outputs().size();
   extents_.resize(inputs);
@@ -38,6 +37,8 @@ Context::Context(std::shared_ptr<const Engine> engine, int threads) : engine_(st
   user_outputs_.resize(outputs, nullptr);
   user_bytes_.resize(outputs, 0);
   own_outputs_.resize(outputs);
+  delivered_.resize(outputs, nullptr);
+  state_.outputs = this;
   frame_ = std::make_unique<Frame>(engine_->executable(), engine_->executable().main, state_);
 }
 
@@ -75,7 +76,6 @@ void Context::set_input(size_t input, std::span<const int64_t> extents, const vo
   }
   set_[input] = true;
   state_.bindings[input] = const_cast<void*>(data);
-  state_.binding_bytes[input] = static_cast<int64_t>(bytes);
 }
 
 void Context::set_input(size_t input, Box box) {
@@ -168,51 +168,79 @@ std::optional<Dims> Context::output_extents(size_t output) {
   return evaluate(*binding.type.shape, state_.symbols);
 }
 
+void Context::set_allocator(Allocator allocator) {
+  const Busy guard(busy_);
+  allocator_ = allocator;
+}
+
+// The caller's buffer, the allocator's or the context's own, in this order.
+void* Context::buffer_for(size_t output, const Dims& extents, int64_t bytes) {
+  const Binding& binding = engine_->outputs()[output];
+  if (user_outputs_[output]) {
+    if (user_bytes_[output] < static_cast<size_t>(bytes))
+      throw Error(Code::invalid_argument,
+                  fmt::format("output '{}' needs {} bytes, its buffer has {}", binding.name, bytes, user_bytes_[output]))
+          .at_tensor(binding.name);
+    return user_outputs_[output];
+  }
+  if (!allocator_.allocate) return nullptr;
+  void* data = allocator_.allocate(allocator_.user, output, binding.type.dtype, extents, bytes);
+  if (!data && bytes > 0)
+    throw Error(Code::out_of_memory, fmt::format("the caller's allocator gave no {} bytes for output '{}'", bytes, binding.name))
+        .at_tensor(binding.name);
+  return data;
+}
+
+void* Context::output(uint32_t binding, const Dims& extents, int64_t bytes) {
+  const size_t o = binding - engine_->inputs().size();
+  void* data = buffer_for(o, extents, bytes);
+  if (!data) data = own_outputs_[o].reserve(std::max<int64_t>(bytes, 1));
+  delivered_[o] = data;
+  return data;
+}
+
+// A value that running made as a box: copied to the caller where it has bytes and the caller wants it.
+void Context::deliver_boxed(size_t output) {
+  const Box* box = frame_->box(engine_->target().main.results[output]);
+  delivered_[output] = nullptr;
+  if (!box || box->kind != Box::Kind::tensor || box->tensor.dtype() == DType::string) {
+    if (!user_outputs_[output]) return;
+    throw Error(Code::invalid_argument, fmt::format("output '{}' does not fit a buffer of bytes; read it from the context",
+                                                    engine_->outputs()[output].name));
+  }
+  const Tensor& tensor = box->tensor;
+  if (void* data = buffer_for(output, tensor.dims(), tensor.bytes())) {
+    if (tensor.bytes() > 0) std::memcpy(data, tensor.data(), static_cast<size_t>(tensor.bytes()));
+    delivered_[output] = data;
+  } else {
+    delivered_[output] = const_cast<void*>(tensor.data());
+  }
+}
+
 void Context::run(const Control* control, StepObserver* observer) {
   const Busy guard(busy_);
   ran_ = false;
   if (shapes_changed_) bind_shapes();
-  const Target& target = engine_->target();
-  const size_t inputs = engine_->inputs().size();
-  for (size_t o = 0; o < user_outputs_.size(); ++o) {
-    const uint32_t slot = target.main.results[o];
-    if (target.main.slots[slot].kind != SlotKind::binding) continue;
-    const int64_t bytes = frame_->bytes(slot);
-    void*& pointer = state_.bindings[inputs + o];
-    if (user_outputs_[o]) {
-      if (user_bytes_[o] < static_cast<size_t>(bytes))
-        throw Error(Code::invalid_argument, fmt::format("output '{}' needs {} bytes, its buffer has {}",
-                                                        engine_->outputs()[o].name, bytes, user_bytes_[o]))
-            .at_tensor(engine_->outputs()[o].name);
-      pointer = user_outputs_[o];
-    } else {
-      pointer = own_outputs_[o].reserve(std::max<int64_t>(bytes, 1));
-    }
-  }
   state_.fault.store(no_fault, std::memory_order_relaxed);
   state_.control = control;
   state_.observer = observer;
   const Pool::Lease lease = Pool::shared().lease(static_cast<unsigned>(state_.threads));
   state_.lease = &lease;
-  const Status status = frame_->run();
+  const Status status = [&] {
+    try {
+      return frame_->run();
+    } catch (...) {
+      state_.lease = nullptr;
+      throw;
+    }
+  }();
   state_.lease = nullptr;
   status.check();
   if (const uint32_t fault = state_.fault.load(std::memory_order_relaxed); fault != no_fault)
     throw Error(Code::fault, fmt::format("{} in the data of this run", fault_text(fault)));
-  for (size_t o = 0; o < user_outputs_.size(); ++o) {
-    const uint32_t slot = target.main.results[o];
-    if (!user_outputs_[o] || target.main.slots[slot].kind == SlotKind::binding) continue;
-    const Box* box = frame_->box(slot);
-    if (!box || box->kind != Box::Kind::tensor || box->tensor.dtype() == DType::string)
-      throw Error(Code::invalid_argument,
-                  fmt::format("output '{}' does not fit a buffer of bytes; read it from the context",
-                              engine_->outputs()[o].name));
-    if (static_cast<size_t>(box->tensor.bytes()) > user_bytes_[o])
-      throw Error(Code::invalid_argument, fmt::format("output '{}' needs {} bytes, its buffer has {}",
-                                                      engine_->outputs()[o].name, box->tensor.bytes(), user_bytes_[o]));
-    if (box->tensor.bytes() > 0)
-      std::memcpy(user_outputs_[o], box->tensor.data(), static_cast<size_t>(box->tensor.bytes()));
-  }
+  const Target& target = engine_->target();
+  for (size_t o = 0; o < user_outputs_.size(); ++o)
+    if (target.main.slots[target.main.results[o]].kind == SlotKind::boxed) deliver_boxed(o);
   ran_ = true;
 }
 
@@ -223,7 +251,7 @@ const Dims& Context::extents(size_t output) const {
 
 const void* Context::data(size_t output) const {
   if (!ran_) throw Error(Code::invalid_argument, "there are no outputs before a run has succeeded");
-  return frame_->pointer(engine_->target().main.results.at(output));
+  return delivered_.at(output);
 }
 
 Box Context::output(size_t output) const {

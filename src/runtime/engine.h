@@ -33,10 +33,10 @@ class Engine {
   size_t inputs_ = 0;
 };
 
-class Context {
+class Context final : private OutputProvider {
  public:
   explicit Context(std::shared_ptr<const Engine> engine, int threads = 0);
-  ~Context();
+  ~Context() override;
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -45,8 +45,15 @@ class Context {
   void set_input(size_t input, std::span<const int64_t> extents, const void* data, size_t bytes);
   // Strings, sequences and optionals are passed as boxes (copied).
   void set_input(size_t input, Box box);
-  // null: the context keeps the output itself. A buffer too small for the extents of a run makes that run fail.
+  // null: the allocator or the context keeps the output. A buffer too small for the extents of a run makes it fail.
   void set_output(size_t output, void* data, size_t bytes);
+  // Called during a run for every output without a buffer, as soon as its extents are known (strings, sequences and
+  // optionals stay with the context). A null result ends the run with Code::out_of_memory.
+  struct Allocator {
+    void* (*allocate)(void* user, size_t output, DType dtype, const Dims& extents, int64_t bytes) = nullptr;
+    void* user = nullptr;
+  };
+  void set_allocator(Allocator allocator);
   // Extents of an output for the inputs set so far; none when only running finds them out.
   std::optional<Dims> output_extents(size_t output);
   void run(const Control* control = nullptr, StepObserver* observer = nullptr);
@@ -60,6 +67,9 @@ class Context {
 
  private:
   void bind_shapes();
+  void* output(uint32_t binding, const Dims& extents, int64_t bytes) override;
+  void* buffer_for(size_t output, const Dims& extents, int64_t bytes);
+  void deliver_boxed(size_t output);
   std::shared_ptr<const Engine> engine_;
   RunState state_;
   std::unique_ptr<Frame> frame_;
@@ -69,6 +79,8 @@ class Context {
   std::vector<void*> user_outputs_;
   std::vector<size_t> user_bytes_;
   std::vector<Memory> own_outputs_;
+  std::vector<void*> delivered_;  // where each output of the last run lies
+  Allocator allocator_;
   bool shapes_changed_ = true;
   bool ran_ = false;
   std::atomic<bool> busy_{false};

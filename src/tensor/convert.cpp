@@ -40,8 +40,8 @@ uint64_t encode(const Format& f, double value, bool saturate) {
   const uint64_t sign = uint64_t{1} << (f.exponent_bits + f.mantissa_bits);
   const uint64_t all = sign - 1;
   if (std::isnan(value)) {
-    if (f.top == Format::nan_negative_zero) return sign;
-    if (f.top == Format::no_specials) return largest_finite(f);
+    // A type without NaN gives what the common tables give for it: negative zero.
+    if (f.top == Format::nan_negative_zero || f.top == Format::no_specials) return sign;
     return f.top == Format::nan_all_ones ? all : all & ~((uint64_t{1} << (f.mantissa_bits - 1)) - 1);
   }
   const uint64_t s = std::signbit(value) ? sign : 0;
@@ -163,7 +163,7 @@ uint64_t encode_float(DType dtype, double value, bool saturate) {
 uint8_t float_to_e8m0(double value, RoundMode mode, bool saturate) {
   if (std::isnan(value) || (std::isinf(value) && !saturate)) return 0xff;
   const double magnitude = std::abs(value);
-  if (magnitude == 0) return 0;
+  if (magnitude == 0) return saturate ? 0 : 0xff;
   if (std::isinf(magnitude)) return 0xfe;
   int exponent;
   const double fraction = std::frexp(magnitude, &exponent);  // in [0.5, 1)
@@ -171,7 +171,8 @@ uint8_t float_to_e8m0(double value, RoundMode mode, bool saturate) {
   if (mode == RoundMode::up && fraction > 0.5) ++power;
   if (mode == RoundMode::nearest && fraction >= 0.75) ++power;
   if (power > 127) return saturate ? 0xfe : 0xff;
-  return static_cast<uint8_t>(power < -127 ? 0 : power + 127);
+  if (power < -127) return saturate ? 0 : 0xff;
+  return static_cast<uint8_t>(power + 127);
 }
 
 Tensor cast(const Tensor& source, DType to, bool saturate, RoundMode mode) {

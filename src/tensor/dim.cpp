@@ -308,6 +308,7 @@ std::optional<Dim> cancel(const Dim& product, const Dim& factor) {
   if (factor.is_constant()) {
     const int64_t k = factor.constant();
     if (k == 0) return std::nullopt;
+    if (k == -1) return -product;  // INT64_MIN / -1 has no value
     if (product.is_constant())
       return product.constant() % k == 0 ? std::optional<Dim>(product.constant() / k) : std::nullopt;
     Dim::Terms out;
@@ -324,7 +325,7 @@ std::optional<Dim> cancel(const Dim& product, const Dim& factor) {
   for (int steps = 0; steps < 256; ++steps) {
     if (rest.is_constant()) return rest == Dim(0) ? std::optional(quotient) : std::nullopt;
     const Term& top = rest.terms()->front();
-    if (top.coefficient % lead.coefficient != 0) return std::nullopt;
+    if (top.coefficient == INT64_MIN || top.coefficient % lead.coefficient != 0) return std::nullopt;
     Term part{top.coefficient / lead.coefficient, top.atoms};
     for (const AtomRef& atom : lead.atoms) {
       const auto at =
@@ -359,7 +360,7 @@ std::string atom_text(const Atom& atom, const SymbolTable& symbols) {
 
 class Parser {
  public:
-  Parser(Scanner& scanner, SymbolResolver resolve) : s_(scanner), resolve_(resolve) {}
+  Parser(Scanner& scanner, const SymbolResolver& resolve) : s_(scanner), resolve_(resolve) {}
 
   Dim sum() {
     Dim d = product();
@@ -411,7 +412,13 @@ class Parser {
     }
     const char c = s_.peek();
     if (c >= '0' && c <= '9') return s_.integer();
-    if (s_.accept("-")) return -factor();
+    if (c == '-') {
+      // With its sign, so that the most negative integer reads back.
+      const size_t next = s_.position() + 1;
+      if (next < s_.text().size() && s_.text()[next] >= '0' && s_.text()[next] <= '9') return s_.integer();
+      s_.expect("-");
+      return -factor();
+    }
     const std::string_view name = s_.identifier();
     if (s_.peek() == '(') {
       s_.expect("(");

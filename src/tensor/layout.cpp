@@ -45,7 +45,8 @@ Dims layout_strides(const Layout& layout, const Dims& dims) {
   for (size_t k = dims.size(); k-- > 0;) {
     const size_t axis = layout.order.empty() ? k : layout.order[k];
     strides[axis] = stride;
-    stride *= dims[axis];
+    // Empty tensors may have extents whose product does not fit.
+    if (__builtin_mul_overflow(stride, dims[axis], &stride)) stride = 0;
   }
   return strides;
 }

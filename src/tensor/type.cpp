@@ -54,6 +54,17 @@ Dims evaluate(const Shape& shape, std::span<const int64_t> symbols) {
   return out;
 }
 
+Dims evaluate_or_zero(const Shape& shape, std::span<const int64_t> symbols) {
+  Dims out;
+  for (const Dim& d : shape) {
+    std::vector<SymbolId> ids;
+    d.collect_symbols(ids);
+    const bool bound = std::all_of(ids.begin(), ids.end(), [&](SymbolId id) { return symbols[id] >= 0; });
+    out.push_back(bound ? std::max<int64_t>(0, d.evaluate(symbols)) : 0);
+  }
+  return out;
+}
+
 Shape rename(const Shape& shape, std::span<const SymbolId> map) {
   Shape out;
   for (const Dim& d : shape) out.push_back(d.rename(map));

@@ -4,8 +4,10 @@
 // explicit casts. Axes may be negative. Errors are thrown as Error.
 #pragma once
 
+#include <initializer_list>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "ir/builder.h"
 
@@ -26,19 +28,50 @@ ValueId unsqueeze(GraphBuilder& b, ValueId x, std::vector<int64_t> axes);
 ValueId squeeze(GraphBuilder& b, ValueId x, std::vector<int64_t> axes);
 ValueId concat(GraphBuilder& b, Ids values, int64_t axis);
 ValueId slice(GraphBuilder& b, ValueId x, int64_t axis, const Dim& start, const Dim& end);
+ValueId gather(GraphBuilder& b, ValueId x, ValueId indices, int64_t axis);
+ValueId where(GraphBuilder& b, ValueId condition, ValueId x, ValueId y);
+// A pointwise operator with attributes that are numbers or flags, by name.
+struct Setting {
+  std::string_view name;
+  double value;
+};
+ValueId pointwise(GraphBuilder& b, std::string_view op, std::initializer_list<Setting> settings, ValueId x);
+ValueId pointwise(GraphBuilder& b, std::string_view op, std::initializer_list<Setting> settings, ValueId x, ValueId y);
+// Constant contents that no refit can change, or null.
+const Tensor* fixed(GraphBuilder& b, ValueId v);
+// In [0, rank); throws Error(Code::model_invalid) otherwise.
+int64_t axis_of(int64_t axis, size_t rank);
+std::vector<int64_t> axis_range(size_t first, size_t last);  // first, ..., last - 1
+// i64[] holding extent `axis` of x.
+ValueId extent(GraphBuilder& b, ValueId x, int64_t axis);
+// x of one element as a scalar.
+ValueId scalar_of(GraphBuilder& b, ValueId x);
+// 0, 1, ..., count - 1 as i64; count is an i64 scalar.
+ValueId iota(GraphBuilder& b, ValueId count);
+// x viewed with its extents along `axis` of a result of rank `rank` and ones elsewhere; x has rank 1.
+ValueId along(GraphBuilder& b, ValueId x, int64_t axis, size_t rank);
+// The nodes of a closed graph, appended with its parameters replaced; gives its results.
+Ids inlined(GraphBuilder& b, const Graph& body, const Ids& arguments);
 // A value of this shape (an i64[rank] operand) filled with a scalar.
 ValueId fill(GraphBuilder& b, ValueId scalar, ValueId shape);
 // Reduce<kind> over axes ("Sum", "Mean", "Max", "Min", "Prod").
 ValueId reduce(GraphBuilder& b, std::string_view kind, ValueId x, std::vector<int64_t> axes, bool keep_dims = true);
-// x in f32 while `body` runs, then back in x's dtype when that is f16, bf16 or narrower; f32 and f64 stay as they are.
+// x in f32 when it is f16, bf16 or narrower; everything else stays as it is. Callers cast results back.
 ValueId widened(GraphBuilder& b, ValueId x);
 ValueId matmul(GraphBuilder& b, ValueId x, ValueId y, bool transpose_b = false);
 
 // ---- activations and normalisations ----
 ValueId gelu(GraphBuilder& b, ValueId x, bool tanh_form);
 ValueId softmax(GraphBuilder& b, ValueId x, int64_t axis);
+ValueId softmax(GraphBuilder& b, ValueId x, std::vector<int64_t> axes);  // over all of them together
 ValueId log_softmax(GraphBuilder& b, ValueId x, int64_t axis);
+ValueId log_softmax(GraphBuilder& b, ValueId x, std::vector<int64_t> axes);
 ValueId log_sum_exp(GraphBuilder& b, ValueId x, ValueId axes, bool keep_dims, bool keep_without_axes);
+// Mean and variance (the biased one) over axes, kept as extents of 1.
+struct Moments {
+  ValueId mean, variance, centered;
+};
+Moments moments(GraphBuilder& b, ValueId x, std::vector<int64_t> axes);
 // Statistics over axes [axis, rank); scale and bias broadcast against x. mean and inverse deviation where wanted.
 struct Normalized {
   ValueId y, mean = no_id, inverse = no_id;

@@ -2,12 +2,15 @@
 //
 // An executor is a program made ready once per engine: registers allocated to cache-sized tiles, passes over rows
 // planned, loops of the level chosen. Results do not depend on how rows are split into calls. Polynomials for exp, log,
-// tanh, erf and the like state their error bounds in isa/tile_loops.inc.
+// tanh, erf and the like state their error bounds in isa/tile_math.inc. Reals are computed in f32 (f64 where the
+// program says so), integers in 64 bits; operators without a loop of their own go element by element by their
+// definition.
 #pragma once
 
 #include <memory>
 #include <span>
 
+#include "backend/cpu/isa/tile.h"
 #include "backend/tile/program.h"
 
 namespace sinter::cpu {
@@ -19,14 +22,18 @@ struct TileBuffer {
   int64_t row_stride = 0, col_stride = 1;
 };
 
+// The loops of a level; levels that this build does not have give those of the portable one.
+const TileTable& tile_table(uint8_t level);
+
 class TileExecutor;
 // level: cpu::Level. Throws Error(Code::unsupported) for dtypes that programs do not take (stages.h asks first).
 std::shared_ptr<const TileExecutor> make_executor(const TileProgram& program, uint8_t level);
 
-// Bytes of scratch for rows of `cols` elements; 64-byte aligned and private to the thread.
+// Bytes of scratch for rows of at most `cols` elements; 64-byte aligned and private to the thread.
 int64_t tile_scratch(const TileExecutor& executor, int64_t cols);
 // Runs rows [row_begin, row_end) of columns [0, cols): buffers by operand, then by result. A result may be exactly an
-// operand's buffer (in place). Programs with reductions see whole rows.
+// operand's buffer (in place). Programs with reductions see whole rows; rows of no elements give reductions their
+// neutral values.
 void run_tile(const TileExecutor& executor, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
               int64_t cols, void* scratch);
 

@@ -1,11 +1,10 @@
 // Tile program: straight-line scalar code over a block of a two-dimensional iteration space [rows, cols], with row
 // reductions. It is what pointwise and row stages become inside a kernel.
 //
-// Registers are f32 (kind real) or i32/i64 (kind integer, wrapping). Operand k of the program is read by `load`
-// instructions and results are written by `store`. A reduction turns a register of one value per element into one of
-// one value per row; such registers are read back as broadcast. Instructions before the last reduction that a later one
-// depends on are run again for each pass over the row unless their values were kept. The executor of the portable level
-// is the reference of every other executor.
+// A register holds reals (f32, or f64 where its dtype says so) or integers (64 bits, wrapping). Operand k of the
+// program is read by `load` instructions and results are written by `store`. Truth is 0 or 1 in registers of any kind.
+// A reduction turns a register of one value per element into one of one value per row; such registers are read back as
+// broadcast. The executor of the portable level is the reference of every other executor.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +23,10 @@ enum class Spread : uint8_t { full, column, row, scalar };  // column: one value
 
 struct TileInstruction {
   enum class Kind : uint8_t {
-    load,      // operand `index`
+    load,      // operand `index`, converted to the register's kind
     constant,  // value
-    compute,   // op on a, b, c
-    convert,   // register a rounded to dtype and back to the register kind (Cast inside a program)
+    compute,   // op on a, b, c, all of this register's kind
+    convert,   // register a, of any kind, rounded to dtype as Cast does, held in this register's kind
     reduce,    // op add, max, min or mul over the row of register a; with mean: divided by the row's length
     store,     // register a to result `index`
   } kind = Kind::compute;
@@ -36,9 +35,11 @@ struct TileInstruction {
   uint16_t index = 0;
   double value = 0;
   bool integer = false;      // the register holds integers
-  bool is_unsigned = false;  // of integer computations
+  bool is_unsigned = false;  // of integer computations, and of an integer register that convert reads
   bool mean = false;         // of reduce
-  DType dtype = DType::f32;  // of load, store, convert; the width of integer results
+  // load, store: what memory holds; convert: what is rounded to; integer compute: the width.
+  DType dtype = DType::f32;
+  bool wide = false;  // a real register of f64
 };
 
 struct TileOperand {

@@ -18,6 +18,7 @@ namespace sinter::onnx {
 struct ImportOptions {
   Logger logger;
   Control control;
+  int64_t max_nodes = 1000000;  // after functions and bodies are written out
 };
 
 Module import(std::shared_ptr<const Model> model, const ImportOptions& options = {});
@@ -63,6 +64,9 @@ class NodeContext {
   // outer values are appended to `captures` (shared by all bodies of the node) and become further parameters. Constants
   // are copied in and not captured.
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures) const;
+  // Bodies that share `captures`: an earlier one does not know what a later one captured. Appends the missing
+  // parameters, so that every body takes its own[i] parameters and then all captures. Call it after the last body().
+  void complete_captures(std::vector<sinter::Graph>& bodies, std::span<const size_t> own, const Ids& captures) const;
 
   [[noreturn]] void fail(std::string message) const;  // Code::model_invalid
   [[noreturn]] void unsupported(std::string message) const;

@@ -66,7 +66,7 @@ struct ContractTable {
   void (*pack_b)(const PackArgs&, int64_t n_begin, int64_t n_end, float* dst);
   // Bytes of scratch of one chunk call of at most `rows` rows.
   int64_t (*scratch_size)(const ContractArgs&, int64_t rows);
-  // Rows [m_begin, m_end) and columns [n_begin, n_end) of C; n_begin is a multiple of nr.
+  // Rows [m_begin, m_end) and columns [n_begin, n_end) of C, whole panels: n_begin is a multiple of nr, n_end too or n.
   // scratch: 64-byte aligned, private to the thread.
   void (*chunk)(const ContractArgs&, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch);
   // C = A * B for few rows and a B used once, so not worth packing: element (k, n) of B at

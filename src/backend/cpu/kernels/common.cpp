@@ -11,6 +11,17 @@ Answer plain_problem(const Problem& problem) {
       return Answer::no("a host operand is known only at run time");
     if (bit_size(operand.type.dtype) < 8) return Answer::no("elements smaller than a byte");
   }
+  // Contents reach kernels when shapes are bound, and only for host operands; all others are read from memory.
+  for (const Stage& stage : problem.stages)
+    for (size_t i = 0; i < stage.inputs.size(); ++i) {
+      const uint16_t v = stage.inputs[i];
+      if (v == absent_operand) continue;
+      const bool host = i < 64 && (stage.op->host_inputs >> i & 1);
+      const bool known =
+          v < problem.operands.size() && !std::holds_alternative<std::monostate>(problem.operands[v].contents);
+      if (host && !known) return Answer::no("a host operand is known only at run time");
+      if (!host && known) return Answer::no("a device operand is given as known contents");
+    }
   for (const Problem::Result& result : problem.results) {
     const Type& type = problem.types[result.value];
     if (!type.is_plain()) return Answer::no("a result is no plain tensor");

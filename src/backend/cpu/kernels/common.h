@@ -21,10 +21,11 @@ inline bool row_major_or_any(const Layout& layout) { return layout.is_row_major(
 // Every operand and result is a plain tensor of whole bytes, host operands known.
 Answer plain_problem(const Problem& problem);
 
+// Part of the extents of an empty tensor may multiply beyond 64 bits: that wraps.
 inline int64_t product(const Dims& dims, size_t begin, size_t end) {
-  int64_t n = 1;
-  for (size_t k = begin; k < end; ++k) n *= dims[k];
-  return n;
+  uint64_t n = 1;
+  for (size_t k = begin; k < end; ++k) n *= static_cast<uint64_t>(dims[k]);
+  return static_cast<int64_t>(n);
 }
 inline int64_t product(const Dims& dims) { return product(dims, 0, dims.size()); }
 

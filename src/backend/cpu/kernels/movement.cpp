@@ -1,13 +1,16 @@
 // Data movement: transposes, slices, expansions, concatenations, splits, views that need a copy, layout changes,
-// padding and rows picked by index. Everything but Pad and Gather is a set of strided copies.
+// padding, triangles and rows picked by index. Everything but Pad, Trilu and Gather is a set of strided copies.
 
 #include "ops/movement.h"
+
+#include <fmt/format.h>
 
 #include <cstring>
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
 #include "backend/cpu/strided_copy.h"
+#include "base/checked.h"
 #include "ops/indexing.h"
 
 namespace sinter::cpu {
@@ -77,7 +80,8 @@ void add_piece(Pieces& pieces, int from, int to, const Dims& dims, Dims to_strid
   pieces.list.push_back(std::move(piece));
 }
 
-void bind_slice(const BindContext& c, const Dims& x, const Dims& from, Dims& from_strides, int64_t& offset) {
+void bind_slice(const BindContext& c, const Dims& x, const Dims& y, const Dims& from, Dims& from_strides,
+                int64_t& offset) {
   const Stage& stage = c.problem.stages[0];
   const auto numbers = [&](size_t i) {
     return i < stage.inputs.size() && stage.inputs[i] != absent_operand ? c.host[stage.inputs[i]]->to_integers()
@@ -91,11 +95,8 @@ void bind_slice(const BindContext& c, const Dims& x, const Dims& from, Dims& fro
     if (axis < 0) axis += rank;
     const auto a = static_cast<size_t>(axis);
     const int64_t step = steps.empty() ? 1 : steps[i];
-    int64_t start = starts[i];
-    if (start < 0) start += x[a];
-    start = std::clamp<int64_t>(start, 0, step < 0 ? x[a] - 1 : x[a]);
-    offset += start * from[a];
-    from_strides[a] = from[a] * step;
+    offset += slice_begin(starts[i], x[a], step) * from[a];
+    from_strides[a] = y[a] > 1 ? from[a] * step : 0;
   }
 }
 
@@ -135,7 +136,7 @@ void copy_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   } else if (is_op(stage, "Slice")) {
     Dims strides = from;
     int64_t offset = 0;
-    if (product(y) > 0) bind_slice(c, x, from, strides, offset);
+    if (product(y) > 0) bind_slice(c, x, y, from, strides, offset);
     add_piece(pieces, 0, 0, y, to, strides, width, 0, offset, c.threads);
   } else if (is_op(stage, "Concat")) {
     int64_t axis = stage.attrs.as<ConcatAttrs>().axis;
@@ -188,12 +189,13 @@ struct Padding {
   Dims y, from_strides;
   std::vector<std::vector<int64_t>> source;  // by axis: source index, or -1 for the fill value
   int64_t width, rows, chunks;
+  bool no_source;  // the operand is empty: everything is filled
 };
 
 Answer pad_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Pad")) return Answer::no("not a Pad");
   if (Answer a = plain_problem(problem); !a) return a;
-  const int bits = bit_size(problem.operands[0].type.dtype);
+  const int bits = bit_size(problem.operands[problem.stages[0].inputs[0]].type.dtype);
   if (bits > 64) return Answer::no("elements wider than 8 bytes");
   for (const Operand& operand : problem.operands)
     if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
@@ -205,51 +207,40 @@ Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, cons
   return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
 }
 
-int64_t pad_source(PadMode mode, int64_t i, int64_t extent) {
-  if (i >= 0 && i < extent) return i;
-  switch (mode) {
-    case PadMode::constant: return -1;
-    case PadMode::edge: return i < 0 ? 0 : extent - 1;
-    case PadMode::wrap: return ((i % extent) + extent) % extent;
-    case PadMode::reflect: {
-      if (extent == 1) return 0;
-      const int64_t period = 2 * (extent - 1);
-      const int64_t r = ((i % period) + period) % period;
-      return r < extent ? r : period - r;
-    }
-  }
-  return -1;
-}
-
 void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   const Stage& stage = c.problem.stages[0];
   Padding& p = emplace<Padding>(bound);
-  const Dims& x = c.operands[0];
+  const Dims& x = c.operands[stage.inputs[0]];
   p.y = c.results[0];
   p.from_strides = layout_strides({}, x);
-  p.width = bit_size(c.problem.operands[0].type.dtype) / 8;
+  p.width = bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
   const std::vector<int64_t> pads = c.host[stage.inputs[1]]->to_integers();
-  std::vector<int64_t> axes;
-  if (stage.inputs.size() > 3 && stage.inputs[3] != absent_operand) axes = c.host[stage.inputs[3]]->to_integers();
+  const bool some_axes = stage.inputs.size() > 3 && stage.inputs[3] != absent_operand;
+  const std::vector<int64_t> axes = some_axes ? c.host[stage.inputs[3]]->to_integers() : std::vector<int64_t>();
   const PadMode mode = stage.attrs.as<PadAttrs>().mode;
-  std::vector<int64_t> before(x.size(), 0);
-  const size_t count = axes.empty() ? x.size() : axes.size();
+  std::vector<int64_t> before(x.size(), 0), after(x.size(), 0);
+  const size_t count = some_axes ? axes.size() : x.size();
   for (size_t i = 0; i < count; ++i) {
-    const auto axis = static_cast<size_t>(axes.empty()  ? static_cast<int64_t>(i)
-                                          : axes[i] < 0 ? axes[i] + static_cast<int64_t>(x.size())
-                                                        : axes[i]);
-    before[axis] = pads[i];
+    const int64_t axis = some_axes ? axes[i] : static_cast<int64_t>(i);
+    const auto a = static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(x.size()) : axis);
+    for (int64_t pad : {pads[i], pads[i + count]})
+      if (pad > max_elements || pad < -max_elements)
+        throw Error(Code::limit, fmt::format("Pad: a pad of {} elements", pad));
+    before[a] = pads[i];
+    after[a] = pads[i + count];
   }
+  const int64_t elements = product(p.y);
   for (size_t k = 0; k < x.size(); ++k) {
     std::vector<int64_t> source;
-    for (int64_t i = 0; i < p.y[k]; ++i) {
-      const int64_t s = x[k] == 0 ? -1 : pad_source(mode, i - before[k], x[k]);
-      source.push_back(s);
-    }
+    for (int64_t i = 0; i < p.y[k] && elements > 0; ++i)
+      source.push_back(pad_source(mode, i, before[k], after[k], x[k]));
+    if (mode != PadMode::constant && std::find(source.begin(), source.end(), -1) != source.end())
+      throw Error(Code::invalid_argument, fmt::format("Pad: axis {} has no elements to repeat", k));
     p.source.push_back(std::move(source));
   }
+  p.no_source = product(x) == 0;
   p.rows = p.y.empty() ? 1 : product(p.y, 0, p.y.size() - 1);
-  p.chunks = bound.chunks[0] = chunks_for(product(p.y) * p.width, p.rows, c.threads);
+  p.chunks = bound.chunks[0] = elements == 0 ? 0 : chunks_for(elements * p.width, p.rows, c.threads);
 }
 
 template <typename T>
@@ -264,7 +255,7 @@ void pad_rows(const Padding& p, const T* x, const T* value, T* y, int64_t begin,
   const std::vector<int64_t>& last = p.source[rank - 1];
   for (int64_t row = begin; row < end; ++row) {
     int64_t rest = row, offset = 0;
-    bool outside = false;
+    bool outside = p.no_source;
     for (size_t k = rank - 1; k-- > 0;) {
       const int64_t s = p.source[k][static_cast<size_t>(rest % p.y[k])];
       rest /= p.y[k];
@@ -287,20 +278,72 @@ void pad_rows(const Padding& p, const T* x, const T* value, T* y, int64_t begin,
 Status pad_run(const Launch& launch) {
   const Padding& p = launch.bound->as<Padding>();
   const Stage& stage = launch.problem->stages[0];
-  const auto [begin, end] = part(p.rows, p.chunks, launch.chunk);
-  const void* x = launch.operands[0];
+  const Range rows = part(p.rows, p.chunks, launch.chunk);
+  const void* x = launch.operands[stage.inputs[0]];
   const bool valued = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
   const void* value = valued ? launch.operands[stage.inputs[2]] : nullptr;
   void* y = launch.operands[launch.problem->operands.size()];
   const auto go = [&](auto zero) {
     using T = decltype(zero);
-    pad_rows(p, static_cast<const T*>(x), static_cast<const T*>(value), static_cast<T*>(y), begin, end);
+    pad_rows(p, static_cast<const T*>(x), static_cast<const T*>(value), static_cast<T*>(y), rows.begin, rows.end);
   };
   switch (p.width) {
     case 1: go(uint8_t{}); break;
     case 2: go(uint16_t{}); break;
     case 4: go(uint32_t{}); break;
     default: go(uint64_t{}); break;
+  }
+  return {};
+}
+
+// ---- triangles ----
+
+struct Triangle {
+  int64_t rows, cols, diagonal, width, total, chunks;
+};
+
+Answer trilu_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Trilu")) return Answer::no("not a Trilu");
+  if (Answer a = plain_problem(problem); !a) return a;
+  for (const Operand& operand : problem.operands)
+    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
+  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
+  return Answer::yes();
+}
+
+void trilu_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const Dims& x = c.operands[stage.inputs[0]];
+  Triangle& t = emplace<Triangle>(bound);
+  t.cols = x[x.size() - 1];
+  t.rows = x[x.size() - 2];
+  const bool given = stage.inputs.size() > 1 && stage.inputs[1] != absent_operand;
+  t.diagonal = given ? std::clamp(c.host[stage.inputs[1]]->get_integer(0), -max_elements, max_elements) : 0;
+  t.width = bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
+  t.total = t.cols == 0 ? 0 : product(x, 0, x.size() - 1);
+  t.chunks = bound.chunks[0] = chunks_for(t.total * t.cols * t.width, t.total, c.threads);
+}
+
+Status trilu_run(const Launch& launch) {
+  const Triangle& t = launch.bound->as<Triangle>();
+  const Stage& stage = launch.problem->stages[0];
+  const bool upper = stage.attrs.as<TriluAttrs>().upper;
+  const auto* x = static_cast<const std::byte*>(launch.operands[stage.inputs[0]]);
+  auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  const auto [begin, end] = part(t.total, t.chunks, launch.chunk);
+  const auto bytes = [&](int64_t columns) { return static_cast<size_t>(columns * t.width); };
+  for (int64_t row = begin; row < end; ++row) {
+    const std::byte* from = x + row * t.cols * t.width;
+    std::byte* to = y + row * t.cols * t.width;
+    // The first kept column of an upper triangle; the first dropped one of a lower triangle.
+    const int64_t border = std::clamp<int64_t>(row % t.rows + t.diagonal + (upper ? 0 : 1), 0, t.cols);
+    if (upper) {
+      std::memset(to, 0, bytes(border));
+      std::memcpy(to + bytes(border), from + bytes(border), bytes(t.cols - border));
+    } else {
+      std::memcpy(to, from, bytes(border));
+      std::memset(to + bytes(border), 0, bytes(t.cols - border));
+    }
   }
   return {};
 }
@@ -336,6 +379,8 @@ void gather_bind(const Kernel&, const void*, const BindContext& c, Bound& bound)
   p.count = product(indices);
   p.bytes = product(x, a + 1, x.size()) * bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
   p.wide = c.problem.operands[stage.inputs[1]].type.dtype == DType::i64;
+  // Blocks without bytes are not copied, but every index is checked once.
+  if (p.bytes == 0) p.outer = p.outer == 0 ? 0 : 1;
   p.chunks = bound.chunks[0] = chunks_for(p.outer * p.count * p.bytes, p.outer * p.count, c.threads);
 }
 
@@ -352,9 +397,10 @@ Status gather_run(const Launch& launch) {
     if (at < 0) at += p.extent;
     if (at < 0 || at >= p.extent) {
       launch.fault->store(index_out_of_range, std::memory_order_relaxed);
-      if (p.extent == 0) continue;
+      if (p.extent == 0) continue;  // nothing is there to read
       at = std::clamp<int64_t>(at, 0, p.extent - 1);
     }
+    if (p.bytes == 0) continue;
     const std::byte* from = x + ((i / p.count) * p.extent + at) * p.bytes;
     std::byte* to = y + i * p.bytes;
     if (p.bytes == 4)
@@ -380,6 +426,12 @@ constexpr Kernel rows[] = {
      .cost = copy_cost,
      .bind = pad_bind,
      .run = pad_run},
+    {.name = "trilu",
+     .supports = trilu_supports,
+     .needs = row_major_needs,
+     .cost = copy_cost,
+     .bind = trilu_bind,
+     .run = trilu_run},
     {.name = "gather",
      .supports = gather_supports,
      .needs = row_major_needs,

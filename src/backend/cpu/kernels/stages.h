@@ -1,5 +1,9 @@
 // Pointwise stages of a problem as a tile program: what runs behind a contraction while its block is in cache, and what
 // pointwise and row programs are.
+//
+// Every stage's result is rounded to its dtype, as if it had been stored. Spreads of operands are what their types show
+// against the widest operand or result; who knows extents or another order of axes sets them in the program before it
+// makes an executor.
 #pragma once
 
 #include <optional>
@@ -22,6 +26,10 @@ struct StageProgram {
 // Whether stages [first, end) can be a program: pointwise operators and casts over supported dtypes; reductions over
 // the last axes when `rows` is true.
 Answer stages_supported(const Problem& problem, size_t first, bool rows);
+
+// Axes that a reduction takes together, of its operand's; none when they are not known or the stage is no reduction of
+// numbers that programs know.
+std::optional<std::vector<size_t>> reduced_axes(const Problem& problem, const Stage& stage);
 
 // `block`: the value that program operand 0 holds, or none. `row_valued[v]`: values with one element per row.
 StageProgram compile_stages(const Problem& problem, size_t first, std::optional<uint16_t> block,

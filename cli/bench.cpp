@@ -1,0 +1,120 @@
+// sinter bench: how long a network takes to load and to run.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "common.h"
+#include "report.h"
+
+namespace sinter::cli {
+namespace {
+
+struct Args {
+  std::string network, json;
+  BuildFlags build;
+  InputFlags inputs;
+  double duration = 3, warm_up = 0.5;
+};
+
+double now_ms() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// The smallest value that at least this part of the sorted values does not pass.
+double percentile(const std::vector<double>& sorted, double part) {
+  const auto rank = static_cast<size_t>(std::ceil(part * static_cast<double>(sorted.size())));
+  return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
+}
+
+int run(const Args& args) {
+  if (!(args.duration > 0) || !(args.warm_up >= 0) || args.duration > 1e6 || args.warm_up > 1e6)
+    throw Error(Code::invalid_argument, "--duration and --warm-up are seconds and must be positive");
+  Loaded loaded = load(args.network, args.build);
+  const Engine& engine = *loaded.engine;
+  const std::vector<Box> inputs = read_inputs(inputs_of(engine), engine.target().symbols, best_of(engine), args.inputs);
+  Context context(loaded.engine, args.build.threads);
+  for (size_t i = 0; i < inputs.size(); ++i) context.set_input(i, inputs[i]);
+  const Control interrupt = control();
+  const double begin = now_ms();
+  context.run(&interrupt);
+  const double first = now_ms() - begin;
+  while (now_ms() - begin < 1e3 * args.warm_up) context.run(&interrupt);
+  std::vector<double> times;
+  const double start = now_ms(), end = start + 1e3 * args.duration;
+  double at = start;
+  while (at < end || times.size() < 3) {
+    context.run(&interrupt);
+    const double now = now_ms();
+    times.push_back(now - at);
+    at = now;
+  }
+  const double throughput = 1e3 * static_cast<double>(times.size()) / (at - start);
+  double sum = 0;
+  for (double t : times) sum += t;
+  std::sort(times.begin(), times.end());
+  const double mean = sum / static_cast<double>(times.size());
+  const int threads = args.build.threads > 0 ? args.build.threads : engine.executable().device.threads;
+
+  nlohmann::ordered_json json;
+  json["network"] = args.network;
+  json["threads"] = threads;
+  for (size_t i = 0; i < inputs.size(); ++i) json["inputs"][engine.inputs()[i].name] = type_of(inputs[i]);
+  if (loaded.built) json["build_ms"] = loaded.build_ms;
+  json["load_ms"] = loaded.load_ms;
+  json["first_run_ms"] = first;
+  json["runs"] = times.size();
+  json["throughput"] = throughput;
+  json["latency_ms"] = {{"min", times.front()},
+                        {"mean", mean},
+                        {"median", percentile(times, 0.5)},
+                        {"p90", percentile(times, 0.9)},
+                        {"p95", percentile(times, 0.95)},
+                        {"p99", percentile(times, 0.99)}};
+  json["memory_bytes"] = context.memory_bytes();
+  json["engine_bytes"] = loaded.file_bytes;
+  const std::string text = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  if (args.json == "-") {
+    fmt::print("{}", text);
+    return exit_ok;
+  }
+  if (!args.json.empty()) write_file_atomically(args.json, text);
+
+  fmt::print("{}  {}\n", bold("network"), args.network);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    fmt::print("  input  {} {}\n", engine.inputs()[i].name, type_of(inputs[i]));
+  fmt::print("  {} threads, {} runs in {}\n\n", threads, times.size(), time_text(at - start));
+  if (loaded.built) fmt::print("build       {:>12}\n", time_text(loaded.build_ms));
+  fmt::print("load        {:>12}\n", time_text(loaded.load_ms));
+  fmt::print("first run   {:>12}\n", time_text(first));
+  fmt::print("throughput  {:>12} per second\n", fmt::format("{:.1f}", throughput));
+  fmt::print("memory      {:>12}\n\n", bytes_text(static_cast<double>(context.memory_bytes())));
+  Table table({"latency", ">min", ">mean", ">median", ">p90", ">p95", ">p99"});
+  table.row({"", time_text(times.front()), time_text(mean), time_text(percentile(times, 0.5)),
+             time_text(percentile(times, 0.9)), time_text(percentile(times, 0.95)),
+             time_text(percentile(times, 0.99))});
+  table.print();
+  return exit_ok;
+}
+
+}  // namespace
+
+std::function<int()> declare_bench(Options& o) {
+  auto args = std::make_shared<Args>();
+  o.positional("NETWORK", args->network, "ONNX model or engine");
+  args->inputs.declare(o);
+  o.value("--duration", args->duration, "SECONDS", "how long to measure");
+  o.value("--warm-up", args->warm_up, "SECONDS", "how long to run before measuring");
+  o.value("--json", args->json, "FILE", "write the numbers as JSON; -: to stdout instead of text");
+  args->build.declare(o);
+  o.examples(
+      "sinter bench resnet50.engine --threads 4\n"
+      "sinter bench model.onnx --shapes x:1x3x224x224 --duration 10 --json result.json");
+  return [args] { return run(*args); };
+}
+
+}  // namespace sinter::cli

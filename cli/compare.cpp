@@ -1,0 +1,144 @@
+// sinter compare and sinter bisect: is an engine right, and what makes it wrong.
+
+#include "tune/compare.h"
+
+#include <fmt/format.h>
+
+#include "base/scanner.h"
+#include "common.h"
+#include "report.h"
+#include "tune/bisect.h"
+
+namespace sinter::cli {
+namespace {
+
+struct Args {
+  std::string model;
+  BuildFlags build;
+  InputFlags inputs;
+  Tolerance tolerance;
+  bool all = false;
+
+  void declare(Options& o) {
+    o.positional("MODEL", model, "ONNX model");
+    inputs.declare(o);
+    o.value("--rtol", tolerance.rtol, "R", "error allowed relative to the expected element");
+    o.value("--atol", tolerance.atol, "A", "error allowed besides");
+    build.declare(o);
+  }
+};
+
+void refuse_engine(const std::string& path) {
+  if (is_engine_file(path))
+    throw Error(Code::invalid_argument, fmt::format("'{}' is an engine", path))
+        .with_hint("give the ONNX model: an engine keeps no graph to compare with");
+}
+
+std::string verdict(const Compared& value) { return value.agrees ? green("ok") : red("differs"); }
+
+std::string error_text(const Compared& value) {
+  return value.note.empty() ? fmt::format("{:.3g}", value.max_error) : value.note;
+}
+
+void print_difference(const Compared& value) {
+  fmt::print("  tensor    {}{}\n", printable(value.tensor), value.is_output ? " (an output)" : "");
+  if (!value.node.empty()) fmt::print("  node      {}\n", printable(value.node));
+  if (!value.kernel.empty()) fmt::print("  kernel    {}\n", value.kernel);
+  if (!value.type.empty()) fmt::print("  type      {}\n", value.type);
+  if (!value.note.empty()) {
+    fmt::print("  reason    {}\n", value.note);
+    return;
+  }
+  fmt::print("  error     {:.6g} at most, {:.3g} of the largest element\n", value.max_error, value.max_relative);
+  fmt::print("  element   {} is {:.9g}, expected {:.9g}\n", value.at, value.got, value.expected);
+}
+
+int run_compare(const Args& args) {
+  refuse_engine(args.model);
+  const BuildOptions options = args.build.options(true);
+  const Module module = read_model(args.model, args.build, options);
+  const std::vector<Box> inputs = read_inputs(inputs_of(module), module.symbols, best_of(module, options), args.inputs);
+  const Comparison comparison = compare(module, inputs, options, args.tolerance);
+  end_progress();
+  Table table({"tensor", "type", ">max error", ">relative", "", "kernel", "node"});
+  size_t differing = 0;
+  for (const Compared& value : comparison.values) {
+    differing += !value.agrees;
+    if (!args.all && !value.is_output && value.agrees) continue;
+    if (!args.all && !value.is_output && differing > 10) continue;
+    table.row({shortened(printable(value.tensor), 40), value.type, error_text(value),
+               fmt::format("{:.2g}", value.max_relative), verdict(value), value.is_output ? "output" : value.kernel,
+               shortened(printable(value.node), 40)});
+  }
+  table.print();
+  fmt::print("\n{} values compared, {} differ; {} values are hidden inside fused steps\n", comparison.values.size(),
+             differing, comparison.hidden);
+  const Compared* first = comparison.first_difference();
+  if (!first) return exit_ok;
+  fmt::print("\n{}\n", bold("the first that differs"));
+  print_difference(*first);
+  fmt::print("\nsinter bisect {} looks for the reason\n", args.model);
+  return exit_differs;
+}
+
+int run_bisect(const Args& args) {
+  refuse_engine(args.model);
+  const BuildOptions options = args.build.options();
+  const Module module = read_model(args.model, args.build, options);
+  const std::vector<Box> inputs = read_inputs(inputs_of(module), module.symbols, best_of(module, options), args.inputs);
+  const Bisection found = bisect(
+      module, inputs, options, args.tolerance,
+      [](void*, uint32_t limit, bool agrees) {
+        const std::string rewrites = limit == UINT32_MAX ? "all rewrites" : fmt::format("{} rewrites", limit);
+        fmt::print(stderr, "with {}: {}\n", rewrites, agrees ? "agrees" : "differs");
+      },
+      nullptr);
+  switch (found.verdict) {
+    case Bisection::Verdict::agrees:
+      fmt::print("{}: the largest error of output '{}' is {:.3g}\n", green("the results agree"),
+                 printable(found.output.tensor), found.output.max_error);
+      return exit_ok;
+    case Bisection::Verdict::rewrite:
+      fmt::print("{}\n", bold("a rewrite changes the results"));
+      fmt::print("  rewrite   {} of pass '{}': {} ({})\n", found.entry.number, found.entry.pass, found.entry.rule,
+                 effect_name(found.entry.effect));
+      if (!found.nodes.empty()) fmt::print("  nodes     {}\n", printable(found.nodes));
+      if (!found.entry.note.empty()) fmt::print("  made      {}\n", found.entry.note);
+      print_difference(found.output);
+      fmt::print("\nsinter build --check evaluates both sides of every rewrite\n");
+      break;
+    case Bisection::Verdict::step:
+      fmt::print("{}\n", bold("a step computes something else than its problem says"));
+      fmt::print("  step      {} of {}\n", found.step_number, found.steps);
+      print_difference(found.step);
+      fmt::print("  problem   {}\n", found.problem);
+      break;
+    case Bisection::Verdict::unexplained:
+      fmt::print("{}\n", bold("the results differ, yet no rewrite and no step does by itself"));
+      print_difference(found.output);
+      fmt::print("\nsmall errors may add up: --rtol and --atol say what is allowed, --strict multiplies exactly\n");
+      break;
+  }
+  return exit_differs;
+}
+
+}  // namespace
+
+std::function<int()> declare_compare(Options& o) {
+  auto args = std::make_shared<Args>();
+  args->declare(o);
+  o.flag("--all", args->all, "list every value that was compared");
+  o.examples(
+      "sinter compare model.onnx\n"
+      "sinter compare model.onnx --inputs x.npy --rtol 1e-4 --atol 1e-5 --all");
+  return [args] { return run_compare(*args); };
+}
+
+std::function<int()> declare_bisect(Options& o) {
+  auto args = std::make_shared<Args>();
+  args->declare(o);
+  o.examples("sinter bisect model.onnx --inputs x.npy");
+  return [args] { return run_bisect(*args); };
+}
+
+}  // namespace sinter::cli

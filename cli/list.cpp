@@ -1,0 +1,67 @@
+// sinter list: what this build knows.
+
+#include <fmt/format.h>
+
+#include "backend/kernel.h"
+#include "common.h"
+#include "ops/op.h"
+
+namespace sinter::cli {
+namespace {
+
+std::string arity_text(const Arity& arity) {
+  if (arity.high == Arity::any) return fmt::format("{}+", arity.low);
+  return arity.low == arity.high ? std::to_string(arity.low) : fmt::format("{}-{}", arity.low, arity.high);
+}
+
+int list_ops() {
+  Table table({"operator", ">operands", ">results", "attributes (defaults)", "expression"});
+  for (const Op* op : all_ops()) {
+    std::string attrs = op->fields ? Attrs::defaults(op->fields()).to_text(true) : "";
+    if (attrs.size() > 2) attrs = attrs.substr(1, attrs.size() - 2);
+    table.row({op->name, arity_text(op->inputs), arity_text(op->outputs), shortened(attrs, 72),
+               op->pointwise ? op->pointwise : ""});
+  }
+  table.print();
+  return exit_ok;
+}
+
+int list_kernels() {
+  Table table({"kernel", "backend"});
+  for (const Backend* backend : backends())
+    for (const Kernel* kernel : backend->kernels())
+      table.row({fmt::format("{}/{}", backend->name, kernel->name), backend->name});
+  table.print();
+  return exit_ok;
+}
+
+int list_passes() {
+  Table table({"pass", "can be left out"});
+  for (const PassEntry& pass : pass_list()) table.row({pass.name, pass.optional ? "yes" : "no"});
+  table.print();
+  return exit_ok;
+}
+
+int list_settings() {
+  Table table({"command", "option", "value", "default", "meaning"});
+  for (const CommandOptions& command : all_options())
+    for (const Options::Entry& entry : command.entries)
+      table.row({command.command, entry.flags, shortened(entry.type, 28), entry.initial, entry.help});
+  table.print();
+  return exit_ok;
+}
+
+}  // namespace
+
+std::function<int()> declare_list(Options& o) {
+  auto what = std::make_shared<std::string>();
+  o.choice("WHAT", *what, {"ops", "kernels", "passes", "settings"}, "what to list");
+  o.examples("sinter list ops\nsinter list settings");
+  return [what] {
+    if (*what == "ops") return list_ops();
+    if (*what == "kernels") return list_kernels();
+    return *what == "passes" ? list_passes() : list_settings();
+  };
+}
+
+}  // namespace sinter::cli

@@ -1,0 +1,18 @@
+// The build report: as JSON, and as what a person wants to know first.
+#pragma once
+
+#include <string>
+
+#include "builder/pipeline.h"
+
+namespace sinter::cli {
+
+// Answers why something was not fused (journal and refusals) and why a kernel was chosen (its decision). `target`: what
+// was built, or null when it is gone.
+std::string report_json(const BuildReport& report, const Target* target, const std::string& model);
+// Kernels by how many steps they run, most first.
+void print_kernel_summary(const BuildReport& report);
+// Names of nodes of the model, "conv1 (Conv), bn1 (BatchNormalization)".
+std::string nodes_text(const std::vector<Source>& all, const Sources& sources);
+
+}  // namespace sinter::cli

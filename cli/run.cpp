@@ -1,0 +1,153 @@
+// sinter run: one run on given or made-up inputs.
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "base/file.h"
+#include "base/scanner.h"
+#include "common.h"
+#include "tensor/npy.h"
+#include "tensor/tensor_proto.h"
+
+namespace sinter::cli {
+namespace {
+
+struct Args {
+  std::string network, directory;
+  BuildFlags build;
+  InputFlags inputs;
+  bool print = false, npy = false;
+};
+
+std::string element_text(const Tensor& t, int64_t i) {
+  if (t.dtype() == DType::string) return quoted(printable(t.strings()[static_cast<size_t>(i)], 60));
+  if (is_complex(t.dtype())) {
+    if (t.dtype() == DType::c64) return fmt::format("{}{:+}i", t.as<float>()[2 * i], t.as<float>()[2 * i + 1]);
+    return fmt::format("{}{:+}i", t.as<double>()[2 * i], t.as<double>()[2 * i + 1]);
+  }
+  if (is_float(t.dtype())) return fmt::format("{:.6g}", t.get_real(i));
+  if (t.dtype() == DType::u64) return fmt::format("{}", static_cast<uint64_t>(t.get_integer(i)));
+  return fmt::format("{}", t.get_integer(i));
+}
+
+// Nested brackets; the middle of long axes is left out.
+void print_tensor(const Tensor& t, size_t axis, int64_t& at, const std::string& indent) {
+  constexpr int64_t edge = 3, most = 8;
+  if (t.rank() == 0) {
+    fmt::print("{}", element_text(t, 0));
+    return;
+  }
+  int64_t inner = 1;
+  for (size_t k = axis + 1; k < t.rank(); ++k) inner *= t.dims()[k];
+  const int64_t extent = t.dims()[axis];
+  fmt::print("[");
+  for (int64_t i = 0; i < extent; ++i) {
+    if (extent > most && i == edge) {
+      fmt::print("{}...", axis + 1 == t.rank() ? ", " : ",\n" + indent + " ");
+      at += (extent - 2 * edge) * inner;
+      i = extent - edge;
+    }
+    if (i) fmt::print("{}", axis + 1 == t.rank() ? ", " : ",\n" + indent + " ");
+    if (axis + 1 == t.rank())
+      fmt::print("{}", element_text(t, at++));
+    else
+      print_tensor(t, axis + 1, at, indent + " ");
+  }
+  fmt::print("]");
+}
+
+void print_box(const Box& box, const std::string& indent) {
+  if (box.kind == Box::Kind::none) {
+    fmt::print("{}nothing\n", indent);
+  } else if (box.kind == Box::Kind::tensor) {
+    int64_t at = 0;
+    fmt::print("{}", indent);
+    print_tensor(box.tensor, 0, at, indent);
+    fmt::print("\n");
+  } else {
+    for (size_t i = 0; i < box.items.size(); ++i) {
+      fmt::print("{}{}: {}\n", indent, i, type_of(box.items[i]));
+      print_box(box.items[i], indent + "  ");
+    }
+  }
+}
+
+std::string summary(const Box& box) {
+  if (box.kind != Box::Kind::tensor || box.tensor.count() == 0) return "";
+  const Tensor& t = box.tensor;
+  if (t.dtype() == DType::string || is_complex(t.dtype())) return "";
+  double low = INFINITY, high = -INFINITY, sum = 0;
+  int64_t odd = 0;
+  for (int64_t i = 0; i < t.count(); ++i) {
+    const double v = t.get_real(i);
+    if (!std::isfinite(v)) {
+      ++odd;
+      continue;
+    }
+    low = std::min(low, v);
+    high = std::max(high, v);
+    sum += v;
+  }
+  if (odd == t.count()) return "no finite element";
+  std::string out =
+      fmt::format("from {:.4g} to {:.4g}, mean {:.4g}", low, high, sum / static_cast<double>(t.count() - odd));
+  if (odd) out += fmt::format(", {} not finite", odd);
+  return out;
+}
+
+int run(const Args& args) {
+  Loaded loaded = load(args.network, args.build);
+  const Engine& engine = *loaded.engine;
+  const std::vector<Box> inputs = read_inputs(inputs_of(engine), engine.target().symbols, best_of(engine), args.inputs);
+  if (!args.directory.empty() && mkdir(args.directory.c_str(), 0777) != 0 && errno != EEXIST)
+    throw Error(Code::io, fmt::format("cannot make directory '{}': {}", args.directory, std::strerror(errno)));
+  Context context(loaded.engine, args.build.threads);
+  for (size_t i = 0; i < inputs.size(); ++i) context.set_input(i, inputs[i]);
+  const Control interrupt = control();
+  context.run(&interrupt);
+  Table table({"output", "type", "values", "file"});
+  for (size_t o = 0; o < engine.outputs().size(); ++o) {
+    const Binding& binding = engine.outputs()[o];
+    const Box box = context.output(o);
+    std::string path;
+    if (!args.directory.empty()) {
+      path = fmt::format("{}/output_{}.{}", args.directory, o, args.npy ? "npy" : "pb");
+      if (args.npy && box.kind != Box::Kind::tensor)
+        throw Error(Code::invalid_argument, fmt::format("output '{}' is no tensor, .npy cannot hold it", binding.name))
+            .at_tensor(binding.name)
+            .with_hint("leave out --npy");
+      write_file_atomically(path, args.npy ? write_npy(box.tensor) : encode_value(box, binding.type, binding.name));
+    }
+    if (args.print) {
+      fmt::print("{} {}\n", bold(printable(binding.name)), type_of(box));
+      print_box(box, "  ");
+    }
+    table.row({printable(binding.name), type_of(box), summary(box), path});
+  }
+  if (!args.print || !args.directory.empty()) table.print();
+  return exit_ok;
+}
+
+}  // namespace
+
+std::function<int()> declare_run(Options& o) {
+  auto args = std::make_shared<Args>();
+  o.positional("NETWORK", args->network, "ONNX model or engine");
+  args->inputs.declare(o);
+  o.value("--output-dir", args->directory, "DIR", "write output_0.pb, output_1.pb, ...");
+  o.flag("--npy", args->npy, "write .npy (types that NumPy lacks as void bytes)");
+  o.flag("--print", args->print, "print the outputs");
+  args->build.declare(o);
+  o.examples(
+      "sinter run model.onnx --print\n"
+      "sinter run resnet50.engine --inputs image.npy --output-dir out --npy\n"
+      "sinter run bert.engine --shapes input_ids:1x128 --seed 7");
+  return [args] { return run(*args); };
+}
+
+}  // namespace sinter::cli

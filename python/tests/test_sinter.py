@@ -1,0 +1,259 @@
+"""The package as a user meets it: build, load, run, errors. Needs onnx to make models and onnxruntime as a judge."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+import sinter
+
+
+def model(nodes, inputs, outputs, initializers=(), opset=17):
+    graph = helper.make_graph(nodes, "g", inputs, outputs, list(initializers))
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    made.ir_version = 8
+    return made.SerializeToString()
+
+
+def value(name, dtype, shape):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+@pytest.fixture
+def affine():
+    w = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    return model([helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Relu", ["m"], ["y"])],
+                 [value("x", TensorProto.FLOAT, ["N", 4])], [value("y", TensorProto.FLOAT, ["N", 3])],
+                 [onnx.numpy_helper.from_array(w, "w")])
+
+
+def judge(data, inputs):
+    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, inputs)
+
+
+def test_build_call_and_describe(affine):
+    engine = sinter.build(affine)
+    assert [(i.name, i.kind, i.dtype, i.shape) for i in engine.inputs] == [("x", "tensor", "float32", ("N", 4))]
+    assert [(o.name, o.shape) for o in engine.outputs] == [("y", ("N", 3))]
+    for n in (1, 5, 0):
+        x = np.random.default_rng(n).standard_normal((n, 4)).astype(np.float32)
+        y = engine(x)
+        assert isinstance(y, np.ndarray) and y.dtype == np.float32 and y.shape == (n, 3)
+        np.testing.assert_allclose(y, judge(affine, {"x": x})[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(engine(x=x), y)
+    assert list(engine.run({"x": x})) == ["y"]
+
+
+def test_save_and_load_in_a_new_process(affine, tmp_path):
+    path = tmp_path / "a.engine"
+    engine = sinter.build(affine)
+    engine.save(path)
+    x = np.ones((2, 4), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    code = ("import numpy, sinter, sys; e = sinter.load(sys.argv[1]);"
+            "numpy.save(sys.argv[3], e(numpy.load(sys.argv[2])))")
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "x.npy", tmp_path / "y.npy"], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), engine(x))
+    np.testing.assert_array_equal(sinter.load(engine.serialize())(x), engine(x))
+
+
+def test_same_bytes_from_the_same_model(affine):
+    assert sinter.build(affine, threads=1).serialize() == sinter.build(affine, threads=1).serialize()
+
+
+def test_outputs_are_the_callers_own(affine):
+    engine = sinter.build(affine)
+    first = engine(np.ones((1, 4), np.float32))
+    kept = first.copy()
+    engine(np.full((1, 4), 7, np.float32))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_arrays_that_are_not_contiguous_or_writable(affine):
+    engine = sinter.build(affine)
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)[:, ::2].T.copy().T
+    x = np.concatenate([x, x[:, :1]], axis=1)[::-1]
+    expected = judge(affine, {"x": np.ascontiguousarray(x)})[0]
+    np.testing.assert_allclose(engine(x), expected, rtol=1e-5)
+    frozen = np.ascontiguousarray(x)
+    frozen.flags.writeable = False
+    np.testing.assert_allclose(engine(frozen), expected, rtol=1e-5)
+
+
+def test_dlpack(affine):
+    class Wrapped:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, **kwargs):
+            return self.array.__dlpack__()
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    x = np.ones((2, 4), np.float32)
+    engine = sinter.build(affine)
+    np.testing.assert_array_equal(engine(Wrapped(x)), engine(x))
+
+
+def test_errors_say_where_and_what(affine):
+    engine = sinter.build(affine)
+    with pytest.raises(sinter.Error) as caught:
+        engine(np.ones((2, 5), np.float32))
+    assert caught.value.code == "invalid argument" and caught.value.tensor == "x" and "extent 5" in str(caught.value)
+    with pytest.raises(sinter.Error, match="f64"):
+        engine(np.ones((2, 4)))
+    with pytest.raises(TypeError, match="missing"):
+        engine()
+    with pytest.raises(TypeError, match="no input named 'z'"):
+        engine(z=1)
+    with pytest.raises(sinter.Error):
+        sinter.build(b"dummy")
+    with pytest.raises(sinter.Error) as caught:
+        sinter.build("/nowhere/model.onnx")
+    assert "/nowhere/model.onnx" in str(caught.value)
+    with pytest.raises(sinter.Error):
+        sinter.load(b"not an engine")
+
+
+def test_every_broken_node_is_reported():
+    data = model([helper.make_node("Frobnicate", ["x"], ["a"], name="first", domain="custom"),
+                  helper.make_node("Relu", ["x"], ["b"]),
+                  helper.make_node("Transmogrify", ["b"], ["y"], name="second", domain="custom")],
+                 [value("x", TensorProto.FLOAT, [2])], [value("y", TensorProto.FLOAT, [2])])
+    with pytest.raises(sinter.Error) as caught:
+        sinter.build(data)
+    assert caught.value.code == "unsupported"
+    assert "Frobnicate" in str(caught.value) and "Transmogrify" in str(caught.value)
+
+
+def test_dims_are_bounds(affine):
+    engine = sinter.build(affine, dims={"N": (1, 2, 4)})
+    engine(np.ones((4, 4), np.float32))
+    with pytest.raises(sinter.Error, match="outside"):
+        engine(np.ones((5, 4), np.float32))
+    with pytest.raises(sinter.Error, match="no dimension named 'M'"):
+        sinter.build(affine, dims={"M": (1, 1, 1)})
+
+
+def test_data_dependent_output():
+    data = model([helper.make_node("NonZero", ["x"], ["y"])], [value("x", TensorProto.FLOAT, ["N"])],
+                 [value("y", TensorProto.INT64, [1, "K"])])
+    engine = sinter.build(data)
+    np.testing.assert_array_equal(engine(np.array([0, 3, 0, 5], np.float32)), [[1, 3]])
+    assert engine(np.zeros(3, np.float32)).shape == (1, 0)
+
+
+def test_strings_and_sequences():
+    data = model([helper.make_node("Identity", ["x"], ["y"])], [value("x", TensorProto.STRING, [2])],
+                 [value("y", TensorProto.STRING, [2])])
+    assert sinter.build(data)(np.array(["a", "ö"])).tolist() == ["a", "ö"]
+    sequence = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+    data = model([helper.make_node("SequenceInsert", ["s", "x"], ["t"])], [sequence, value("x", TensorProto.FLOAT, [2])],
+                 [helper.make_tensor_sequence_value_info("t", TensorProto.FLOAT, None)])
+    out = sinter.build(data)([np.ones(3, np.float32)], np.zeros(2, np.float32))
+    assert [a.tolist() for a in out] == [[1, 1, 1], [0, 0]]
+
+
+def test_bfloat16_and_four_bits():
+    data = model([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)], [value("x", TensorProto.FLOAT, [2])],
+                 [value("y", TensorProto.BFLOAT16, [2])], opset=21)
+    y = sinter.build(data)(np.array([1, -2], np.float32))
+    assert y.dtype.itemsize == 2 and y.view(np.uint16).tolist() == [0x3F80, 0xC000]
+    data = model([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT4)], [value("x", TensorProto.FLOAT, [3])],
+                 [value("y", TensorProto.INT4, [3])], opset=21)
+    assert [int(v) for v in sinter.build(data)(np.array([1, -2, 7], np.float32)).astype(np.int32)] == [1, -2, 7]
+
+
+def test_progress_and_log(affine):
+    stages, messages = [], []
+    sinter.build(affine, progress=lambda stage, fraction: stages.append((stage, fraction)),
+                 log=lambda level, message: messages.append((level, message)), log_level="verbose")
+    assert stages and all(0 <= f <= 1 for _, f in stages) and stages[-1][1] == 1
+    assert any("simplify" in message for _, message in messages)
+
+
+def test_an_exception_in_a_callback_stops_the_build(affine):
+    def progress(stage, fraction):
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        sinter.build(affine, progress=progress)
+
+
+def test_ctrl_c_stops_a_build(affine):
+    def progress(stage, fraction):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        sinter.build(affine, progress=progress)
+
+
+def test_contexts_in_threads(affine):
+    engine = sinter.build(affine)
+    x = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
+    expected = engine(x)
+    wrong = []
+
+    def work():
+        context = engine.context(1)
+        for _ in range(200):
+            if not np.array_equal(context.run(x)[0], expected):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_the_gil_is_released_while_running():
+    n = 384
+    data = model([helper.make_node("MatMul", ["x", "x"], ["a"]), helper.make_node("MatMul", ["a", "x"], ["y"])],
+                 [value("x", TensorProto.FLOAT, [n, n])], [value("y", TensorProto.FLOAT, [n, n])])
+    context = sinter.build(data).context(1)
+    x = np.ones((n, n), np.float32)
+    counted = [0]
+    done = threading.Event()
+
+    def count():
+        while not done.is_set():
+            counted[0] += 1
+            time.sleep(0)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    before = counted[0]
+    for _ in range(20):
+        context.run(x)
+    seen = counted[0] - before
+    done.set()
+    thread.join()
+    assert seen > 0
+
+
+def test_values_can_be_watched(affine):
+    context = sinter.build(affine).context()
+    seen = []
+    context.on_value(lambda sources, array: seen.append((sources, array.shape)))
+    context.run(np.ones((2, 4), np.float32))
+    assert seen and seen[-1][1] == (2, 3)
+    context.on_value(None)
+    seen.clear()
+    context.run(np.ones((2, 4), np.float32))
+    assert not seen
+
+
+def test_command_line_tool_is_in_the_package():
+    out = subprocess.run(["sinter", "--version"], capture_output=True, text=True, check=True).stdout
+    assert sinter.__version__ in out

@@ -1,0 +1,378 @@
+#include "backend/accept.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/thread_pool.h"
+#include "ops/arrays.h"
+
+namespace sinter {
+namespace {
+
+Tensor host_contents(const Operand& operand, std::span<const int64_t> symbols) {
+  if (const auto* tensor = std::get_if<Tensor>(&operand.contents)) return *tensor;
+  const auto& dims = std::get<std::vector<Dim>>(operand.contents);
+  Tensor out(operand.type.dtype, evaluate(*operand.type.shape, symbols));
+  for (size_t i = 0; i < dims.size(); ++i) out.set_integer(static_cast<int64_t>(i), dims[i].evaluate(symbols));
+  return out;
+}
+
+Type concrete(const Type& type, std::span<const int64_t> symbols) {
+  Shape shape;
+  for (int64_t d : evaluate(*type.shape, symbols)) shape.emplace_back(d);
+  return Type::tensor(type.dtype, std::move(shape));
+}
+
+// Memory that is exactly as large as asked. Beyond it lies what the sanitizer watches, else a pattern that is checked.
+class Guarded {
+ public:
+  explicit Guarded(int64_t bytes, std::byte fill = std::byte{0xff}) : bytes_(bytes) {
+    if (posix_memalign(&memory_, 64, static_cast<size_t>(bytes + 2 * guard)) != 0)
+      throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes", bytes));
+    std::memset(memory_, static_cast<int>(pattern), static_cast<size_t>(bytes + 2 * guard));
+    std::memset(data(), static_cast<int>(fill), static_cast<size_t>(bytes));
+  }
+  ~Guarded() { std::free(memory_); }
+  Guarded(Guarded&& other) noexcept : memory_(std::exchange(other.memory_, nullptr)), bytes_(other.bytes_) {}
+  Guarded& operator=(Guarded&&) = delete;
+  std::byte* data() const { return static_cast<std::byte*>(memory_) + guard; }
+  int64_t bytes() const { return bytes_; }
+  bool intact() const {
+    const auto* before = static_cast<const std::byte*>(memory_);
+    const auto same = [](std::byte b) { return b == pattern; };
+    return std::all_of(before, before + guard, same) &&
+           std::all_of(data() + bytes_, data() + bytes_ + guard, same);
+  }
+
+ private:
+#ifdef SINTER_SANITIZE
+  static constexpr int64_t guard = 0;
+#else
+  static constexpr int64_t guard = 64;
+#endif
+  static constexpr std::byte pattern{0xa5};
+  void* memory_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+// Calls `visit(flat, offset)` for every element: row-major number and position in a strided layout.
+template <typename F>
+void for_layout(const Layout& layout, const Dims& dims, F visit) {
+  const Dims strides = layout_strides(layout, dims);
+  const int64_t count = element_count(dims);
+  Dims at(dims.size(), 0);
+  int64_t offset = 0;
+  for (int64_t n = 0; n < count; ++n) {
+    visit(n, offset);
+    for (size_t k = at.size(); k-- > 0;) {
+      offset += strides[k];
+      if (++at[k] < dims[k]) break;
+      offset -= strides[k] * at[k];
+      at[k] = 0;
+    }
+  }
+}
+
+Tensor in_panels(const Tensor& tensor, const Layout& layout, size_t width) {
+  const Dims& dims = tensor.dims();
+  const size_t rank = dims.size();
+  Tensor out(DType::u8, {layout_bytes(layout, tensor.dtype(), dims)});
+  auto* to = out.as_mutable<std::byte>();
+  const auto* from = tensor.as<std::byte>();
+  const bool conv = layout.kind == Layout::Kind::conv_panels;
+  const Dims strides = dense_strides(dims);
+  int64_t matrices = 1, taps = 1, k = 0, n = 0, k_stride = 0, n_stride = 0, tap_stride = 1, matrix_stride = 0;
+  if (conv) {
+    matrices = layout.groups;
+    n = dims[0] / layout.groups;
+    k = dims[1];
+    for (size_t a = 2; a < rank; ++a) taps *= dims[a];
+    n_stride = strides[0];
+    k_stride = strides[1];
+    matrix_stride = n * n_stride;
+  } else {
+    const size_t k_axis = layout.transposed ? rank - 1 : rank - 2, n_axis = layout.transposed ? rank - 2 : rank - 1;
+    for (size_t a = 0; a + 2 < rank; ++a) matrices *= dims[a];
+    k = dims[k_axis];
+    n = dims[n_axis];
+    k_stride = strides[k_axis];
+    n_stride = strides[n_axis];
+    matrix_stride = k * n;
+  }
+  for (int64_t m = 0; m < matrices; ++m)
+    for (int64_t first = 0; first < n; first += layout.width) {
+      const int64_t columns = std::min<int64_t>(layout.width, n - first);
+      const int64_t stored = (columns + layout.lanes - 1) / layout.lanes * layout.lanes;
+      for (int64_t t = 0; t < taps; ++t)
+        for (int64_t r = 0; r < k; ++r) {
+          for (int64_t c = 0; c < columns; ++c) {
+            const int64_t at = m * matrix_stride + t * tap_stride + r * k_stride + (first + c) * n_stride;
+            std::memcpy(to + static_cast<size_t>(c) * width, from + static_cast<size_t>(at) * width, width);
+          }
+          to += static_cast<size_t>(stored) * width;
+        }
+    }
+  return out;
+}
+
+Tensor from_layout(const Tensor& bytes, DType dtype, const Dims& dims, const Layout& layout) {
+  Tensor out(dtype, dims);
+  const auto width = static_cast<size_t>(bit_size(dtype) / 8);
+  const auto* from = bytes.as<std::byte>();
+  auto* to = out.as_mutable<std::byte>();
+  for_layout(layout, dims, [&](int64_t n, int64_t offset) {
+    std::memcpy(to + static_cast<size_t>(n) * width, from + static_cast<size_t>(offset) * width, width);
+  });
+  return out;
+}
+
+// Operators that sum products of their operands.
+bool is_sum(const Op& op) {
+  static constexpr std::string_view names[] = {"MatMul",    "Conv",       "ConvTranspose", "Einsum",
+                                               "ReduceSum", "ReduceMean", "CumSum",        "AveragePool"};
+  return std::find(std::begin(names), std::end(names), op.name) != std::end(names);
+}
+
+// sum |a| |b| of the first stage, where it is such a sum of the problem's operands.
+std::optional<Tensor> magnitudes(const Problem& problem, std::span<const Tensor> operands) {
+  const Stage& stage = problem.stages[0];
+  if (!is_sum(*stage.op) || !is_float(problem.types[problem.first_result[0]].dtype)) return std::nullopt;
+  std::vector<Box> boxes(stage.inputs.size());
+  std::vector<const Box*> inputs(stage.inputs.size(), nullptr);
+  for (size_t i = 0; i < stage.inputs.size(); ++i) {
+    if (stage.inputs[i] == absent_operand) continue;
+    if (stage.inputs[i] >= operands.size()) return std::nullopt;
+    Tensor copy = operands[stage.inputs[i]].clone();
+    if (is_float(copy.dtype()))
+      for (int64_t n = 0; n < copy.count(); ++n) copy.set_real(n, std::abs(copy.get_real(n)));
+    boxes[i] = Box(std::move(copy));
+    inputs[i] = &boxes[i];
+  }
+  return evaluate_op(*stage.op, stage.attrs, inputs, stage.outputs)[0].tensor;
+}
+
+struct Bounds {
+  double relative = 1e-5, absolute = 0;
+  std::optional<Tensor> magnitude;
+  double of_magnitude = 0;
+};
+
+Answer compare(const Tensor& made, const Tensor& expected, const Bounds& bounds, size_t result) {
+  const DType dtype = expected.dtype();
+  const bool sized = bounds.magnitude && bounds.magnitude->dims() == expected.dims();
+  double worst = 1;
+  int64_t at = -1;
+  for (int64_t i = 0; i < expected.count(); ++i) {
+    double excess;
+    if (!is_float(dtype)) {
+      const int64_t difference = made.get_integer(i) - expected.get_integer(i);
+      // A value that a float stage made may round to the neighbour.
+      const int64_t allowed = bounds.of_magnitude > 0 && dtype != DType::boolean ? 1 : 0;
+      excess = std::abs(difference) <= allowed ? 0 : 2;
+    } else {
+      const double a = made.get_real(i), e = expected.get_real(i);
+      if (a == e || (std::isnan(a) && std::isnan(e))) continue;
+      const double unit = dtype == DType::f16 ? 1e-3 : dtype == DType::bf16 ? 8e-3 : 0;
+      const double allowed = (bounds.relative + unit) * std::abs(e) + bounds.absolute +
+                             (sized ? bounds.of_magnitude * bounds.magnitude->get_real(i) : 0);
+      excess = std::abs(a - e) / std::max(allowed, 1e-30);
+      if (std::isnan(excess)) excess = INFINITY;
+    }
+    if (excess <= worst) continue;
+    worst = excess;
+    at = i;
+  }
+  if (at < 0) return Answer::yes();
+  return Answer::no(fmt::format("result {}, element {} of {}: {} where the definition gives {} ({:.2g} times the bound)",
+                                result, at, type_text(expected), made.get_real(at), expected.get_real(at), worst));
+}
+
+}  // namespace
+
+std::vector<Tensor> sample_operands(const Problem& problem, std::span<const int64_t> symbols, uint64_t seed) {
+  std::vector<Tensor> out(problem.operands.size());
+  std::vector<bool> made(problem.operands.size(), false);
+  for (size_t i = 0; i < out.size(); ++i)
+    if (!std::holds_alternative<std::monostate>(problem.operands[i].contents)) {
+      out[i] = host_contents(problem.operands[i], symbols);
+      made[i] = true;
+    }
+  for (const Stage& stage : problem.stages) {
+    if (!stage.op->sample) continue;
+    std::vector<Type> types;
+    for (uint16_t v : stage.inputs) types.push_back(v == absent_operand ? Type() : concrete(problem.types[v], symbols));
+    for (size_t i = 0; i < stage.inputs.size(); ++i) {
+      const uint16_t v = stage.inputs[i];
+      if (v >= out.size() || made[v]) continue;
+      out[v] = stage.op->sample(*stage.op, stage.attrs, i, types, seed * 31 + v);
+      made[v] = true;
+    }
+  }
+  for (size_t i = 0; i < out.size(); ++i)
+    if (!made[i]) out[i] = sample_uniform(concrete(problem.operands[i].type, symbols), seed * 31 + i, -1, 1);
+  return out;
+}
+
+Problem settle(const Problem& problem, const Kernel& kernel, const DeviceSpec& device) {
+  const Needs needs = kernel.needs(kernel, problem, Config(), device);
+  Problem out = problem;
+  for (size_t i = 0; i < out.operands.size(); ++i) out.operands[i].layout = needs.operands[i];
+  for (size_t i = 0; i < out.results.size(); ++i) out.results[i].layout = needs.results[i];
+  return out;
+}
+
+Tensor in_layout(const Tensor& tensor, const Layout& layout) {
+  const auto width = static_cast<size_t>(bit_size(tensor.dtype()) / 8);
+  if (!layout.is_strided()) return in_panels(tensor, layout, width);
+  Tensor out(DType::u8, {tensor.bytes()});
+  auto* to = out.as_mutable<std::byte>();
+  const auto* from = tensor.as<std::byte>();
+  for_layout(layout, tensor.dims(), [&](int64_t n, int64_t offset) {
+    std::memcpy(to + static_cast<size_t>(offset) * width, from + static_cast<size_t>(n) * width, width);
+  });
+  return out;
+}
+
+std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
+                               std::span<const int64_t> symbols, std::span<const Tensor> operands) {
+  std::vector<Dims> operand_dims, result_dims;
+  std::vector<const Tensor*> host(operands.size(), nullptr);
+  std::vector<Guarded> memory;
+  std::vector<void*> pointers;
+  std::vector<Box*> boxes(operands.size() + problem.results.size(), nullptr);
+  for (size_t i = 0; i < operands.size(); ++i) {
+    operand_dims.push_back(operands[i].dims());
+    if (!std::holds_alternative<std::monostate>(problem.operands[i].contents)) {
+      host[i] = &operands[i];
+      pointers.push_back(nullptr);
+      continue;
+    }
+    const Tensor bytes = in_layout(operands[i], problem.operands[i].layout);
+    const Guarded& here = memory.emplace_back(bytes.bytes());
+    if (bytes.bytes() > 0) std::memcpy(here.data(), bytes.data(), static_cast<size_t>(bytes.bytes()));
+    pointers.push_back(bytes.bytes() > 0 ? here.data() : nullptr);
+  }
+  std::vector<size_t> result_memory;
+  for (const Problem::Result& result : problem.results) {
+    result_dims.push_back(evaluate(*problem.types[result.value].shape, symbols));
+    result_memory.push_back(memory.size());
+    const Guarded& here =
+        memory.emplace_back(layout_bytes(result.layout, problem.types[result.value].dtype, result_dims.back()));
+    pointers.push_back(here.bytes() > 0 ? here.data() : nullptr);
+  }
+  const std::shared_ptr<const void> prepared =
+      kernel.prepare ? kernel.prepare(kernel, problem, Config(), device) : nullptr;
+  Bound bound;
+  kernel.bind(kernel, prepared.get(), {problem, symbols, operand_dims, result_dims, host, device.threads}, bound);
+  const Guarded& workspace = memory.emplace_back(bound.workspace);
+  std::vector<Guarded> scratch;
+  for (int t = 0; t < device.threads; ++t) scratch.emplace_back(bound.scratch);
+
+  std::atomic<uint32_t> fault{0};
+  struct Job {
+    const Kernel* kernel;
+    Launch launch;
+    const std::vector<Guarded>* scratch;
+    std::atomic<bool> failed{false};
+    Status status;
+  };
+  Job job{&kernel,
+          {prepared.get(), &bound, &problem, pointers.data(), boxes.data(), workspace.data(), nullptr, 0, 0, &fault},
+          &scratch,
+          false,
+          {}};
+  Pool pool(static_cast<unsigned>(device.threads - 1));
+  const Pool::Lease lease = pool.lease(static_cast<unsigned>(device.threads));
+  for (int phase = 0; phase < bound.phases; ++phase) {
+    job.launch.phase = phase;
+    lease.parallel(
+        bound.chunks[phase],
+        [](void* user, int64_t chunk, unsigned worker) {
+          Job& j = *static_cast<Job*>(user);
+          Launch launch = j.launch;
+          launch.chunk = chunk;
+          launch.scratch = (*j.scratch)[worker].data();
+          Status status = j.kernel->run(launch);
+          if (!status.ok() && !j.failed.exchange(true)) j.status = std::move(status);
+        },
+        &job);
+    job.status.check();
+  }
+  if (fault != 0) throw Error(Code::fault, fault_text(fault));
+  for (const Guarded& g : memory)
+    if (!g.intact()) throw Error(Code::mismatch, "it writes beyond an operand, a result or its workspace");
+  for (const Guarded& g : scratch)
+    if (!g.intact()) throw Error(Code::mismatch, "it writes beyond its scratch");
+  std::vector<Tensor> out;
+  for (size_t m : result_memory) {
+    Tensor bytes(DType::u8, {memory[m].bytes()});
+    if (memory[m].bytes() > 0)
+      std::memcpy(bytes.mutable_data(), memory[m].data(), static_cast<size_t>(memory[m].bytes()));
+    out.push_back(std::move(bytes));
+  }
+  return out;
+}
+
+std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_t> symbols,
+                                  std::span<const Tensor> operands) {
+  (void)symbols;
+  std::vector<Box> values(problem.types.size());
+  for (size_t i = 0; i < operands.size(); ++i) values[i] = Box(operands[i]);
+  for (size_t s = 0; s < problem.stages.size(); ++s) {
+    const Stage& stage = problem.stages[s];
+    std::vector<const Box*> inputs;
+    for (uint16_t v : stage.inputs) inputs.push_back(v == absent_operand ? nullptr : &values[v]);
+    std::vector<Box> made = evaluate_op(*stage.op, stage.attrs, inputs, stage.outputs);
+    for (size_t o = 0; o < stage.outputs; ++o) values[problem.first_result[s] + o] = std::move(made[o]);
+  }
+  std::vector<Tensor> out;
+  for (const Problem::Result& result : problem.results) out.push_back(values[result.value].tensor);
+  return out;
+}
+
+Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
+              std::span<const int64_t> symbols, uint64_t seed) {
+  if (kernel.takes_boxes) return Answer::yes();  // the definition itself
+  try {
+    const Problem settled = settle(problem, kernel, device);
+    if (Answer a = kernel.supports(kernel, settled, device); !a)
+      return Answer::no("it refuses the layouts that it needs: " + a.reason());
+    if (to_text(settle(settled, kernel, device)) != to_text(settled))
+      return Answer::no("it changes layouts that are fixed");
+    const std::vector<Tensor> operands = sample_operands(settled, symbols, seed);
+    const std::vector<Tensor> expected = run_reference(settled, symbols, operands);
+    const std::vector<Tensor> made = run_kernel(settled, kernel, device, symbols, operands);
+    const bool moves = settled.stages.size() == 1 && settled.stages[0].op->is.moves_only;
+    Bounds bounds;
+    bounds.magnitude = magnitudes(settled, operands);
+    bounds.of_magnitude = settled.stages.size() > 1 ? 8e-6 : 3e-6;
+    double largest = 1;
+    for (const Tensor& t : operands)
+      if (is_float(t.dtype()))
+        for (int64_t i = 0; i < t.count(); ++i) largest = std::max(largest, std::abs(t.get_real(i)));
+    bounds.absolute = 1e-6 * largest;
+    // Errors of the state go through every step.
+    const std::string_view first = settled.stages[0].op->name;
+    if (first == "LSTM" || first == "GRU" || first == "RNN") bounds.absolute = 3e-5;
+    for (size_t r = 0; r < expected.size(); ++r) {
+      const Layout& layout = settled.results[r].layout;
+      if (moves || !layout.is_strided()) {
+        if (!made[r].identical(in_layout(expected[r], layout)))
+          return Answer::no(fmt::format("result {} has other bytes than the definition gives", r));
+        continue;
+      }
+      const Tensor rows = from_layout(made[r], expected[r].dtype(), expected[r].dims(), layout);
+      if (Answer a = compare(rows, expected[r], bounds, r); !a) return a;
+    }
+    return Answer::yes();
+  } catch (const Error& error) {
+    return Answer::no(error.what());
+  }
+}
+
+}  // namespace sinter

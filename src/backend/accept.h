@@ -1,0 +1,37 @@
+// accept: one row of a backend against the reference evaluation, on random operands of one shape.
+//
+// The problem is settled (needs), prepared, bound and run as an executable would do it, with memory that is exactly as
+// large as the types say and guarded at its end. What differs beyond rounding is an error: contractions may deviate by
+// a multiple of sum |a| |b|, everything else relatively; moved elements and integers must be equal. Tests, tuning and
+// bug reports share it.
+#pragma once
+
+#include "backend/kernel.h"
+
+namespace sinter {
+
+// Values of all operands: constants and host operands as they are, the rest at random by `seed` (an operator's samples
+// where it has them). Symbols that operands mention must be given.
+std::vector<Tensor> sample_operands(const Problem& problem, std::span<const int64_t> symbols, uint64_t seed);
+
+// The problem with every `any` replaced by what the kernel needs.
+Problem settle(const Problem& problem, const Kernel& kernel, const DeviceSpec& device);
+
+// What the kernel makes of row-major operands, as the bytes of its results in their layouts (u8). The problem is
+// settled. Throws Error when it refuses the shapes, reports a fault, or writes where it may not. Chunks of a phase run
+// on device.threads threads.
+std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
+                               std::span<const int64_t> symbols, std::span<const Tensor> operands);
+
+// The same by definition: row-major tensors.
+std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_t> symbols,
+                                  std::span<const Tensor> operands);
+
+// A row-major tensor of whole bytes as the bytes of a layout.
+Tensor in_layout(const Tensor& tensor, const Layout& layout);
+
+// Whether the row gives what the definition gives; the reason names the worst element.
+Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
+              std::span<const int64_t> symbols, uint64_t seed);
+
+}  // namespace sinter

@@ -1,0 +1,31 @@
+// The table of the CPU backend: every family's rows, in the order in which they are asked.
+
+#include <vector>
+
+#include "backend/cpu/device.h"
+#include "backend/cpu/kernels/families.h"
+
+namespace sinter {
+namespace {
+
+std::span<const Kernel* const> kernels() {
+  static const std::vector<const Kernel*> table = [] {
+    std::vector<const Kernel*> all;
+    for (const std::span<const Kernel> family :
+         {cpu::contraction_kernels(), cpu::spatial_kernels(), cpu::program_kernels(), cpu::movement_kernels(),
+          cpu::indexing_kernels(), cpu::selection_kernels(), cpu::packing_kernels(), cpu::resize_kernels(),
+          cpu::recurrent_kernels()})
+      for (const Kernel& kernel : family) all.push_back(&kernel);
+    return all;
+  }();
+  return table;
+}
+
+}  // namespace
+
+const Backend& cpu_backend() {
+  static constexpr Backend backend = {"cpu", kernels, cpu::describe};
+  return backend;
+}
+
+}  // namespace sinter

@@ -1,0 +1,262 @@
+#include "backend/cpu/kernels/contraction.h"
+
+#include <array>
+
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/families.h"
+#include "base/checked.h"
+
+namespace sinter::cpu {
+namespace {
+
+constexpr double chunk_multiply_adds = 1 << 20;  // below this, handing a chunk out costs more than it gains
+constexpr int64_t turn_block = 4096;             // pixels of a chunk that turns A around
+constexpr int64_t unpacked_rows = 16, unpacked_cols = 256;
+
+struct Plan {
+  const PreparedContraction* prepared;
+  Product product;
+  BoundEpilogue epilogue;
+  int64_t calls = 1;
+  int64_t m_step = 1, m_parts = 1, n_step = 1, n_parts = 1;
+  int64_t units = 0, units_per_chunk = 1;
+  // First phase.
+  int64_t matrix_size = 0;  // floats of a packed matrix
+  int64_t panels_per_pack = 1, packs_per_matrix = 0, packs = 0, turns_per_image = 0, turns = 0;
+  int64_t turned_offset = 0;   // bytes into the workspace
+  int64_t tile_offset = 0;     // bytes into the scratch: the epilogue's part
+  int64_t block_offset = 0;    // the same: the block of the unpacked mode
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Position of one call on the call axes and offsets there.
+struct Place {
+  std::array<int64_t, max_rank_of_values + 2> at;
+  int64_t dot(const std::vector<int64_t>& strides) const {
+    int64_t sum = 0;
+    for (size_t k = 0; k < strides.size(); ++k) sum += at[k] * strides[k];
+    return sum;
+  }
+};
+
+Place place_of(const Dims& dims, int64_t call) {
+  Place p{};
+  for (size_t k = dims.size(); k-- > 0;) {
+    p.at[k] = call % dims[k];
+    call /= dims[k];
+  }
+  return p;
+}
+
+// Parts of M and N for `wanted` pieces of one call.
+void split_call(Plan& plan, int64_t wanted) {
+  const ContractArgs& args = plan.product.args;
+  const int64_t row_unit = plan.prepared->table->max_rows;
+  const int64_t col_unit = plan.product.unpacked ? unpacked_cols : args.nr;
+  const int64_t row_units = ceil_div(args.m, row_unit), col_units = ceil_div(args.n, col_unit);
+  int64_t by_rows = 1, by_cols = 1;
+  // Each part of M streams all of B and each part of N all of A: the larger one is divided.
+  const double a_size = static_cast<double>(args.m) * static_cast<double>(args.k);
+  const double b_size = static_cast<double>(args.n) * static_cast<double>(args.k) * static_cast<double>(args.taps);
+  if (b_size > 2 * a_size && col_units >= wanted) {
+    by_cols = wanted;
+  } else if (row_units >= wanted) {
+    by_rows = wanted;
+  } else {
+    by_rows = std::max<int64_t>(1, row_units);
+    by_cols = std::min(col_units, ceil_div(wanted, by_rows));
+  }
+  plan.m_step = std::max<int64_t>(1, ceil_div(row_units, by_rows) * row_unit);
+  plan.n_step = std::max<int64_t>(1, ceil_div(col_units, std::max<int64_t>(1, by_cols)) * col_unit);
+  plan.m_parts = ceil_div(args.m, plan.m_step);
+  plan.n_parts = ceil_div(args.n, plan.n_step);
+}
+
+void run_packed(const Plan& plan, ContractArgs& args, int64_t unit, void* scratch) {
+  const int64_t m = unit % plan.m_parts * plan.m_step, n = unit / plan.m_parts * plan.n_step;
+  plan.prepared->table->chunk(args, m, std::min(args.m, m + plan.m_step), n, std::min(args.n, n + plan.n_step), scratch);
+}
+
+void run_unpacked(const Plan& plan, const ContractArgs& args, const float* b, int64_t unit, std::byte* scratch) {
+  const Product& product = plan.product;
+  const int64_t m_begin = unit % plan.m_parts * plan.m_step, m_end = std::min(args.m, m_begin + plan.m_step);
+  const int64_t n_begin = unit / plan.m_parts * plan.n_step, n_end = std::min(args.n, n_begin + plan.n_step);
+  auto* block = reinterpret_cast<float*>(scratch + plan.block_offset);
+  for (int64_t n = n_begin; n < n_end; n += unpacked_cols)
+    for (int64_t m = m_begin; m < m_end; m += unpacked_rows) {
+      const int64_t rows = std::min(unpacked_rows, m_end - m), cols = std::min(unpacked_cols, n_end - n);
+      float* to = args.epilogue ? block : args.c + m * args.ldc + n;
+      const int64_t stride = args.epilogue ? unpacked_cols : args.ldc;
+      plan.prepared->table->unpacked(rows, args.k, args.a + m * args.lda, args.lda, b + n * product.pack.n_stride,
+                                     product.pack.k_stride, product.pack.n_stride, 0, cols, to, stride);
+      finish_block(to, rows, cols, stride, args.bias ? args.bias + n : nullptr, args.low, args.high);
+      if (args.epilogue) args.epilogue(args.user, m, rows, n, cols, to, stride);
+    }
+}
+
+void prepare_chunk(const Plan& plan, const Launch& launch) {
+  const Product& product = plan.product;
+  if (launch.chunk < plan.packs) {
+    const int64_t matrix = launch.chunk / plan.packs_per_matrix, part = launch.chunk % plan.packs_per_matrix;
+    PackArgs pack = product.pack;
+    const Place place = place_of(product.b_matrix_dims, matrix);
+    pack.src = static_cast<const float*>(launch.operands[product.b_operand]) + place.dot(product.b_matrix_strides);
+    const int64_t n = part * plan.panels_per_pack * pack.nr;
+    plan.prepared->table->pack_b(pack, n, std::min(pack.n, n + plan.panels_per_pack * pack.nr),
+                                 reinterpret_cast<float*>(launch.workspace) + matrix * plan.matrix_size);
+    return;
+  }
+  const int64_t turn = launch.chunk - plan.packs;
+  const int64_t image = turn / plan.turns_per_image, pixel = turn % plan.turns_per_image * turn_block;
+  const int64_t base = image * product.turn_pixels * product.turn_channels;
+  plan.prepared->table->transpose(
+      static_cast<const float*>(launch.operands[product.a_operand]) + base + pixel, product.turn_channels,
+      std::min(turn_block, product.turn_pixels - pixel), product.turn_pixels,
+      reinterpret_cast<float*>(launch.workspace + plan.turned_offset) + base + pixel * product.turn_channels,
+      product.turn_channels);
+}
+
+}  // namespace
+
+Answer device_f32(const Problem& problem, uint16_t value) {
+  if (value >= problem.operands.size()) return Answer::no("an operand is made by a stage");
+  const Operand& operand = problem.operands[value];
+  if (operand.type.dtype != DType::f32) return Answer::no("operands must be f32");
+  if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
+    return Answer::no("an operand lies on the host");
+  return Answer::yes();
+}
+
+Layout matrix_layout(const DeviceSpec& device, int64_t n, bool transposed) {
+  const ContractTable& table = contract_table(device.level);
+  return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed);
+}
+
+Layout conv_layout(const DeviceSpec& device, int64_t n_per_group, int64_t groups) {
+  const ContractTable& table = contract_table(device.level);
+  return Layout::conv_panels(table.panel_width(n_per_group), table.lanes, narrow<int32_t>(groups, "groups"));
+}
+
+void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound) {
+  Plan& plan = emplace<Plan>(bound);
+  plan.prepared = &prepared;
+  plan.product = std::move(product);
+  Product& p = plan.product;
+  ContractArgs& args = p.args;
+  const ContractTable& table = *prepared.table;
+  args.nr = table.panel_width(args.n);
+  args.low = prepared.epilogue.low;
+  args.high = prepared.epilogue.high;
+  const bool program = prepared.epilogue.executor != nullptr;
+  args.epilogue = program ? EpilogueRun::block : nullptr;
+  args.window = p.windowed ? &p.window : nullptr;
+  for (int64_t d : p.call_dims) plan.calls = checked_mul(plan.calls, d, "calls");
+  bound.chunks[0] = 0;
+  if (plan.calls == 0 || args.m == 0 || args.n == 0) return;
+
+  // First phase: B into panels, A with its channels last.
+  if (!p.b_packed && !p.unpacked) {
+    p.pack.nr = args.nr;
+    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr);
+    const int64_t panels = ceil_div(args.n, args.nr);
+    const int64_t panel_bytes = std::max<int64_t>(1, args.nr * args.k * args.taps * 4);
+    plan.panels_per_pack = std::clamp<int64_t>((128 << 10) / panel_bytes, 1, panels);
+    plan.packs_per_matrix = ceil_div(panels, plan.panels_per_pack);
+    plan.packs = checked_mul(p.b_matrices, plan.packs_per_matrix, "panels");
+    bound.workspace = align_up(byte_size(DType::f32, checked_mul(p.b_matrices, plan.matrix_size, "packed weights")), 64,
+                               "packed weights");
+  } else if (p.b_packed) {
+    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr);
+  }
+  if (p.turn_a) {
+    plan.turned_offset = bound.workspace;
+    plan.turns_per_image = ceil_div(p.turn_pixels, turn_block);
+    plan.turns = p.turn_images * plan.turns_per_image;
+    const int64_t floats = checked_mul(checked_mul(p.turn_images, p.turn_pixels, "image"), p.turn_channels, "image");
+    bound.workspace = checked_add(bound.workspace, byte_size(DType::f32, floats), "workspace");
+  }
+
+  // Pieces: as many as keep all threads busy, each worth its price.
+  const double work = static_cast<double>(args.m) * static_cast<double>(args.n) *
+                      static_cast<double>(std::max<int64_t>(args.k, 1)) * static_cast<double>(args.taps);
+  const double total = work * static_cast<double>(plan.calls);
+  const double affordable = std::max(1.0, total / chunk_multiply_adds);
+  const auto wanted =
+      c.threads <= 1 ? int64_t{1} : static_cast<int64_t>(std::min(affordable, 6.0 * static_cast<double>(c.threads)));
+  split_call(plan, ceil_div(wanted, plan.calls));
+  plan.units = checked_mul(plan.calls, plan.m_parts * plan.n_parts, "calls");
+  plan.units_per_chunk = ceil_div(plan.units, std::min(plan.units, wanted));
+  const int phase = plan.packs + plan.turns > 0 ? 1 : 0;
+  bound.phases = phase + 1;
+  if (phase) bound.chunks[0] = plan.packs + plan.turns;
+  bound.chunks[phase] = ceil_div(plan.units, plan.units_per_chunk);
+
+  const int64_t block_cols = p.unpacked ? unpacked_cols : args.nr;
+  const int64_t last_cols = args.n % block_cols == 0 ? block_cols : args.n % block_cols;
+  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, p.batch_axes > 0, std::min(block_cols, args.n),
+                                last_cols);
+  if (p.unpacked) {
+    bound.scratch = program ? unpacked_rows * unpacked_cols * 4 : 0;
+  } else {
+    const int64_t rows = std::min(plan.m_step, args.m), last_rows = args.m - (plan.m_parts - 1) * plan.m_step;
+    bound.scratch = align_up(std::max(table.scratch_size(args, rows), table.scratch_size(args, last_rows)), 64, "scratch");
+  }
+  plan.tile_offset = bound.scratch;
+  bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
+}
+
+Status run_product(const Launch& launch) {
+  const Plan& plan = launch.bound->as<Plan>();
+  const Product& p = plan.product;
+  if (launch.phase + 1 < launch.bound->phases) {
+    prepare_chunk(plan, launch);
+    return {};
+  }
+  ContractArgs args = p.args;
+  const auto* a = static_cast<const float*>(launch.operands[p.a_operand]);
+  if (p.turn_a) a = reinterpret_cast<const float*>(launch.workspace + plan.turned_offset);
+  const auto* b = static_cast<const float*>(launch.operands[p.b_operand]);
+  if (plan.packs > 0) b = reinterpret_cast<const float*>(launch.workspace);
+  const Epilogue& epilogue = plan.prepared->epilogue;
+  const float* bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(launch.operands[epilogue.bias]);
+  auto* c = static_cast<float*>(launch.operands[launch.problem->operands.size()]);
+  EpilogueRun epilogue_run(plan.epilogue, launch, launch.scratch + plan.tile_offset);
+  args.user = &epilogue_run;
+  const int64_t per_call = plan.m_parts * plan.n_parts;
+  const int64_t end = std::min(plan.units, (launch.chunk + 1) * plan.units_per_chunk);
+  int64_t current = -1;
+  const float* b_here = b;
+  for (int64_t unit = launch.chunk * plan.units_per_chunk; unit < end; ++unit) {
+    if (const int64_t call = unit / per_call; call != current) {
+      current = call;
+      const Place place = place_of(p.call_dims, call);
+      const int64_t first_col = place.dot(p.column_strides);
+      args.a = a + place.dot(p.a_strides);
+      b_here = b + place.dot(p.b_strides) * (p.unpacked ? 1 : plan.matrix_size);
+      args.b = b_here;
+      args.bias = bias ? bias + first_col : nullptr;
+      if (args.epilogue)
+        epilogue_run.at(std::span(place.at.data(), p.batch_axes), first_col);
+      else
+        args.c = c + place.dot(p.c_strides) + first_col;
+    }
+    if (p.unpacked)
+      run_unpacked(plan, args, b_here, unit % per_call, launch.scratch);
+    else
+      run_packed(plan, args, unit % per_call, launch.scratch);
+  }
+  return {};
+}
+
+double contraction_cost(const DeviceSpec& device, double multiply_adds, double bytes) {
+  const double per_ns = device.level >= avx512 ? 60 : device.level == avx2 ? 30 : 4;
+  return 1000 + std::max(multiply_adds / per_ns, bytes / 20);
+}
+
+std::span<const Kernel> contraction_kernels() {
+  static const Kernel rows[] = {matmul_row, conv_row, conv_transpose_row};
+  return rows;
+}
+
+}  // namespace sinter::cpu

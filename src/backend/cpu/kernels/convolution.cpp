@@ -1,0 +1,251 @@
+// Conv of f32 with one to three spatial axes, channels last: any groups, strides, dilations and padding. Weights are
+// panels when constant and are packed in the first phase when computed. A few channels that lie first (pictures) are
+// turned around in the first phase.
+
+#include "backend/cpu/kernels/convolution.h"
+
+#include <fmt/format.h>
+
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/contraction.h"
+#include "base/checked.h"
+#include "ops/contraction.h"
+
+namespace sinter::cpu {
+
+Answer window_known(size_t spatial, const WindowRef& window) {
+  constexpr int64_t high = int64_t{1} << 31;
+  const auto in_range = [&](std::span<const int64_t> values, size_t count, int64_t low) {
+    if (!values.empty() && values.size() != count) return false;
+    return std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= low && v <= high; });
+  };
+  if (spatial < 1 || spatial > 3) return Answer::no("only one to three spatial axes");
+  if (!in_range(window.strides, spatial, 1) || !in_range(window.dilations, spatial, 1) ||
+      !in_range(window.pads, 2 * spatial, 0) || !in_range(window.kernel, spatial, 1))
+    return Answer::no("window attributes out of range");
+  return Answer::yes();
+}
+
+Window make_window(const Dims& in, const Dims& out, std::span<const int64_t> kernel, const WindowRef& ref) {
+  const size_t spatial = in.size() - 2;
+  WindowRef with_kernel = ref;
+  with_kernel.kernel = kernel;
+  const Pads pads = resolve_pads(std::span(in).subspan(2), with_kernel);
+  Window w;
+  for (size_t k = 0; k < spatial; ++k) {
+    const size_t at = 3 - spatial + k;
+    w.in[at] = in[2 + k];
+    w.out[at] = out[2 + k];
+    w.kernel[at] = kernel[k];
+    w.stride[at] = out[2 + k] <= 1 ? 1 : window_step(ref.strides, k);
+    w.dilation[at] = kernel[k] <= 1 ? 1 : window_step(ref.dilations, k);
+    w.pad[at] = pads.before[k];
+    w.pad_end[at] = pads.after[k];
+    // The far end of the last window must be a number.
+    checked_add(checked_mul(w.out[at], w.stride[at], "window"), checked_mul(w.kernel[at], w.dilation[at], "window"),
+                "window");
+  }
+  return w;
+}
+
+namespace {
+
+constexpr int64_t few_channels = 4;
+
+WindowRef window_ref(const ConvAttrs& attrs) {
+  return {attrs.auto_pad, {}, attrs.strides, attrs.dilations, attrs.pads, false};
+}
+
+struct View {
+  uint16_t x, w;
+  int bias = -1;
+  size_t rank;
+  int64_t groups;
+  OutputView output;
+};
+
+View view_of(const Problem& problem) {
+  const Stage& stage = problem.stages[0];
+  View v{};
+  v.x = stage.inputs[0];
+  v.w = stage.inputs[1];
+  v.bias = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand ? stage.inputs[2] : -1;
+  v.rank = problem.types[v.x].shape->size();
+  v.groups = stage.attrs.as<ConvAttrs>().group;
+  v.output.batch = {0};
+  for (size_t k = 2; k < v.rank; ++k) v.output.rows.push_back(k);
+  v.output.col = 1;
+  return v;
+}
+
+bool takes_channels_first(const Problem& problem, const View& view) {
+  const Dim& channels = (*problem.types[view.x].shape)[1];
+  return view.groups == 1 && channels.is_constant() && channels.constant() >= 1 && channels.constant() <= few_channels &&
+         !in_epilogue(problem, view.x);
+}
+
+// Extents of the weights' columns per group, where they are known.
+std::optional<int64_t> columns(const Problem& problem, const View& view) {
+  const Dim& m = (*problem.types[view.w].shape)[0];
+  if (!m.is_constant() || m.constant() % view.groups != 0) return std::nullopt;
+  return m.constant() / view.groups;
+}
+
+Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device) {
+  if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
+  for (size_t i = 0; i < stage.inputs.size(); ++i) {
+    if (i == 2 && stage.inputs[i] == absent_operand) continue;
+    if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
+  }
+  const View view = view_of(problem);
+  if (view.rank < 3 || problem.types[view.w].shape->size() != view.rank) return Answer::no("ranks do not fit");
+  if (Answer a = window_known(view.rank - 2, window_ref(stage.attrs.as<ConvAttrs>())); !a) return a;
+  if (view.groups < 1 || view.groups > INT32_MAX) return Answer::no("group out of range");
+  if (view.x == view.w || view.bias == view.w || view.bias == view.x) return Answer::no("an operand stands twice");
+  const Layout& x = problem.operands[view.x].layout;
+  if (!channels_last_or_any(x, view.rank) && !(x.is_row_major() && takes_channels_first(problem, view)))
+    return Answer::no("the operand must have its channels last");
+  const Layout& w = problem.operands[view.w].layout;
+  if (!row_major_or_any(w)) {
+    const auto n = columns(problem, view);
+    if (!n || in_epilogue(problem, view.w) || w != conv_layout(device, *n, view.groups))
+      return Answer::no("the weights have a layout of another kernel");
+  }
+  if (view.bias >= 0) {
+    const Operand& bias = problem.operands[view.bias];
+    if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
+  }
+  return epilogue_supported(problem, view.output);
+}
+
+Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+  const View view = view_of(problem);
+  const Layout last = Layout::channels_last(view.rank);
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i) {
+    const Operand& operand = problem.operands[i];
+    Layout layout = operand.layout;
+    if (layout.kind == Layout::Kind::any) {
+      if (i == view.x) {
+        layout = last;
+      } else if (i == view.w) {
+        const auto n = columns(problem, view);
+        const bool packs = operand.constant && n && !in_epilogue(problem, i);
+        layout = packs ? conv_layout(device, *n, view.groups) : Layout();
+      } else {
+        layout = in_epilogue(problem, i) ? epilogue_layout(problem, view.output, i) : Layout();
+      }
+    }
+    out.operands.push_back(std::move(layout));
+  }
+  out.results.assign(problem.results.size(), last);
+  return out;
+}
+
+double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+  const View view = view_of(problem);
+  const Type& y = problem.types[problem.first_result[0]];
+  const double out = elements_at(y, symbols), w = elements_at(problem.types[view.w], symbols);
+  const double m = static_cast<double>(std::max<int64_t>(1, (*y.shape)[1].evaluate(symbols)));
+  const double multiply_adds = out * w / m;
+  const double bytes = 4 * (out + w + elements_at(problem.types[view.x], symbols));
+  // Groups narrower than a vector waste the rest of it, and each gathers its own rows.
+  const double groups = static_cast<double>(view.groups);
+  const double waste = std::max(1.0, 16.0 / std::max(1.0, m / groups));
+  return contraction_cost(device, multiply_adds * waste, bytes) + (view.groups > 1 ? groups * out / m * 2 : 0);
+}
+
+std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+  const View view = view_of(problem);
+  auto out = std::make_shared<PreparedContraction>();
+  out->table = &contract_table(device.level);
+  out->view = view.output;
+  out->epilogue = make_epilogue(problem, view.output, view.bias, device.level);
+  return out;
+}
+
+void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
+  const auto& prepared = *static_cast<const PreparedContraction*>(prepared_pointer);
+  const View view = view_of(c.problem);
+  const Dims& x = c.operands[view.x];
+  const Dims& w = c.operands[view.w];
+  const Dims& y = c.results[0];
+  const int64_t groups = view.groups;
+  if (w[0] % groups != 0 || checked_mul(w[1], groups, "channels") != x[1] || y[0] != x[0] || y[1] != w[0] ||
+      (view.bias >= 0 && c.operands[view.bias][0] != w[0]))
+    throw Error(Code::invalid_argument, "the operands of a Conv do not fit together");
+  Product p;
+  p.a_operand = view.x;
+  p.b_operand = view.w;
+  p.window = make_window(x, y, std::span(w).subspan(2), window_ref(c.problem.stages[0].attrs.as<ConvAttrs>()));
+  const Window& window = p.window;
+  ContractArgs& args = p.args;
+  const int64_t pixels_in = product(x, 2, x.size()), pixels_out = product(y, 2, y.size());
+  args.k = w[1];
+  args.n = w[0] / groups;
+  args.taps = product(w, 2, w.size());
+  args.lda = x[1];
+  args.ldc = w[0];
+  args.image_stride = checked_mul(pixels_in, x[1], "image");
+  bool as_it_is = args.taps == 1;
+  for (int d = 0; d < 3; ++d)
+    as_it_is = as_it_is && window.stride[d] == 1 && window.pad[d] == 0 && window.in[d] == window.out[d];
+  p.windowed = !as_it_is;
+  if (args.k == 0 || args.taps == 0) {
+    // Nothing to add up: the loops give the bias.
+    p.windowed = false;
+    args.k = 0;
+    args.taps = 1;
+    args.lda = 0;
+  }
+  const int64_t images = x[0];
+  const bool by_image = !prepared.epilogue.whole_batch;
+  args.m = by_image ? pixels_out : checked_mul(images, pixels_out, "pixels");
+  p.batch_axes = by_image ? 1 : 0;
+  if (by_image) {
+    p.call_dims.push_back(images);
+    p.a_strides.push_back(args.image_stride);
+    p.c_strides.push_back(checked_mul(pixels_out, w[0], "image"));
+    p.b_strides.push_back(0);
+    p.column_strides.push_back(0);
+  }
+  p.call_dims.push_back(groups);
+  p.a_strides.push_back(w[1]);
+  p.c_strides.push_back(0);
+  p.b_strides.push_back(1);
+  p.column_strides.push_back(args.n);
+  p.b_packed = c.problem.operands[view.w].layout.kind == Layout::Kind::conv_panels;
+  if (!p.b_packed) {
+    p.b_matrices = groups;
+    p.b_matrix_dims = {groups};
+    p.pack.tap_stride = 1;
+    p.pack.k_stride = args.taps;
+    p.pack.n_stride = checked_mul(args.k, args.taps, "weights");
+    p.b_matrix_strides = {checked_mul(args.n, p.pack.n_stride, "weights")};
+    p.pack.taps = args.taps;
+    p.pack.k = args.k;
+    p.pack.n = args.n;
+  }
+  if (c.problem.operands[view.x].layout.is_row_major() && args.k > 1) {
+    p.turn_a = true;
+    p.turn_images = images;
+    p.turn_channels = x[1];
+    p.turn_pixels = pixels_in;
+  }
+  bind_product(prepared, c, std::move(p), bound);
+}
+
+}  // namespace
+
+const Kernel conv_row = {.name = "conv_f32",
+                         .supports = supports,
+                         .needs = needs,
+                         .cost = cost,
+                         .prepare = prepare,
+                         .bind = bind,
+                         .run = run_product};
+
+}  // namespace sinter::cpu

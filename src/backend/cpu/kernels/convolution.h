@@ -1,0 +1,23 @@
+// What convolution, transposed convolution and pooling read out of their problems: window attributes as numbers of one
+// shape, ready for the loops. supports() of a row asks window_known; bind makes the Window.
+#pragma once
+
+#include "backend/cpu/isa/contract.h"
+#include "backend/kernel.h"
+#include "ops/window.h"
+
+namespace sinter::cpu {
+
+// Attributes of a window as kernels take them: lists empty or one entry per spatial axis, in range.
+Answer window_known(size_t spatial, const WindowRef& window);
+
+// in, out: extents of [N, C, spatial...] values; kernel: one extent per spatial axis. Missing leading axes have extent
+// 1. Steps along axes where they do not matter become 1, so that products of them and strides stay small.
+Window make_window(const Dims& in, const Dims& out, std::span<const int64_t> kernel, const WindowRef& window);
+
+// The axes of [N, C, spatial...] lie as N, spatial..., C.
+inline bool channels_last_or_any(const Layout& layout, size_t rank) {
+  return layout.kind == Layout::Kind::any || (layout.is_strided() && layout == Layout::channels_last(rank));
+}
+
+}  // namespace sinter::cpu

@@ -1,0 +1,304 @@
+// ConvTranspose of f32, channels last: strips of the result's first spatial axis. Each strip multiplies the rows of the
+// operand that reach it with all taps at once, then every pixel of the result collects its taps in order: no two chunks
+// write the same pixel, and bits do not depend on the strips. Any stride, dilation, padding and group.
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/contraction.h"
+#include "backend/cpu/kernels/convolution.h"
+#include "base/checked.h"
+#include "ops/contraction.h"
+
+namespace sinter::cpu {
+namespace {
+
+constexpr int64_t strip_bytes = 512 << 10;  // of products a thread holds
+
+// [C][taps][M / group]: the columns of the product, taps outermost.
+Layout weight_layout(size_t rank) {
+  std::vector<uint8_t> order{0};
+  for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));
+  order.push_back(1);
+  return Layout::ordered(std::move(order));
+}
+
+Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "ConvTranspose")) return Answer::no("not a ConvTranspose");
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
+  for (size_t i = 0; i < stage.inputs.size(); ++i) {
+    if (i == 2 && stage.inputs[i] == absent_operand) continue;
+    if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
+  }
+  const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
+  const Operand& x = problem.operands[stage.inputs[0]];
+  const Operand& w = problem.operands[stage.inputs[1]];
+  const size_t rank = x.type.shape->size();
+  if (rank < 3 || w.type.shape->size() != rank) return Answer::no("ranks do not fit");
+  if (Answer a = window_known(rank - 2, {attrs.auto_pad, {}, attrs.strides, attrs.dilations, {}}); !a) return a;
+  constexpr int64_t high = int64_t{1} << 31;
+  const auto few = [&](const std::vector<int64_t>& values, size_t count, int64_t low) {
+    return (values.empty() || values.size() == count) &&
+           std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= low && v <= high; });
+  };
+  if (!few(attrs.pads, 2 * (rank - 2), -high) || !few(attrs.output_padding, rank - 2, 0) ||
+      !few(attrs.output_shape, rank - 2, 0))
+    return Answer::no("window attributes out of range");
+  if (attrs.group < 1) return Answer::no("group out of range");
+  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (w.layout.kind != Layout::Kind::any && w.layout != weight_layout(rank))
+    return Answer::no("the weights have another layout");
+  if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
+  if (stage.inputs.size() > 2 && stage.inputs[2] != absent_operand) {
+    const Operand& bias = problem.operands[stage.inputs[2]];
+    if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
+  }
+  if (problem.results.size() != 1 || !channels_last_or_any(problem.results[0].layout, rank))
+    return Answer::no("the result must have its channels last");
+  return Answer::yes();
+}
+
+Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  const Stage& stage = problem.stages[0];
+  const size_t rank = problem.types[stage.inputs[0]].shape->size();
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i)
+    out.operands.push_back(i == stage.inputs[0]   ? Layout::channels_last(rank)
+                           : i == stage.inputs[1] ? weight_layout(rank)
+                                                  : settled(problem.operands[i].layout));
+  out.results.assign(1, Layout::channels_last(rank));
+  return out;
+}
+
+double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+  const Stage& stage = problem.stages[0];
+  const Type& x = problem.types[stage.inputs[0]];
+  const double channels = static_cast<double>(std::max<int64_t>(1, (*x.shape)[1].evaluate(symbols)));
+  const double in = elements_at(x, symbols), w = elements_at(problem.types[stage.inputs[1]], symbols);
+  const double out = elements_at(problem.types[problem.first_result[0]], symbols);
+  return contraction_cost(device, in / channels * w, 4 * (in + w + 3 * out));
+}
+
+std::shared_ptr<const void> prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
+  return std::make_shared<const ContractTable*>(&contract_table(device.level));
+}
+
+// Spatial axes of which there are fewer than three come first; the others have extent 1.
+struct Axis {
+  int64_t in = 1, out = 1, kernel = 1, stride = 1, dilation = 1, pad = 0;
+  // Operand positions [first, last) that may reach position `o` of the result; those whose tap() is -1 do not.
+  void positions(int64_t o, int64_t& first, int64_t& last) const {
+    const int64_t t = o + pad, low = t - (kernel - 1) * dilation;
+    first = low <= 0 ? 0 : std::min(in, (low + stride - 1) / stride);
+    last = t < 0 ? first : std::max(first, std::min(in, t / stride + 1));
+  }
+  int64_t tap(int64_t o, int64_t i) const {
+    const int64_t r = o + pad - i * stride;
+    if (dilation == 1) return r;
+    return r % dilation == 0 ? r / dilation : -1;
+  }
+};
+
+struct Plan {
+  const ContractTable* table;
+  Axis axes[3];
+  int64_t images = 0, groups = 1, depth = 0, columns = 0, taps = 1;  // depth, columns: channels of a group
+  ContractArgs args;
+  int64_t matrix_size = 0, panels = 0;
+  int64_t strip = 1, strips = 0;
+  int64_t product_offset = 0;  // bytes into the scratch
+};
+
+// Operand rows [first, last) that reach rows [begin, end) of the result.
+struct Reach {
+  int64_t first, last;
+};
+Reach reach_of(const Axis& axis, int64_t begin, int64_t end) {
+  const int64_t low = begin + axis.pad - (axis.kernel - 1) * axis.dilation, high = end - 1 + axis.pad;
+  Reach r{0, 0};
+  if (high < 0) return r;
+  r.first = low <= 0 ? 0 : std::min(axis.in, (low + axis.stride - 1) / axis.stride);
+  r.last = std::max(r.first, std::min(axis.in, high / axis.stride + 1));
+  return r;
+}
+
+int64_t pad_before(const ConvTransposeAttrs& a, size_t k, int64_t in, int64_t kernel) {
+  const bool same = a.auto_pad == AutoPad::same_upper || a.auto_pad == AutoPad::same_lower;
+  if (a.output_shape.empty() && !same)
+    return a.auto_pad == AutoPad::explicit_pads && !a.pads.empty() ? a.pads[k] : 0;
+  const int64_t stride = window_step(a.strides, k);
+  const int64_t wanted = a.output_shape.empty() ? checked_mul(in, stride) : a.output_shape[k];
+  const int64_t reach = checked_add(checked_mul(kernel - 1, window_step(a.dilations, k)), 1);
+  const int64_t natural = checked_add(checked_add(checked_mul(in - 1, stride), reach),
+                                      a.output_padding.empty() ? 0 : a.output_padding[k]);
+  const int64_t total = std::max<int64_t>(0, checked_sub(natural, wanted));
+  return a.auto_pad == AutoPad::same_upper ? total / 2 : total - total / 2;
+}
+
+void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& w = c.operands[stage.inputs[1]];
+  const Dims& y = c.results[0];
+  Plan& plan = emplace<Plan>(bound);
+  plan.table = *static_cast<const ContractTable* const*>(prepared);
+  plan.images = x[0];
+  plan.groups = attrs.group;
+  plan.columns = w[1];
+  const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
+  if (w[0] != x[1] || x[1] % plan.groups != 0 || y[0] != x[0] ||
+      y[1] != checked_mul(plan.columns, plan.groups, "channels") || (biased && c.operands[stage.inputs[2]][0] != y[1]))
+    throw Error(Code::invalid_argument, "the operands of a ConvTranspose do not fit together");
+  plan.depth = x[1] / plan.groups;
+  for (size_t k = 0; k + 2 < x.size(); ++k) {
+    Axis& axis = plan.axes[k];
+    axis.in = x[k + 2];
+    axis.out = y[k + 2];
+    axis.kernel = w[k + 2];
+    axis.stride = window_step(attrs.strides, k);
+    axis.dilation = axis.kernel <= 1 ? 1 : window_step(attrs.dilations, k);
+    axis.pad = pad_before(attrs, k, axis.in, axis.kernel);
+    // Coordinates stay far from overflow.
+    checked_add(checked_mul(axis.kernel, axis.dilation, "window"), checked_add(axis.out, axis.pad, "window"), "window");
+    plan.taps = checked_mul(plan.taps, axis.kernel, "taps");
+  }
+  ContractArgs& args = plan.args;
+  args.k = plan.depth;
+  args.n = checked_mul(plan.taps, plan.columns, "columns");
+  args.lda = x[1];
+  args.ldc = args.n;
+  args.nr = plan.table->panel_width(args.n);
+  bound.phases = 2;
+  bound.chunks[0] = bound.chunks[1] = 0;
+  if (product(y) == 0) return;
+  plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr);
+  plan.panels = (args.n + args.nr - 1) / args.nr;
+  bound.chunks[0] = checked_mul(plan.groups, plan.panels, "panels");
+  bound.workspace = byte_size(DType::f32, checked_mul(plan.groups, plan.matrix_size, "packed weights"));
+
+  const Axis& first = plan.axes[0];
+  const int64_t line = checked_mul(plan.axes[1].in, plan.axes[2].in, "pixels");
+  const int64_t line_bytes = std::max<int64_t>(1, byte_size(DType::f32, checked_mul(line, args.n, "products")));
+  // Rows of the operand per strip: enough that those shared with the next one weigh little.
+  const int64_t shared = (first.kernel - 1) * first.dilation / first.stride;
+  const int64_t rows_in = std::max(std::clamp<int64_t>(strip_bytes / line_bytes, 1, 1 << 20), 2 * shared);
+  plan.strip = std::min(first.out, checked_mul(rows_in, first.stride, "strip"));
+  if (c.threads > 1) {
+    const int64_t others = std::max<int64_t>(1, plan.images * plan.groups);
+    const int64_t wanted = (4 * c.threads + others - 1) / others;
+    plan.strip = std::min(plan.strip, std::max<int64_t>(std::max<int64_t>(first.stride, shared),
+                                                        (first.out + wanted - 1) / wanted));
+  }
+  plan.strips = (first.out + plan.strip - 1) / plan.strip;
+  bound.chunks[1] = checked_mul(checked_mul(plan.images, plan.groups, "strips"), plan.strips, "strips");
+  int64_t scratch = 0, pixels = 0;
+  for (int64_t s = 0; s < plan.strips; ++s) {
+    const Reach reach = reach_of(first, s * plan.strip, std::min(first.out, (s + 1) * plan.strip));
+    const int64_t here = checked_mul(reach.last - reach.first, line, "pixels");
+    if (here <= 0) continue;
+    pixels = std::max(pixels, here);
+    args.m = here;
+    scratch = std::max(scratch, plan.table->scratch_size(args, here));
+  }
+  plan.product_offset = align_up(scratch, 64, "scratch");
+  bound.scratch = checked_add(plan.product_offset, byte_size(DType::f32, checked_mul(pixels, args.n, "products")),
+                              "scratch");
+}
+
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+void add_to(float* to, const float* from, int64_t n) {
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) *reinterpret_cast<Four*>(to + i) += *reinterpret_cast<const Four*>(from + i);
+  for (; i < n; ++i) to[i] += from[i];
+}
+
+// Pixels of the result's row o0; products start at the operand's row `first`.
+void collect(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, const float* bias) {
+  const int64_t channels = plan.groups * plan.columns, line = plan.axes[1].in * plan.axes[2].in;
+  const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
+  int64_t first0, last0, first1, last1, first2, last2;
+  a0.positions(o0, first0, last0);
+  for (int64_t o1 = 0; o1 < a1.out; ++o1) {
+    a1.positions(o1, first1, last1);
+    for (int64_t o2 = 0; o2 < a2.out; ++o2, out += channels) {
+      a2.positions(o2, first2, last2);
+      if (bias)
+        std::memcpy(out, bias, static_cast<size_t>(plan.columns) * 4);
+      else
+        std::memset(out, 0, static_cast<size_t>(plan.columns) * 4);
+      for (int64_t i0 = first0; i0 < last0; ++i0) {
+        const int64_t k0 = a0.tap(o0, i0);
+        for (int64_t i1 = k0 < 0 ? last1 : first1; i1 < last1; ++i1) {
+          const int64_t k1 = a1.tap(o1, i1);
+          for (int64_t i2 = k1 < 0 ? last2 : first2; i2 < last2; ++i2) {
+            const int64_t k2 = a2.tap(o2, i2);
+            if (k2 < 0) continue;
+            const int64_t tap = (k0 * a1.kernel + k1) * a2.kernel + k2;
+            const int64_t pixel = (i0 - first) * line + i1 * a2.in + i2;
+            add_to(out, products + pixel * plan.args.n + tap * plan.columns, plan.columns);
+          }
+        }
+      }
+    }
+  }
+}
+
+Status run(const Launch& launch) {
+  const Plan& plan = launch.bound->as<Plan>();
+  const Stage& stage = launch.problem->stages[0];
+  if (launch.phase == 0) {
+    const int64_t group = launch.chunk / plan.panels, n = launch.chunk % plan.panels * plan.args.nr;
+    PackArgs pack;
+    pack.src = static_cast<const float*>(launch.operands[stage.inputs[1]]) + group * plan.depth * plan.args.n;
+    pack.k_stride = plan.args.n;
+    pack.n_stride = 1;
+    pack.k = plan.depth;
+    pack.n = plan.args.n;
+    pack.nr = plan.args.nr;
+    plan.table->pack_b(pack, n, std::min(pack.n, n + pack.nr),
+                       reinterpret_cast<float*>(launch.workspace) + group * plan.matrix_size);
+    return {};
+  }
+  const Axis* axes = plan.axes;
+  const int64_t strip = launch.chunk % plan.strips, rest = launch.chunk / plan.strips;
+  const int64_t group = rest % plan.groups, image = rest / plan.groups;
+  const int64_t begin = strip * plan.strip, end = std::min(axes[0].out, begin + plan.strip);
+  const Reach reach = reach_of(axes[0], begin, end);
+  const int64_t line = axes[1].in * axes[2].in, channels = plan.groups * plan.columns;
+  auto* products = reinterpret_cast<float*>(launch.scratch + plan.product_offset);
+  ContractArgs args = plan.args;
+  args.m = (reach.last - reach.first) * line;
+  if (args.m > 0) {
+    args.a = static_cast<const float*>(launch.operands[stage.inputs[0]]) +
+             (image * axes[0].in + reach.first) * line * args.lda + group * plan.depth;
+    args.b = reinterpret_cast<const float*>(launch.workspace) + group * plan.matrix_size;
+    args.c = products;
+    plan.table->chunk(args, 0, args.m, 0, args.n, launch.scratch);
+  }
+  const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
+  const float* bias =
+      biased ? static_cast<const float*>(launch.operands[stage.inputs[2]]) + group * plan.columns : nullptr;
+  const int64_t out_line = axes[1].out * axes[2].out * channels;
+  float* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]) + group * plan.columns;
+  for (int64_t o = begin; o < end; ++o)
+    collect(plan, products, reach.first, o, out + (image * axes[0].out + o) * out_line, bias);
+  return {};
+}
+
+}  // namespace
+
+const Kernel conv_transpose_row = {.name = "conv_transpose_f32",
+                                   .supports = supports,
+                                   .needs = needs,
+                                   .cost = cost,
+                                   .prepare = prepare,
+                                   .bind = bind,
+                                   .run = run};
+
+}  // namespace sinter::cpu

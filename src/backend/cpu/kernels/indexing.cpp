@@ -1,0 +1,402 @@
+// Elements and blocks that are read or written where indices say: GatherElements, GatherND, ScatterElements, ScatterND.
+//
+// Indices are data: every one is tested and held within its axis before it becomes an address. Scatters copy their
+// operand in phase 0 and apply the updates in phase 1; chunks of phase 1 own disjoint parts of the result, and each of
+// them goes through the updates in order, so the result does not depend on threads.
+
+#include "ops/indexing.h"
+
+#include <cstring>
+
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/families.h"
+
+namespace sinter::cpu {
+namespace {
+
+Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
+}
+
+Answer rows_supported(const Problem& problem, std::string_view name) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
+  if (Answer a = plain_problem(problem); !a) return a;
+  for (const Operand& operand : problem.operands)
+    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
+  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
+  return Answer::yes();
+}
+
+double indexed_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
+  double bytes = 0;
+  for (const Operand& operand : problem.operands)
+    bytes += elements_at(operand.type, symbols) * bit_size(operand.type.dtype) / 8;
+  return 300 + bytes;
+}
+
+struct Wide {
+  uint64_t a, b;
+};
+
+// Calls go(zero) with a number as wide as an element.
+template <typename F>
+void by_width(int64_t width, F go) {
+  switch (width) {
+    case 1: return go(uint8_t{});
+    case 2: return go(uint16_t{});
+    case 4: return go(uint32_t{});
+    case 8: return go(uint64_t{});
+    default: return go(Wide{});
+  }
+}
+
+int64_t index_at(const void* indices, bool wide, int64_t n) {
+  return wide ? static_cast<const int64_t*>(indices)[n] : static_cast<const int32_t*>(indices)[n];
+}
+
+// In [0, extent); extent > 0.
+inline int64_t held_index(int64_t index, int64_t extent, std::atomic<uint32_t>* fault) {
+  const int64_t at = index < 0 ? index + extent : index;
+  if (static_cast<uint64_t>(at) < static_cast<uint64_t>(extent)) return at;
+  fault->store(index_out_of_range, std::memory_order_relaxed);
+  return at < 0 ? 0 : extent - 1;
+}
+
+// Combines y with an update; integers wrap, NaN stays.
+template <typename T>
+T combined(T y, T u, Reduction reduction) {
+  if constexpr (std::is_floating_point_v<T>) {
+    switch (reduction) {
+      case Reduction::add: return y + u;
+      case Reduction::mul: return y * u;
+      case Reduction::max: return y != y || y > u ? y : u;
+      case Reduction::min: return y != y || y < u ? y : u;
+      default: return u;
+    }
+  } else {
+    using U = std::make_unsigned_t<T>;
+    switch (reduction) {
+      case Reduction::add: return static_cast<T>(static_cast<U>(y) + static_cast<U>(u));
+      case Reduction::mul: return static_cast<T>(static_cast<U>(y) * static_cast<U>(u));
+      case Reduction::max: return std::max(y, u);
+      case Reduction::min: return std::min(y, u);
+      default: return u;
+    }
+  }
+}
+
+Answer reduction_supported(const Problem& problem, Reduction reduction) {
+  const DType dtype = problem.operands[problem.stages[0].inputs[0]].type.dtype;
+  const bool known = dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::i64;
+  if (reduction != Reduction::none && !known) return Answer::no("reductions of f32, f64, i32 and i64 only");
+  return Answer::yes();
+}
+
+// Calls go(zero) with a number of the element's type, or of its width where elements only move.
+template <typename F>
+void by_type(DType dtype, Reduction reduction, F go) {
+  if (reduction == Reduction::none) return by_width(bit_size(dtype) / 8, go);
+  switch (dtype) {
+    case DType::f32: return go(float{});
+    case DType::f64: return go(double{});
+    case DType::i32: return go(int32_t{});
+    default: return go(int64_t{});
+  }
+}
+
+template <typename T>
+inline void update(T& y, T u, Reduction reduction) {
+  if constexpr (std::is_arithmetic_v<T>)
+    y = combined(y, u, reduction);
+  else
+    y = u;
+}
+
+// ---- single elements along one axis ----
+
+struct Elements {
+  int64_t outer, count, inner;     // of the indices, around the axis
+  int64_t extent, stride;          // of the operand's axis
+  Dims outer_dims, outer_strides;  // of the indices; strides of the operand
+  Dims inner_dims, inner_strides;
+  bool same_inner;          // axes behind the one indexed are as long in the operand
+  int64_t elements, bytes;  // of the operand
+  bool wide, empty;
+  bool by_outer;           // chunks are parts of the outer axes, else of the inner ones
+  int64_t copies, chunks;  // of the phases
+};
+
+int64_t offset_of(int64_t flat, const Dims& dims, const Dims& strides) {
+  int64_t offset = 0;
+  for (size_t k = dims.size(); k-- > 0;) {
+    offset += flat % dims[k] * strides[k];
+    flat /= dims[k];
+  }
+  return offset;
+}
+
+void bind_elements(const BindContext& c, int64_t attribute, bool scatters, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& indices = c.operands[stage.inputs[1]];
+  const auto axis = static_cast<size_t>(attribute < 0 ? attribute + static_cast<int64_t>(x.size()) : attribute);
+  Elements& e = emplace<Elements>(bound);
+  const Dims strides = layout_strides({}, x);
+  e.outer = product(indices, 0, axis);
+  e.count = indices[axis];
+  e.inner = product(indices, axis + 1, indices.size());
+  e.extent = x[axis];
+  e.stride = strides[axis];
+  e.same_inner = true;
+  for (size_t k = 0; k < x.size(); ++k) {
+    if (k == axis) continue;
+    (k < axis ? e.outer_dims : e.inner_dims).push_back(indices[k]);
+    (k < axis ? e.outer_strides : e.inner_strides).push_back(strides[k]);
+    if (k > axis) e.same_inner = e.same_inner && x[k] == indices[k];
+  }
+  e.wide = c.problem.operands[stage.inputs[1]].type.dtype == DType::i64;
+  const int64_t width = bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
+  e.elements = product(x);
+  e.bytes = e.elements * width;
+  e.empty = e.elements == 0;
+  const int64_t named = product(indices);
+  e.by_outer = e.outer > 1 || e.inner == 1;
+  const int64_t units = named == 0 ? 0 : e.by_outer ? e.outer : e.inner;
+  e.chunks = chunks_for(named * (width + 8), units, c.threads);
+  e.copies = scatters ? chunks_for(e.bytes, e.elements, c.threads) : 0;
+  if (scatters) {
+    bound.phases = 2;
+    bound.chunks[0] = e.copies;
+    bound.chunks[1] = e.chunks;
+  } else {
+    bound.chunks[0] = e.chunks;
+  }
+}
+
+// Calls visit(n, at) for the chunk's indices in order: element n of the indices names element `at` of the operand.
+template <typename Visit>
+void for_elements(const Launch& launch, const Elements& e, const void* indices, Visit visit) {
+  const Range range = part(e.by_outer ? e.outer : e.inner, e.chunks, launch.chunk);
+  const int64_t o0 = e.by_outer ? range.begin : 0, o1 = e.by_outer ? range.end : e.outer;
+  const int64_t i0 = e.by_outer ? 0 : range.begin, i1 = e.by_outer ? e.inner : range.end;
+  if (e.empty) {
+    launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+    return;
+  }
+  for (int64_t o = o0; o < o1; ++o) {
+    const int64_t base = offset_of(o, e.outer_dims, e.outer_strides);
+    for (int64_t k = 0; k < e.count; ++k)
+      for (int64_t i = i0; i < i1; ++i) {
+        const int64_t n = (o * e.count + k) * e.inner + i;
+        const int64_t at = held_index(index_at(indices, e.wide, n), e.extent, launch.fault);
+        visit(n, base + at * e.stride + (e.same_inner ? i : offset_of(i, e.inner_dims, e.inner_strides)));
+      }
+  }
+}
+
+Answer gather_elements_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  return rows_supported(problem, "GatherElements");
+}
+
+void gather_elements_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  bind_elements(c, c.problem.stages[0].attrs.as<GatherAttrs>().axis, false, bound);
+}
+
+Status gather_elements_run(const Launch& launch) {
+  const Elements& e = launch.bound->as<Elements>();
+  const Stage& stage = launch.problem->stages[0];
+  by_width(bit_size(launch.problem->operands[stage.inputs[0]].type.dtype) / 8, [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = static_cast<const T*>(launch.operands[stage.inputs[0]]);
+    T* y = static_cast<T*>(launch.operands[launch.problem->operands.size()]);
+    for_elements(launch, e, launch.operands[stage.inputs[1]], [=](int64_t n, int64_t at) { y[n] = x[at]; });
+  });
+  return {};
+}
+
+// Phase 0 of scatters.
+void copy_part(const Launch& launch, int64_t bytes, int64_t elements, int64_t chunks) {
+  const Range range = part(elements, chunks, launch.chunk);
+  const int64_t width = bytes / elements;
+  const auto* x = static_cast<const std::byte*>(launch.operands[launch.problem->stages[0].inputs[0]]);
+  auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  std::memcpy(y + range.begin * width, x + range.begin * width, static_cast<size_t>((range.end - range.begin) * width));
+}
+
+Answer scatter_elements_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (Answer a = rows_supported(problem, "ScatterElements"); !a) return a;
+  return reduction_supported(problem, problem.stages[0].attrs.as<ScatterElementsAttrs>().reduction);
+}
+
+void scatter_elements_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  bind_elements(c, c.problem.stages[0].attrs.as<ScatterElementsAttrs>().axis, true, bound);
+}
+
+Status scatter_elements_run(const Launch& launch) {
+  const Elements& e = launch.bound->as<Elements>();
+  if (launch.phase == 0) {
+    copy_part(launch, e.bytes, e.elements, e.copies);
+    return {};
+  }
+  const Stage& stage = launch.problem->stages[0];
+  const Reduction reduction = stage.attrs.as<ScatterElementsAttrs>().reduction;
+  by_type(launch.problem->operands[stage.inputs[0]].type.dtype, reduction, [&](auto zero) {
+    using T = decltype(zero);
+    const T* updates = static_cast<const T*>(launch.operands[stage.inputs[2]]);
+    T* y = static_cast<T*>(launch.operands[launch.problem->operands.size()]);
+    for_elements(launch, e, launch.operands[stage.inputs[1]],
+                 [=](int64_t n, int64_t at) { update(y[at], updates[n], reduction); });
+  });
+  return {};
+}
+
+// ---- blocks named by tuples ----
+
+struct Tuples {
+  int64_t batches, each, length;  // tuples of each batch, numbers of a tuple
+  Dims dims;                      // axes that tuples index
+  int64_t picked, block;          // blocks of a batch, elements of a block
+  int64_t elements, bytes;        // of the operand
+  bool wide, empty;
+  int64_t copies, units, chunks;
+};
+
+void bind_tuples(const BindContext& c, size_t batch, bool scatters, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& indices = c.operands[stage.inputs[1]];
+  Tuples& t = emplace<Tuples>(bound);
+  const auto length = static_cast<size_t>(indices.back());
+  t.batches = product(x, 0, batch);
+  t.each = product(indices, batch, indices.size() - 1);
+  t.length = indices.back();
+  t.dims.assign(x.begin() + static_cast<int64_t>(batch), x.begin() + static_cast<int64_t>(batch + length));
+  t.picked = product(t.dims);
+  t.block = product(x, batch + length, x.size());
+  t.wide = c.problem.operands[stage.inputs[1]].type.dtype == DType::i64;
+  const int64_t width = bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
+  t.elements = product(x);
+  t.bytes = t.elements * width;
+  t.empty = t.picked == 0;
+  // Gathers deal tuples; scatters deal the elements of a block, so that equal tuples stay in order.
+  const int64_t tuples = product({t.batches, t.each});
+  t.units = scatters ? (tuples == 0 ? 0 : t.block) : tuples;
+  if (t.block == 0 && t.length == 0) t.units = 0;
+  t.chunks = chunks_for(t.units == 0 ? 0 : tuples * t.block * width, t.units, c.threads);
+  if (scatters && t.block < 64) t.chunks = std::min<int64_t>(t.chunks, 1);
+  t.copies = scatters ? chunks_for(t.bytes, t.elements, c.threads) : 0;
+  if (scatters) {
+    bound.phases = 2;
+    bound.chunks[0] = t.copies;
+    bound.chunks[1] = t.chunks;
+  } else {
+    bound.chunks[0] = t.chunks;
+  }
+}
+
+// Number of the block that a tuple names; t.empty is false.
+int64_t block_of(const Tuples& t, const void* indices, int64_t tuple, std::atomic<uint32_t>* fault) {
+  int64_t at = 0;
+  for (int64_t k = 0; k < t.length; ++k) {
+    const int64_t extent = t.dims[static_cast<size_t>(k)];
+    at = at * extent + held_index(index_at(indices, t.wide, tuple * t.length + k), extent, fault);
+  }
+  return at;
+}
+
+Answer gather_nd_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  return rows_supported(problem, "GatherND");
+}
+
+void gather_nd_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  bind_tuples(c, static_cast<size_t>(c.problem.stages[0].attrs.as<GatherNDAttrs>().batch_dims), false, bound);
+}
+
+Status gather_nd_run(const Launch& launch) {
+  const Tuples& t = launch.bound->as<Tuples>();
+  const Stage& stage = launch.problem->stages[0];
+  const auto* x = static_cast<const std::byte*>(launch.operands[stage.inputs[0]]);
+  auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  if (t.empty) {
+    launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+    return {};
+  }
+  const int64_t bytes = t.block * bit_size(launch.problem->operands[stage.inputs[0]].type.dtype) / 8;
+  const Range range = part(t.units, t.chunks, launch.chunk);
+  for (int64_t n = range.begin; n < range.end; ++n) {
+    const int64_t at = block_of(t, launch.operands[stage.inputs[1]], n, launch.fault);
+    if (bytes == 0) continue;
+    const std::byte* from = x + (n / t.each * t.picked + at) * bytes;
+    if (bytes == 4)
+      std::memcpy(y + n * 4, from, 4);
+    else
+      std::memcpy(y + n * bytes, from, static_cast<size_t>(bytes));
+  }
+  return {};
+}
+
+Answer scatter_nd_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (Answer a = rows_supported(problem, "ScatterND"); !a) return a;
+  return reduction_supported(problem, problem.stages[0].attrs.as<ScatterNDAttrs>().reduction);
+}
+
+void scatter_nd_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) { bind_tuples(c, 0, true, bound); }
+
+Status scatter_nd_run(const Launch& launch) {
+  const Tuples& t = launch.bound->as<Tuples>();
+  if (launch.phase == 0) {
+    copy_part(launch, t.bytes, t.elements, t.copies);
+    return {};
+  }
+  const Stage& stage = launch.problem->stages[0];
+  const Reduction reduction = stage.attrs.as<ScatterNDAttrs>().reduction;
+  if (t.empty) {
+    launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+    return {};
+  }
+  const Range range = part(t.units, t.chunks, launch.chunk);
+  by_type(launch.problem->operands[stage.inputs[0]].type.dtype, reduction, [&](auto zero) {
+    using T = decltype(zero);
+    const T* updates = static_cast<const T*>(launch.operands[stage.inputs[2]]);
+    T* y = static_cast<T*>(launch.operands[launch.problem->operands.size()]);
+    for (int64_t n = 0; n < t.each; ++n) {
+      T* to = y + block_of(t, launch.operands[stage.inputs[1]], n, launch.fault) * t.block;
+      const T* from = updates + n * t.block;
+      for (int64_t i = range.begin; i < range.end; ++i) update(to[i], from[i], reduction);
+    }
+  });
+  return {};
+}
+
+constexpr Kernel rows[] = {
+    {.name = "gather_elements",
+     .supports = gather_elements_supports,
+     .needs = row_major_needs,
+     .cost = indexed_cost,
+     .bind = gather_elements_bind,
+     .run = gather_elements_run},
+    {.name = "gather_nd",
+     .supports = gather_nd_supports,
+     .needs = row_major_needs,
+     .cost = indexed_cost,
+     .bind = gather_nd_bind,
+     .run = gather_nd_run},
+    {.name = "scatter_elements",
+     .supports = scatter_elements_supports,
+     .needs = row_major_needs,
+     .cost = indexed_cost,
+     .bind = scatter_elements_bind,
+     .run = scatter_elements_run},
+    {.name = "scatter_nd",
+     .supports = scatter_nd_supports,
+     .needs = row_major_needs,
+     .cost = indexed_cost,
+     .bind = scatter_nd_bind,
+     .run = scatter_nd_run},
+};
+
+}  // namespace
+
+std::span<const Kernel> indexing_kernels() { return rows; }
+
+}  // namespace sinter::cpu

@@ -1,0 +1,310 @@
+// Resize of f32, nearest and linear, in any dense layout: lines along the last resampled axis are mixed from the lines
+// of the other resampled axes, then resampled along it with everything behind it as one run. With channels last those
+// runs are channels. Left to the reference: cubic, antialiasing, cropping, aspect policies, excluded borders.
+
+#include "ops/resize.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/contraction.h"
+#include "backend/cpu/kernels/families.h"
+#include "base/checked.h"
+
+namespace sinter::cpu {
+namespace {
+
+constexpr size_t scales_operand = 2, sizes_operand = 3;
+
+Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Resize")) return Answer::no("not a Resize");
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  const ResizeAttrs& attrs = stage.attrs.as<ResizeAttrs>();
+  if (attrs.mode == ResizeMode::cubic || attrs.antialias) return Answer::no("cubic or antialiased");
+  if (attrs.coordinates == Coordinates::tf_crop_and_resize) return Answer::no("crops");
+  if (attrs.mode == ResizeMode::linear && attrs.exclude_outside) return Answer::no("excludes the outside");
+  if (attrs.aspect != AspectPolicy::stretch) return Answer::no("keeps the aspect ratio");
+  if (Answer a = device_f32(problem, stage.inputs[0]); !a) return a;
+  for (size_t i = 1; i < stage.inputs.size(); ++i)
+    if (stage.inputs[i] != absent_operand && (stage.inputs[i] >= problem.operands.size() ||
+                                              !problem.operands[stage.inputs[i]].host))
+      return Answer::no("scales or sizes are computed");
+  const Operand& x = problem.operands[stage.inputs[0]];
+  if (!strided_or_any(x.layout)) return Answer::no("the operand is packed");
+  if (problem.results.size() != 1) return Answer::no("not one result");
+  const Layout& y = problem.results[0].layout;
+  if (y.kind != Layout::Kind::any && x.layout.kind != Layout::Kind::any && y != x.layout)
+    return Answer::no("the result must lie as the operand");
+  if (!strided_or_any(y)) return Answer::no("the result is packed");
+  return Answer::yes();
+}
+
+Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  const uint16_t x = problem.stages[0].inputs[0];
+  const size_t rank = problem.types[x].shape->size();
+  const Layout &mine = problem.operands[x].layout, &made = problem.results[0].layout;
+  const Layout chosen = mine.kind != Layout::Kind::any   ? mine
+                        : made.kind != Layout::Kind::any ? made
+                        : rank >= 3                      ? Layout::channels_last(rank)
+                                                         : Layout();
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i)
+    out.operands.push_back(i == x ? chosen : settled(problem.operands[i].layout));
+  out.results.push_back(chosen);
+  return out;
+}
+
+double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
+  return 500 + elements_at(problem.types[problem.first_result[0]], symbols);
+}
+
+// One axis: where elements come from, and how much of the second one.
+struct Sampling {
+  std::vector<int64_t> first, second;
+  std::vector<float> weight;  // of the second; empty for nearest
+};
+
+struct Axis {
+  int64_t in, out;
+  int64_t in_stride;
+  int sampling = -1;  // of Plan::samplings, -1: kept
+};
+
+struct Plan {
+  std::vector<Axis> outer;  // physical order, before the last resampled axis
+  std::vector<Sampling> samplings;
+  std::vector<size_t> mixed;  // positions in outer of resampled axes
+  int last = -1;              // sampling of the last resampled axis
+  int64_t last_in = 1, last_out = 1, inner = 1;
+  int64_t rows = 0, rows_per_chunk = 1;
+};
+
+Sampling sample(const ResizeAttrs& attrs, int64_t in, int64_t out, double scale) {
+  Sampling s;
+  const auto last = static_cast<double>(in - 1);
+  for (int64_t o = 0; o < out; ++o) {
+    double place =
+        source_place(attrs, static_cast<double>(o), static_cast<double>(in), static_cast<double>(out), {scale, 0, 1});
+    if (std::isnan(place)) throw Error(Code::invalid_argument, "the scales of a Resize lead to no place in its operand");
+    place = std::clamp(place, -2.0, last + 2);
+    if (attrs.mode == ResizeMode::nearest) {
+      s.first.push_back(static_cast<int64_t>(std::clamp(nearest_place(attrs.nearest, place), 0.0, last)));
+      continue;
+    }
+    const double floor = std::floor(place);
+    const auto i = static_cast<int64_t>(floor);
+    s.first.push_back(std::clamp<int64_t>(i, 0, in - 1));
+    s.second.push_back(std::clamp<int64_t>(i + 1, 0, in - 1));
+    s.weight.push_back(static_cast<float>(place - floor));
+  }
+  return s;
+}
+
+void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const ResizeAttrs& attrs = stage.attrs.as<ResizeAttrs>();
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& y = c.results[0];
+  Plan& plan = emplace<Plan>(bound);
+  bound.chunks[0] = 0;
+  if (product(y) == 0) return;
+  if (product(x) == 0)
+    throw Error(Code::invalid_argument, "an empty operand cannot be resized to a result with elements");
+  const size_t rank = x.size();
+  if (rank > max_rank) throw Error(Code::limit, "a Resize of too many axes");
+  std::vector<double> scales(rank);
+  for (size_t k = 0; k < rank; ++k) scales[k] = static_cast<double>(y[k]) / static_cast<double>(x[k]);
+  const auto given = [&](size_t i) -> const Tensor* {
+    if (i >= stage.inputs.size() || stage.inputs[i] == absent_operand) return nullptr;
+    const Tensor* t = c.host[stage.inputs[i]];
+    return t && t->count() > 0 ? t : nullptr;
+  };
+  const Tensor *by_scale = given(scales_operand), *by_size = given(sizes_operand);
+  std::vector<size_t> axes;
+  for (int64_t v : attrs.axes) axes.push_back(static_cast<size_t>(v < 0 ? v + static_cast<int64_t>(rank) : v));
+  if (attrs.axes.empty())
+    for (size_t k = 0; k < rank; ++k) axes.push_back(k);
+  for (const Tensor* t : {by_scale, by_size})
+    if (t && t->count() != static_cast<int64_t>(axes.size()))
+      throw Error(Code::invalid_argument, "a Resize needs one scale or size for each of its axes");
+  std::vector<bool> touched(rank, false);
+  for (size_t k = 0; k < axes.size(); ++k) {
+    if (axes[k] >= rank) throw Error(Code::invalid_argument, "an axis of a Resize is out of range");
+    touched[axes[k]] = true;
+    if (by_scale) scales[axes[k]] = by_scale->get_real(static_cast<int64_t>(k));
+  }
+  for (size_t k = 0; k < rank; ++k)
+    if (!touched[k] && x[k] != y[k]) throw Error(Code::invalid_argument, "the extents of a Resize do not fit together");
+
+  const Layout& layout = c.problem.operands[stage.inputs[0]].layout;
+  const Dims strides = layout_strides(layout, x);
+  std::vector<size_t> order(layout.order.begin(), layout.order.end());
+  if (order.empty())
+    for (size_t k = 0; k < rank; ++k) order.push_back(k);
+  const auto resampled = [&](size_t k) { return touched[k] && !(x[k] == y[k] && scales[k] == 1); };
+  size_t last = rank;
+  for (size_t p = 0; p < rank; ++p)
+    if (resampled(order[p])) last = p;
+  plan.rows = 1;
+  for (size_t p = 0; p < rank; ++p) {
+    const size_t k = order[p];
+    if (last != rank && p > last) {
+      plan.inner *= x[k];
+      continue;
+    }
+    int sampling = -1;
+    if (resampled(k)) {
+      sampling = static_cast<int>(plan.samplings.size());
+      plan.samplings.push_back(sample(attrs, x[k], y[k], scales[k]));
+    }
+    if (p == last) {
+      plan.last = sampling;
+      plan.last_in = x[k];
+      plan.last_out = y[k];
+      continue;
+    }
+    if (sampling >= 0) plan.mixed.push_back(plan.outer.size());
+    plan.outer.push_back({x[k], y[k], strides[k], sampling});
+    plan.rows = checked_mul(plan.rows, y[k], "rows");
+  }
+  if (last == rank) {
+    // Nothing is resampled: one row.
+    plan.outer.clear();
+    plan.rows = 1;
+    plan.inner = product(x);
+  }
+  const int64_t line = checked_mul(plan.last_in, plan.inner, "line");
+  const int64_t wanted = std::max<int64_t>(1, chunks_for(checked_mul(product(y), 8, "bytes"), plan.rows, c.threads));
+  plan.rows_per_chunk = (plan.rows + wanted - 1) / wanted;
+  bound.chunks[0] = (plan.rows + plan.rows_per_chunk - 1) / plan.rows_per_chunk;
+  if (attrs.mode == ResizeMode::linear && !plan.mixed.empty()) bound.scratch = byte_size(DType::f32, line);
+}
+
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+// to = a * wa, or to += a * wa
+void scale_line(float* to, const float* a, float wa, int64_t n, bool add) {
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const Four v = *reinterpret_cast<const Four*>(a + i) * wa;
+    *reinterpret_cast<Four*>(to + i) = add ? *reinterpret_cast<const Four*>(to + i) + v : v;
+  }
+  for (; i < n; ++i) to[i] = add ? to[i] + a[i] * wa : a[i] * wa;
+}
+
+void mix(float* to, const float* a, float wa, const float* b, float wb, int64_t n) {
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4)
+    *reinterpret_cast<Four*>(to + i) =
+        *reinterpret_cast<const Four*>(a + i) * wa + *reinterpret_cast<const Four*>(b + i) * wb;
+  for (; i < n; ++i) to[i] = a[i] * wa + b[i] * wb;
+}
+
+// The line of the operand behind one row: a mixture over the two neighbours on each resampled outer axis. Weights of 0
+// leave their line out, whatever it holds.
+const float* mixed_line(const Plan& plan, const float* x, const int64_t* at, float* scratch) {
+  int64_t base = 0;
+  for (size_t k = 0; k < plan.outer.size(); ++k)
+    if (plan.outer[k].sampling < 0) base += at[k] * plan.outer[k].in_stride;
+  const int64_t line = plan.last_in * plan.inner;
+  bool add = false;
+  for (uint32_t corner = 0; corner < 1u << plan.mixed.size(); ++corner) {
+    int64_t offset = base;
+    float weight = 1;
+    for (size_t m = 0; m < plan.mixed.size(); ++m) {
+      const Axis& axis = plan.outer[plan.mixed[m]];
+      const Sampling& s = plan.samplings[static_cast<size_t>(axis.sampling)];
+      const auto i = static_cast<size_t>(at[plan.mixed[m]]);
+      const bool second = corner >> m & 1;
+      offset += (second ? s.second[i] : s.first[i]) * axis.in_stride;
+      weight *= second ? s.weight[i] : 1 - s.weight[i];
+    }
+    if (weight == 0) continue;
+    if (weight == 1) return x + offset;
+    scale_line(scratch, x + offset, weight, line, add);
+    add = true;
+  }
+  return scratch;
+}
+
+void linear_row(const Plan& plan, const float* line, float* y) {
+  if (plan.last < 0) {
+    std::memcpy(y, line, static_cast<size_t>(plan.inner) * 4);
+    return;
+  }
+  const Sampling& s = plan.samplings[static_cast<size_t>(plan.last)];
+  if (plan.inner == 1) {
+    for (size_t i = 0; i < s.weight.size(); ++i) {
+      const float a = line[s.first[i]], w = s.weight[i];
+      y[i] = w == 0 ? a : a * (1 - w) + line[s.second[i]] * w;
+    }
+    return;
+  }
+  for (int64_t o = 0; o < plan.last_out; ++o, y += plan.inner) {
+    const auto i = static_cast<size_t>(o);
+    const float* a = line + s.first[i] * plan.inner;
+    const float* b = line + s.second[i] * plan.inner;
+    const float w = s.weight[i];
+    if (w == 0)
+      std::memcpy(y, a, static_cast<size_t>(plan.inner) * 4);
+    else
+      mix(y, a, 1 - w, b, w, plan.inner);
+  }
+}
+
+void nearest_row(const Plan& plan, const float* line, float* y) {
+  if (plan.last < 0) {
+    std::memcpy(y, line, static_cast<size_t>(plan.inner) * 4);
+    return;
+  }
+  const Sampling& s = plan.samplings[static_cast<size_t>(plan.last)];
+  if (plan.inner == 1) {
+    for (int64_t o = 0; o < plan.last_out; ++o) y[o] = line[s.first[static_cast<size_t>(o)]];
+    return;
+  }
+  for (int64_t o = 0; o < plan.last_out; ++o, y += plan.inner)
+    std::memcpy(y, line + s.first[static_cast<size_t>(o)] * plan.inner, static_cast<size_t>(plan.inner) * 4);
+}
+
+Status run(const Launch& launch) {
+  const Plan& plan = launch.bound->as<Plan>();
+  const bool linear = launch.problem->stages[0].attrs.as<ResizeAttrs>().mode == ResizeMode::linear;
+  const auto* x = static_cast<const float*>(launch.operands[launch.problem->stages[0].inputs[0]]);
+  auto* y = static_cast<float*>(launch.operands[launch.problem->operands.size()]);
+  const int64_t begin = launch.chunk * plan.rows_per_chunk, end = std::min(plan.rows, begin + plan.rows_per_chunk);
+  int64_t at[max_rank];
+  for (int64_t row = begin; row < end; ++row) {
+    int64_t rest = row;
+    for (size_t k = plan.outer.size(); k-- > 0;) {
+      at[k] = rest % plan.outer[k].out;
+      rest /= plan.outer[k].out;
+    }
+    float* to = y + row * plan.last_out * plan.inner;
+    if (linear) {
+      linear_row(plan, mixed_line(plan, x, at, reinterpret_cast<float*>(launch.scratch)), to);
+      continue;
+    }
+    int64_t offset = 0;
+    for (size_t k = 0; k < plan.outer.size(); ++k) {
+      const Axis& axis = plan.outer[k];
+      const int64_t i = axis.sampling < 0
+                            ? at[k]
+                            : plan.samplings[static_cast<size_t>(axis.sampling)].first[static_cast<size_t>(at[k])];
+      offset += i * axis.in_stride;
+    }
+    nearest_row(plan, x + offset, to);
+  }
+  return {};
+}
+
+constexpr Kernel rows[] = {
+    {.name = "resize_f32", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run},
+};
+
+}  // namespace
+
+std::span<const Kernel> resize_kernels() { return rows; }
+
+}  // namespace sinter::cpu

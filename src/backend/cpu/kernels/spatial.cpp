@@ -1,0 +1,445 @@
+// Window operators that keep channels apart, f32, channels last: depthwise convolution with its epilogue, maximum and
+// average pooling, and mean or maximum over all pixels.
+
+#include <fmt/format.h>
+
+#include "backend/cpu/device.h"
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/contraction.h"
+#include "backend/cpu/kernels/convolution.h"
+#include "backend/cpu/kernels/families.h"
+#include "base/checked.h"
+#include "ops/contraction.h"
+#include "ops/pooling.h"
+#include "ops/reduction.h"
+
+namespace sinter::cpu {
+namespace {
+
+struct Plan {
+  const SpatialTable* table;
+  SpatialFunction function = nullptr;
+  SpatialArgs args;
+  int64_t images = 0, rows_per_image = 0;
+  int64_t rows_per_chunk = 1;
+  int64_t out_image = 0;  // floats from image to image of the result
+  bool by_image = false;  // the epilogue wants a call per image
+  BoundEpilogue epilogue;
+  const Epilogue* prepared = nullptr;  // null: no epilogue, no bias
+  int x = 0, weights = -1;
+  int64_t tile_offset = 0;
+};
+
+// Rows of the output as chunks; `work` in loads of a float.
+void plan_rows(Plan& plan, const BindContext& c, double work, Bound& bound) {
+  const int64_t rows = checked_mul(plan.images, plan.rows_per_image, "rows");
+  const bool empty = rows == 0 || plan.args.channels == 0 || plan.args.window.out[2] == 0;
+  const auto by_work = static_cast<int64_t>(std::min(1e9, work / (1 << 17))) + 1;
+  const int64_t wanted = c.threads <= 1 ? 1 : std::min({rows, by_work, 6 * static_cast<int64_t>(c.threads)});
+  plan.rows_per_chunk = empty ? 1 : (rows + wanted - 1) / wanted;
+  bound.chunks[0] = empty ? 0 : (rows + plan.rows_per_chunk - 1) / plan.rows_per_chunk;
+  plan.args.epilogue = plan.prepared && plan.prepared->executor ? EpilogueRun::block : nullptr;
+  bound.scratch = empty ? 0 : align_up(plan.table->scratch_size(plan.args), 64, "scratch");
+  plan.tile_offset = bound.scratch;
+  bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
+}
+
+Status rows_run(const Launch& launch) {
+  const Plan& plan = launch.bound->as<Plan>();
+  SpatialArgs args = plan.args;
+  const auto* in = static_cast<const float*>(launch.operands[plan.x]);
+  auto* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]);
+  if (plan.weights >= 0) args.weights = static_cast<const float*>(launch.operands[plan.weights]);
+  if (plan.prepared && plan.prepared->bias >= 0)
+    args.bias = static_cast<const float*>(launch.operands[plan.prepared->bias]);
+  EpilogueRun epilogue(plan.epilogue, launch, launch.scratch + plan.tile_offset);
+  args.user = &epilogue;
+  const int64_t rows = plan.images * plan.rows_per_image;
+  int64_t row = launch.chunk * plan.rows_per_chunk;
+  const int64_t end = std::min(rows, row + plan.rows_per_chunk);
+  if (!plan.by_image) {
+    args.in = in;
+    args.out = out;
+    plan.function(args, row, end, launch.scratch);
+    return {};
+  }
+  while (row < end) {
+    const int64_t image = row / plan.rows_per_image, first = image * plan.rows_per_image;
+    const int64_t stop = std::min(end, first + plan.rows_per_image);
+    args.in = in + image * args.image_stride;
+    args.out = out + image * plan.out_image;
+    epilogue.at(std::span(&image, 1), 0);
+    plan.function(args, row - first, stop - first, launch.scratch);
+    row = stop;
+  }
+  return {};
+}
+
+void set_window(Plan& plan, const Dims& x, const Dims& y, std::span<const int64_t> kernel, const WindowRef& window) {
+  SpatialArgs& args = plan.args;
+  args.window = make_window(x, y, kernel, window);
+  args.channels = args.pixel_stride = args.out_stride = x[1];
+  args.image_stride = checked_mul(product(x, 2, x.size()), x[1], "image");
+  plan.out_image = checked_mul(product(y, 2, y.size()), x[1], "image");
+  plan.images = x[0];
+  plan.rows_per_image = checked_mul(args.window.out[0], args.window.out[1], "rows");
+}
+
+double taps_of(std::span<const int64_t> kernel) {
+  double n = 1;
+  for (int64_t k : kernel) n *= static_cast<double>(k);
+  return n;
+}
+
+double spatial_cost(const DeviceSpec& device, double loads, double bytes) {
+  const double per_ns = device.level >= avx512 ? 40 : device.level == avx2 ? 20 : 4;
+  return 500 + std::max(loads / per_ns, bytes / 20);
+}
+
+// ---- depthwise convolution ----
+
+WindowRef window_ref(const ConvAttrs& attrs) {
+  return {attrs.auto_pad, {}, attrs.strides, attrs.dilations, attrs.pads, false};
+}
+
+OutputView image_view(size_t rank) {
+  OutputView view;
+  view.batch = {0};
+  for (size_t k = 2; k < rank; ++k) view.rows.push_back(k);
+  view.col = 1;
+  return view;
+}
+
+// [taps][channels]
+Layout depthwise_layout(size_t rank) {
+  std::vector<uint8_t> order;
+  for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));
+  order.push_back(1);
+  order.push_back(0);
+  return Layout::ordered(std::move(order));
+}
+
+Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
+  for (size_t i = 0; i < stage.inputs.size(); ++i) {
+    if (i == 2 && stage.inputs[i] == absent_operand) continue;
+    if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
+  }
+  const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
+  const Operand& x = problem.operands[stage.inputs[0]];
+  const Operand& w = problem.operands[stage.inputs[1]];
+  const size_t rank = x.type.shape->size();
+  if (rank < 3 || w.type.shape->size() != rank) return Answer::no("ranks do not fit");
+  if (attrs.group < 1 || (*w.type.shape)[0] != Dim(attrs.group) || (*w.type.shape)[1] != Dim(1))
+    return Answer::no("not depthwise");
+  if (Answer a = window_known(rank - 2, window_ref(attrs)); !a) return a;
+  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (w.layout.kind != Layout::Kind::any && w.layout != depthwise_layout(rank))
+    return Answer::no("the weights must have their channels last");
+  if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
+  if (stage.inputs.size() > 2 && stage.inputs[2] != absent_operand) {
+    const Operand& bias = problem.operands[stage.inputs[2]];
+    if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
+  }
+  return epilogue_supported(problem, image_view(rank));
+}
+
+Needs depthwise_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  const Stage& stage = problem.stages[0];
+  const size_t rank = problem.types[stage.inputs[0]].shape->size();
+  const OutputView view = image_view(rank);
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i) {
+    Layout layout = problem.operands[i].layout;
+    if (layout.kind == Layout::Kind::any)
+      layout = i == stage.inputs[0]      ? Layout::channels_last(rank)
+               : i == stage.inputs[1]    ? depthwise_layout(rank)
+               : in_epilogue(problem, i) ? epilogue_layout(problem, view, i)
+                                         : Layout();
+    out.operands.push_back(std::move(layout));
+  }
+  out.results.assign(problem.results.size(), Layout::channels_last(rank));
+  return out;
+}
+
+double depthwise_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols,
+                      const DeviceSpec& device) {
+  const Stage& stage = problem.stages[0];
+  const Type& w = problem.types[stage.inputs[1]];
+  const double out = elements_at(problem.types[problem.first_result[0]], symbols);
+  const double taps = elements_at(w, symbols) / static_cast<double>(std::max<int64_t>(1, stage.attrs.as<ConvAttrs>().group));
+  return spatial_cost(device, out * taps, 4 * (out + elements_at(problem.types[stage.inputs[0]], symbols)));
+}
+
+struct PreparedDepthwise {
+  const SpatialTable* table;
+  OutputView view;
+  Epilogue epilogue;
+};
+
+std::shared_ptr<const void> depthwise_prepare(const Kernel&, const Problem& problem, const Config&,
+                                              const DeviceSpec& device) {
+  const Stage& stage = problem.stages[0];
+  auto out = std::make_shared<PreparedDepthwise>();
+  out->table = &spatial_table(device.level);
+  out->view = image_view(problem.types[stage.inputs[0]].shape->size());
+  const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
+  out->epilogue = make_epilogue(problem, out->view, biased ? stage.inputs[2] : -1, device.level);
+  return out;
+}
+
+void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
+  const auto& prepared = *static_cast<const PreparedDepthwise*>(prepared_pointer);
+  const Stage& stage = c.problem.stages[0];
+  const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& w = c.operands[stage.inputs[1]];
+  const Dims& y = c.results[0];
+  const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
+  if (w[0] != x[1] || w[1] != 1 || x[1] != attrs.group || y[0] != x[0] || y[1] != x[1] ||
+      (biased && c.operands[stage.inputs[2]][0] != x[1]))
+    throw Error(Code::invalid_argument, "the operands of a Conv do not fit together");
+  Plan& plan = emplace<Plan>(bound);
+  plan.table = prepared.table;
+  plan.function = prepared.table->depthwise;
+  plan.prepared = &prepared.epilogue;
+  plan.x = stage.inputs[0];
+  plan.weights = stage.inputs[1];
+  set_window(plan, x, y, std::span(w).subspan(2), window_ref(attrs));
+  plan.args.low = prepared.epilogue.low;
+  plan.args.high = prepared.epilogue.high;
+  plan.by_image = !prepared.epilogue.whole_batch;
+  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, x[1], x[1]);
+  plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(2)), bound);
+}
+
+// ---- pooling ----
+
+struct Pooling {
+  const char* op;
+  bool average;
+};
+constexpr Pooling max_pooling = {"MaxPool", false}, average_pooling = {"AveragePool", true};
+
+struct PoolWindow {
+  WindowRef ref;
+  bool count_padding;
+};
+PoolWindow pool_window(const Pooling& family, const Stage& stage) {
+  if (family.average) {
+    const auto& a = stage.attrs.as<AveragePoolAttrs>();
+    return {{a.auto_pad, a.kernel, a.strides, a.dilations, a.pads, a.ceil_mode}, a.count_pads};
+  }
+  const auto& a = stage.attrs.as<MaxPoolAttrs>();
+  return {{a.auto_pad, a.kernel, a.strides, a.dilations, a.pads, a.ceil_mode}, false};
+}
+
+Answer pool_supports(const Kernel& kernel, const Problem& problem, const DeviceSpec&) {
+  const Pooling& family = *static_cast<const Pooling*>(kernel.self);
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], family.op))
+    return Answer::no(fmt::format("not a {}", family.op));
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  if (stage.inputs.size() != 1) return Answer::no("not one operand");
+  if (Answer a = device_f32(problem, stage.inputs[0]); !a) return a;
+  const Operand& x = problem.operands[stage.inputs[0]];
+  const size_t rank = x.type.shape->size();
+  if (rank < 3) return Answer::no("no spatial axes");
+  const PoolWindow window = pool_window(family, stage);
+  if (window.ref.kernel.size() != rank - 2) return Answer::no("the kernel has another rank");
+  if (Answer a = window_known(rank - 2, window.ref); !a) return a;
+  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[0])
+    return Answer::no("only the first result");
+  if (!channels_last_or_any(problem.results[0].layout, rank)) return Answer::no("the result must have its channels last");
+  return Answer::yes();
+}
+
+// Every operand of one stage that a row reads with channels last; the others (axes) are on the host.
+Needs channels_last_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  const uint16_t x = problem.stages[0].inputs[0];
+  const size_t rank = problem.types[x].shape->size();
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i) {
+    const Layout& layout = problem.operands[i].layout;
+    out.operands.push_back(layout.kind != Layout::Kind::any ? layout : i == x ? Layout::channels_last(rank) : Layout());
+  }
+  for (const Problem::Result& result : problem.results) {
+    const size_t own = problem.types[result.value].shape->size();
+    out.results.push_back(result.layout.kind != Layout::Kind::any ? result.layout
+                          : own == rank                           ? Layout::channels_last(rank)
+                                                                  : Layout());
+  }
+  return out;
+}
+
+double pool_cost(const Kernel& kernel, const Problem& problem, std::span<const int64_t> symbols,
+                 const DeviceSpec& device) {
+  const Pooling& family = *static_cast<const Pooling*>(kernel.self);
+  const double out = elements_at(problem.types[problem.first_result[0]], symbols);
+  const double in = elements_at(problem.types[problem.stages[0].inputs[0]], symbols);
+  return spatial_cost(device, out * taps_of(pool_window(family, problem.stages[0]).ref.kernel), 4 * (in + out));
+}
+
+std::shared_ptr<const void> table_prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
+  return std::make_shared<const SpatialTable*>(&spatial_table(device.level));
+}
+
+void pool_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
+  const Pooling& family = *static_cast<const Pooling*>(kernel.self);
+  const Stage& stage = c.problem.stages[0];
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& y = c.results[0];
+  if (y.size() != x.size() || y[0] != x[0] || y[1] != x[1])
+    throw Error(Code::invalid_argument, "the extents of a pooling do not fit together");
+  Plan& plan = emplace<Plan>(bound);
+  plan.table = *static_cast<const SpatialTable* const*>(prepared);
+  plan.function = family.average ? plan.table->average_pool : plan.table->max_pool;
+  plan.x = stage.inputs[0];
+  const PoolWindow window = pool_window(family, stage);
+  set_window(plan, x, y, window.ref.kernel, window.ref);
+  plan.args.count_padding = window.count_padding;
+  plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(window.ref.kernel), bound);
+}
+
+// ---- mean and maximum over all pixels ----
+
+struct Global {
+  const char* op;
+  bool average;
+};
+constexpr Global global_mean = {"ReduceMean", true}, global_max = {"ReduceMax", false};
+
+Answer global_supports(const Kernel& kernel, const Problem& problem, const DeviceSpec&) {
+  const Global& family = *static_cast<const Global*>(kernel.self);
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], family.op))
+    return Answer::no(fmt::format("not a {}", family.op));
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  if (stage.inputs.size() != 2 || stage.inputs[1] == absent_operand) return Answer::no("no axes");
+  if (Answer a = device_f32(problem, stage.inputs[0]); !a) return a;
+  const Operand& x = problem.operands[stage.inputs[0]];
+  const auto rank = static_cast<int64_t>(x.type.shape->size());
+  if (rank < 3 || rank > 5) return Answer::no("only one to three spatial axes");
+  if (!channels_last_or_any(x.layout, x.type.shape->size())) return Answer::no("the operand must have its channels last");
+  if (stage.inputs[1] >= problem.operands.size()) return Answer::no("axes are computed");
+  const Tensor* axes = std::get_if<Tensor>(&problem.operands[stage.inputs[1]].contents);
+  if (!axes || !is_integer(axes->dtype())) return Answer::no("axes are not known");
+  uint32_t seen = 0;
+  for (int64_t axis : axes->to_integers()) {
+    if (axis < 0) axis += rank;
+    if (axis < 2 || axis >= rank) return Answer::no("other axes than the spatial ones");
+    seen |= 1u << axis;
+  }
+  if (seen != (1u << rank) - 4) return Answer::no("not all of the spatial axes");
+  if (problem.results.size() != 1) return Answer::no("not one result");
+  // [N, C] and [N, C, 1, 1] in either order are the same bytes.
+  const Layout& y = problem.results[0].layout;
+  const size_t own = problem.types[problem.results[0].value].shape->size();
+  if (!row_major_or_any(y) && y != Layout::channels_last(own)) return Answer::no("the result has another layout");
+  return Answer::yes();
+}
+
+double global_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+  const double in = elements_at(problem.types[problem.stages[0].inputs[0]], symbols);
+  return spatial_cost(device, in, 4 * in);
+}
+
+struct GlobalPlan {
+  const SpatialTable* table;
+  bool average;
+  SpatialArgs args;  // of the maximum
+  int64_t pixels, channels, images, step, parts;
+};
+
+void global_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
+  const Dims& x = c.operands[c.problem.stages[0].inputs[0]];
+  GlobalPlan& plan = emplace<GlobalPlan>(bound);
+  plan.table = *static_cast<const SpatialTable* const*>(prepared);
+  plan.average = static_cast<const Global*>(kernel.self)->average;
+  plan.images = x[0];
+  plan.channels = x[1];
+  plan.pixels = product(x, 2, x.size());
+  if (product(c.results[0]) != checked_mul(x[0], x[1], "result"))
+    throw Error(Code::invalid_argument, "the extents of a reduction do not fit together");
+  // Whole cache lines of channels.
+  const int64_t bytes = checked_mul(checked_mul(plan.pixels, plan.channels, "image"), 4, "image");
+  const int64_t lines = (plan.channels + 15) / 16;
+  const int64_t wanted = plan.images >= 4 * c.threads ? 1 : chunks_for(bytes, lines, c.threads);
+  plan.step = wanted == 0 ? 1 : (lines + wanted - 1) / wanted * 16;
+  plan.parts = (plan.channels + plan.step - 1) / plan.step;
+  bound.chunks[0] = checked_mul(plan.images, plan.parts, "chunks");
+  SpatialArgs& args = plan.args;
+  args.window.in[2] = args.window.kernel[2] = plan.pixels;
+  args.pixel_stride = args.out_stride = plan.channels;
+}
+
+Status global_run(const Launch& launch) {
+  const GlobalPlan& plan = launch.bound->as<GlobalPlan>();
+  const int64_t image = launch.chunk / plan.parts;
+  const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
+  float* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]) + image * plan.channels;
+  const auto* in = static_cast<const float*>(launch.operands[launch.problem->stages[0].inputs[0]]);
+  in = plan.pixels == 0 ? out : in + image * plan.pixels * plan.channels;  // no pixel is read of an empty operand
+  if (plan.average) {
+    plan.table->global_average(in, plan.pixels, plan.channels, begin, end, out);
+    return {};
+  }
+  SpatialArgs args = plan.args;
+  args.channels = end - begin;
+  args.in = in + begin;
+  args.out = out + begin;
+  plan.table->max_pool(args, 0, 1, nullptr);
+  return {};
+}
+
+constexpr Kernel rows[] = {
+    {.name = "depthwise_f32",
+     .supports = depthwise_supports,
+     .needs = depthwise_needs,
+     .cost = depthwise_cost,
+     .prepare = depthwise_prepare,
+     .bind = depthwise_bind,
+     .run = rows_run},
+    {.name = "max_pool_f32",
+     .self = &max_pooling,
+     .supports = pool_supports,
+     .needs = channels_last_needs,
+     .cost = pool_cost,
+     .prepare = table_prepare,
+     .bind = pool_bind,
+     .run = rows_run},
+    {.name = "average_pool_f32",
+     .self = &average_pooling,
+     .supports = pool_supports,
+     .needs = channels_last_needs,
+     .cost = pool_cost,
+     .prepare = table_prepare,
+     .bind = pool_bind,
+     .run = rows_run},
+    {.name = "global_mean_f32",
+     .self = &global_mean,
+     .supports = global_supports,
+     .needs = channels_last_needs,
+     .cost = global_cost,
+     .prepare = table_prepare,
+     .bind = global_bind,
+     .run = global_run},
+    {.name = "global_max_f32",
+     .self = &global_max,
+     .supports = global_supports,
+     .needs = channels_last_needs,
+     .cost = global_cost,
+     .prepare = table_prepare,
+     .bind = global_bind,
+     .run = global_run},
+};
+
+}  // namespace
+
+std::span<const Kernel> spatial_kernels() { return rows; }
+
+}  // namespace sinter::cpu

@@ -1,0 +1,77 @@
+#include "frontends/onnx/entries.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+
+namespace sinter::onnx {
+
+void unary(NodeContext& c, std::string_view op) { c.out(0, c.b.op(op, {c.in(0)})); }
+
+std::pair<ValueId, ValueId> broadcast_pair(NodeContext& c) {
+  const ValueId x = c.in(0);
+  ValueId y = c.in(1);
+  if (c.opset >= 7 || c.integer("broadcast", 0) == 0 || !c.has_attr("axis")) return {x, y};
+  const size_t rank = c.b.rank(x), inner = c.b.rank(y);
+  const int64_t axis = axis_of(c, c.integer("axis", 0), rank == 0 ? 1 : rank);
+  if (static_cast<size_t>(axis) + inner > rank)
+    c.fail(fmt::format("operand 1 of rank {} at axis {} is longer than operand 0 of rank {}", inner, axis, rank));
+  return {x, wiring::unsqueeze(c.b, y, wiring::axis_range(inner, rank - static_cast<size_t>(axis)))};
+}
+
+void binary(NodeContext& c, std::string_view op) {
+  const auto [x, y] = broadcast_pair(c);
+  c.out(0, c.b.op(op, {x, y}));
+}
+
+size_t rank_of(NodeContext& c, size_t i, size_t low) {
+  const size_t rank = c.b.rank(c.in(i));
+  if (rank < low) c.fail(fmt::format("operand {} has rank {}, it must be at least {}", i, rank, low));
+  return rank;
+}
+
+int64_t axis_of(NodeContext& c, int64_t axis, size_t rank) {
+  const auto r = static_cast<int64_t>(rank);
+  if (axis < -r || axis >= r) c.fail(fmt::format("axis {} is outside [{}, {})", axis, -r, r));
+  return axis < 0 ? axis + r : axis;
+}
+
+ValueId as_scalar(NodeContext& c, ValueId v) { return wiring::scalar_of(c.b, wiring::cast(c.b, v, DType::i64)); }
+
+ValueId as_vector(NodeContext& c, ValueId v) {
+  const ValueId i = wiring::cast(c.b, v, DType::i64);
+  if (c.b.type(i).has_shape() && c.b.rank(i) == 1) return i;
+  return wiring::reshape(c.b, i, {1});
+}
+
+ValueId floats(NodeContext& c, const std::vector<double>& values) {
+  Tensor t(DType::f32, {static_cast<int64_t>(values.size())});
+  for (size_t i = 0; i < values.size(); ++i) t.set_real(static_cast<int64_t>(i), values[i]);
+  return c.b.constant(std::move(t));
+}
+
+AutoPad auto_pad(NodeContext& c) {
+  const std::string name = c.string("auto_pad", "NOTSET");
+  if (name == "NOTSET" || name.empty()) return AutoPad::explicit_pads;
+  if (name == "SAME_UPPER") return AutoPad::same_upper;
+  if (name == "SAME_LOWER") return AutoPad::same_lower;
+  if (name == "VALID") return AutoPad::valid;
+  c.fail(fmt::format("auto_pad '{}' is none of NOTSET, SAME_UPPER, SAME_LOWER, VALID", name));
+}
+
+int64_t seed_of(NodeContext& c) {
+  if (!c.has_attr("seed")) return 0;
+  // Any float gives a seed of its own; integers stay away from 0, which means none.
+  return int64_t{std::bit_cast<uint32_t>(static_cast<float>(c.real("seed", 0)))} + 1;
+}
+
+bool is_zero(NodeContext& c, ValueId v) {
+  if (v == no_id) return true;
+  const Tensor* t = wiring::fixed(c.b, v);
+  if (!t || t->dtype() == DType::string || is_complex(t->dtype())) return false;
+  for (int64_t i = 0; i < t->count(); ++i)
+    if (t->get_real(i) != 0) return false;
+  return true;
+}
+
+}  // namespace sinter::onnx

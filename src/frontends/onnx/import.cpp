@@ -1,0 +1,372 @@
+#include "frontends/onnx/import.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/checked.h"
+#include "frontends/onnx/importer.h"
+#include "frontends/onnx/wire.h"
+#include "tensor/tensor_proto.h"
+
+namespace sinter::onnx {
+namespace {
+
+constexpr int64_t newest_opset = 27;
+
+struct Key {
+  std::string_view domain, name;
+  int since;
+  bool operator<(const Key& other) const {
+    return std::tie(domain, name, since) < std::tie(other.domain, other.name, other.since);
+  }
+};
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> all = [] {
+    std::vector<Entry> list;
+    for (const std::span<const Entry> family :
+         {pointwise_entries(), shape_entries(), indexing_entries(), generation_entries(), selection_entries(),
+          reduction_entries(), contraction_entries(), pooling_entries(), normalization_entries(), recurrent_entries(),
+          resize_entries(), signal_entries(), attention_entries(), control_entries(), sequence_entries(),
+          quantization_entries(), loss_entries()})
+      list.insert(list.end(), family.begin(), family.end());
+    std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {
+      return Key{a.domain, a.name, a.since} < Key{b.domain, b.name, b.since};
+    });
+    return list;
+  }();
+  return all;
+}
+
+std::string function_key(std::string_view domain, std::string_view name, std::string_view overload) {
+  std::string key(domain);
+  key.append(1, '\0').append(name).append(1, '\0').append(overload);
+  return key;
+}
+
+std::string operator_name(const Node& node) {
+  return node.domain.empty() ? shown(node.op_type) : shown(node.domain) + "." + shown(node.op_type);
+}
+
+// How messages call a node: by its name, else by what it makes.
+std::string label_of(const Node& node, size_t index) {
+  if (!node.name.empty()) return shown(node.name);
+  for (std::string_view output : node.outputs)
+    if (!output.empty()) return shown(output);
+  return fmt::format("#{}", index);
+}
+
+// A symbol's name must read as an identifier wherever expressions are printed.
+std::string symbol_name(std::string_view text) {
+  std::string out;
+  for (const char c : text.substr(0, 64)) {
+    const bool word =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+    out += word ? c : '_';
+  }
+  const bool letter = !out.empty() && out[0] != '.' && !(out[0] >= '0' && out[0] <= '9');
+  if (!letter) out = "d" + out;
+  for (const char* function : {"min", "max", "step", "broadcast"})
+    if (out == function) out += "_";
+  return out;
+}
+
+}  // namespace
+
+const Entry* find_entry(std::string_view domain, std::string_view name, int64_t opset, int& oldest) {
+  const std::vector<Entry>& all = entries();
+  const int version = static_cast<int>(std::min<int64_t>(opset, INT32_MAX));
+  oldest = 0;
+  const auto less = [](const Key& key, const Entry& e) { return key < Key{e.domain, e.name, e.since}; };
+  auto after = std::upper_bound(all.begin(), all.end(), Key{domain, name, version}, less);
+  if (after != all.begin()) {
+    const Entry& found = *(after - 1);
+    if (found.domain == domain && found.name == name) return &found;
+  }
+  if (after != all.end() && after->domain == domain && after->name == name) oldest = after->since;
+  return nullptr;
+}
+
+Importer::Importer(const Model& model, const ImportOptions& options) : model_(model), options_(options) {
+  for (const Function& f : model.functions)
+    if (!functions_.emplace(function_key(f.domain, f.name, f.overload), &f).second)
+      report(Error(Code::model_invalid, fmt::format("function '{}' is defined twice", shown(f.name))));
+}
+
+void Importer::give_up(Error error) {
+  giving_up_ = true;
+  throw error;
+}
+
+void Importer::report(Error error) {
+  // A body may be imported several times; its errors count once.
+  if (!reported_.insert(error.what()).second) return;
+  problems_.add(error);
+  if (problems_.size() >= 1000) {
+    giving_up_ = true;
+    problems_.check("the model cannot be compiled; the first problems are listed");
+  }
+}
+
+ValueId Importer::poison(Building& building) {
+  std::vector<Value>& values = building.b.graph.values;
+  values.push_back({.type = {}, .contents = {}, .def = no_id, .name = {}, .weight = {}});
+  return static_cast<ValueId>(values.size() - 1);
+}
+
+bool Importer::is_poison(const Building& building, ValueId v) const {
+  return v != no_id && building.b.graph[v].type.kind == Type::Kind::invalid;
+}
+
+int64_t Importer::opset_of(const Scope& scope, std::string_view domain) const {
+  if (const int64_t version = Model::version_of(scope.opsets, domain)) return version;
+  if (const int64_t version = Model::version_of(model_.opsets, domain)) return version;
+  if (!domain.empty()) return 1;
+  throw Error(Code::model_invalid, "no version of the default operator set is imported");
+}
+
+const Function* Importer::find_function(const Node& node) const {
+  const auto found = functions_.find(function_key(node.domain, node.op_type, node.overload));
+  return found == functions_.end() ? nullptr : found->second;
+}
+
+const std::vector<uint32_t>& Importer::order_of(const std::vector<Node>& nodes) {
+  const auto [at, fresh] = orders_.try_emplace(&nodes);
+  if (!fresh) return at->second;
+  at->second = import_order(nodes);
+  return at->second;
+}
+
+uint32_t Importer::source_of(const Scope& scope, const Node& node, size_t index) {
+  const auto [at, fresh] = sources_.try_emplace({&node, scope.prefix}, static_cast<uint32_t>(module_.sources.size()));
+  if (fresh) module_.sources.push_back({scope.prefix + label_of(node, index), operator_name(node), node.metadata});
+  return at->second;
+}
+
+// ---- Inputs ----
+
+Dim Importer::input_extent(const ValueInfo& info, size_t axis) {
+  const ValueType::Extent& extent = (*info.type.shape)[axis];
+  if (extent.value) return Dim(*extent.value);
+  const std::string_view param = extent.param;
+  if (param.empty() || param == "?" || param == "None")
+    return Dim::symbol(module_.symbols.add({.name = symbol_name(fmt::format("{}_{}", info.name, axis))}));
+  const auto [at, fresh] = dims_.try_emplace(std::string(param), SymbolId{0});
+  if (fresh) at->second = module_.symbols.add({.name = symbol_name(param)});
+  return Dim::symbol(at->second);
+}
+
+Type Importer::input_type(const ValueInfo& info) {
+  using Kind = ValueType::Kind;
+  const auto dtype_of = [](const ValueType& t) {
+    const std::optional<DType> dtype = dtype_from_onnx(t.element_type);
+    if (!dtype)
+      throw Error(t.element_type == 0 ? Code::model_invalid : Code::unsupported,
+                  t.element_type == 0 ? "it has no element type"
+                                      : fmt::format("it has the unknown element type {}", t.element_type));
+    return *dtype;
+  };
+  if (info.type.kind == Kind::tensor) {
+    const DType dtype = dtype_of(info.type);
+    if (!info.type.shape) return Type::tensor(dtype, std::nullopt);
+    if (info.type.shape->size() > max_rank_of_values)
+      throw Error(Code::unsupported, fmt::format("it has rank {}, at most {} can be computed with",
+                                                 info.type.shape->size(), max_rank_of_values));
+    Shape shape;
+    for (size_t axis = 0; axis < info.type.shape->size(); ++axis) shape.push_back(input_extent(info, axis));
+    return Type::tensor(dtype, std::move(shape));
+  }
+  // Elements of sequences and optionals differ in shape, whatever the model says of them.
+  std::vector<const ValueType*> around;
+  const ValueType* t = &info.type;
+  while (t && (t->kind == Kind::sequence || t->kind == Kind::optional)) {
+    around.push_back(t);
+    t = t->element.get();
+  }
+  if (!t || t->kind != Kind::tensor)
+    throw Error(Code::unsupported,
+                "it is a map, a sparse tensor or of no stated type; tensors, sequences and optionals "
+                "of them can be computed with");
+  Type type = Type::tensor(dtype_of(*t), std::nullopt);
+  for (size_t i = around.size(); i-- > 0;)
+    type = around[i]->kind == Kind::sequence ? Type::sequence(std::move(type)) : Type::optional(std::move(type));
+  return type;
+}
+
+void Importer::set_initializers(Scope& scope, const Graph& graph) {
+  for (const Initializer& initializer : graph.initializers)
+    if (!scope.initializers.emplace(initializer.name, &initializer).second)
+      report(Error(Code::model_invalid, fmt::format("initializer '{}' is given twice", shown(initializer.name))));
+}
+
+void Importer::define(Scope& scope, std::string_view name, ValueId value) {
+  if (scope.initializers.count(name) || !scope.values.emplace(name, value).second)
+    report(Error(Code::model_invalid, fmt::format("value '{}' is made twice", shown(name))));
+}
+
+void Importer::main_inputs(Scope& scope) {
+  for (const ValueInfo& info : model_.graph.inputs) {
+    // An input with a default value: what the model carries is what is compiled.
+    if (scope.initializers.count(info.name)) continue;
+    Type type;
+    try {
+      type = input_type(info);
+    } catch (Error& error) {
+      error.add_context(fmt::format("input '{}'", shown(info.name)));
+      report(error);
+    }
+    define(scope, info.name, scope.building.b.input(std::move(type), std::string(info.name)));
+  }
+}
+
+// ---- Nodes ----
+
+void Importer::import_nodes(Scope& scope, const std::vector<Node>& nodes) {
+  const std::vector<uint32_t>& order = order_of(nodes);
+  for (const uint32_t n : order) import_node(scope, nodes[n], n);
+  if (order.size() == nodes.size()) return;
+  std::vector<bool> done(nodes.size(), false);
+  for (const uint32_t n : order) done[n] = true;
+  std::string list;
+  int count = 0;
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    if (done[n]) continue;
+    if (++count <= 5) list += fmt::format("{}'{}'", count > 1 ? ", " : "", label_of(nodes[n], n));
+    for (std::string_view name : nodes[n].outputs)
+      if (!name.empty()) scope.values.emplace(name, poison(scope.building));
+  }
+  report(Error(Code::model_invalid, fmt::format("{} nodes depend on themselves in a circle or on such nodes: {}{}",
+                                                count, list, count > 5 ? ", ..." : "")));
+}
+
+void Importer::import_node(Scope& scope, const Node& node, size_t index) {
+  options_.control.poll();
+  if (++imported_ > options_.max_nodes)
+    give_up(Error(Code::limit,
+                  fmt::format("more than {} nodes after functions and bodies are written out", options_.max_nodes)));
+  Ids inputs;
+  bool sound = true;
+  for (std::string_view name : node.inputs) {
+    if (name.empty()) {
+      inputs.push_back(no_id);
+      continue;
+    }
+    const std::optional<ValueId> v = resolve(scope, name);
+    if (!v) {
+      report(Error(Code::model_invalid,
+                   fmt::format("node '{}' ({}) reads '{}', which nothing makes", scope.prefix + label_of(node, index),
+                               operator_name(node), shown(name)))
+                 .at_node(std::string(node.name)));
+      sound = false;
+      continue;
+    }
+    sound = sound && !is_poison(scope.building, *v);
+    inputs.push_back(*v);
+  }
+  std::optional<Ids> results;
+  if (sound) {
+    Scope* const before = scope_;
+    scope_ = &scope;
+    const size_t problems = reported_.size();
+    const uint64_t poisonings = poisonings_;
+    results = results_of(scope, node, index, std::move(inputs));
+    scope_ = before;
+    // What a body could not make, the node around it cannot either.
+    if (reported_.size() != problems || poisonings_ != poisonings) results.reset();
+  }
+  if (!results) ++poisonings_;
+  for (size_t i = 0; i < node.outputs.size(); ++i) {
+    const std::string_view name = node.outputs[i];
+    if (name.empty()) continue;
+    const ValueId v = results ? (*results)[i] : poison(scope.building);
+    define(scope, name, v);
+    Value& value = scope.building.b.graph[v];
+    if (results && value.name.empty()) value.name = scope.prefix + std::string(name);
+  }
+}
+
+std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t index, Ids inputs) {
+  const std::string label = scope.prefix + label_of(node, index);
+  int64_t opset = 0;
+  const size_t problems = reported_.size();
+  const uint64_t poisonings = poisonings_;
+  try {
+    Ids results;
+    const Function* function = find_function(node);
+    int oldest = 0;
+    const Entry* entry = nullptr;
+    if (!function || node.overload.empty()) {
+      opset = opset_of(scope, node.domain);
+      entry = find_entry(node.domain, node.op_type, opset, oldest);
+    }
+    if (!entry && !function) {
+      auto& [count, remark] = unsupported_[operator_name(node)];
+      ++count;
+      if (oldest > 0) remark = fmt::format("the model imports opset {}, it exists from {} on", opset, oldest);
+      return std::nullopt;
+    }
+    scope.building.b.set_sources({source_of(scope, node, index)});
+    if (entry) {
+      NodeContext context(scope.building.b, node, opset, std::move(inputs), *this);
+      entry->import(context);
+      results = context.results();
+    } else {
+      results = inline_call(scope, node, *function, inputs);
+    }
+    results.resize(std::max(results.size(), node.outputs.size()), no_id);
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      if (!node.outputs[i].empty() && results[i] == no_id)
+        throw Error(Code::unsupported,
+                    fmt::format("output {} ('{}') is not computed by this operator", i, shown(node.outputs[i])));
+    return results;
+  } catch (Error& error) {
+    if (giving_up_ || error.code() == Code::cancelled || error.code() == Code::out_of_memory) throw;
+    if (reported_.size() == problems && poisonings_ == poisonings) {
+      error.at_node(std::string(node.name));
+      error.add_context(opset > 0 ? fmt::format("node '{}' ({}, opset {})", label, operator_name(node), opset)
+                                  : fmt::format("node '{}' ({})", label, operator_name(node)));
+      report(error);
+    }
+    return std::nullopt;
+  }
+}
+
+Module Importer::run() {
+  for (const OpsetImport& o : model_.opsets)
+    if (o.domain.empty() && o.version > newest_opset)
+      options_.logger.log(LogLevel::warning,
+                          fmt::format("the model uses opset {}, newer than {}: operators that changed since may differ",
+                                      o.version, newest_opset));
+  Building building{GraphBuilder(module_, *module_.main)};
+  Scope scope{building, nullptr, model_.opsets};
+  set_initializers(scope, model_.graph);
+  main_inputs(scope);
+  import_nodes(scope, model_.graph.nodes);
+  if (model_.graph.outputs.empty()) report(Error(Code::model_invalid, "the graph has no outputs"));
+  for (const ValueInfo& info : model_.graph.outputs) {
+    const std::optional<ValueId> v = resolve(scope, info.name);
+    if (!v) {
+      report(Error(Code::model_invalid, fmt::format("output '{}' is made by no node", shown(info.name))));
+      continue;
+    }
+    module_.main->outputs.push_back(*v);
+    module_.output_names.emplace_back(info.name);
+  }
+  if (!unsupported_.empty()) {
+    std::string list;
+    for (const auto& [name, use] : unsupported_)
+      list += fmt::format("{}{} ({} node{}{}{})", list.empty() ? "" : ", ", name, use.first, use.first == 1 ? "" : "s",
+                          use.second.empty() ? "" : "; ", use.second);
+    report(Error(Code::unsupported, fmt::format("the model uses operators that are not supported: {}", list)));
+  }
+  problems_.check("the model cannot be compiled");
+  return std::move(module_);
+}
+
+Module import(std::shared_ptr<const Model> model, const ImportOptions& options) {
+  return Importer(*model, options).run();
+}
+
+}  // namespace sinter::onnx

@@ -1,0 +1,101 @@
+// Importer: the state of one import, shared by the files that do it. Nobody else includes this.
+//
+// Names live in Scopes: one for the main graph, one for each body and each call of a function on the way. A Building is
+// a graph under construction; bodies have their own, calls share their caller's. A value that failed to be made has the
+// invalid type; nodes that read it are passed over silently, so that only causes are reported.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "frontends/onnx/import.h"
+
+namespace sinter::onnx {
+
+struct Building {
+  GraphBuilder b;
+  Building* outer = nullptr;  // null for the main graph
+  Ids* captures = nullptr;    // values of `outer` that this graph takes after its own parameters
+  std::unordered_map<ValueId, ValueId> brought = {};  // value of `outer` → value here
+};
+
+// One call of a function: what attribute references in its nodes mean.
+struct Call {
+  std::unordered_map<std::string_view, std::shared_ptr<const Attribute>> attributes;
+};
+
+struct Scope {
+  Building& building;
+  Scope* parent = nullptr;  // where names are looked up that are not found here
+  const std::vector<OpsetImport>& opsets;
+  const Call* call = nullptr;
+  std::string prefix = {};  // of names made here
+  int functions = 0, depth = 0;
+  std::unordered_map<std::string_view, ValueId> values = {};  // no_id: an input of a function that the call leaves out
+  std::unordered_map<std::string_view, const Initializer*> initializers = {};
+  std::unordered_map<std::string_view, ValueId> borrowed = {};  // initializers of outer scopes, copied in
+};
+
+class Importer {
+ public:
+  Importer(const Model& model, const ImportOptions& options);
+  Module run();
+
+  // For NodeContext.
+  std::shared_ptr<const Attribute> attribute(const Node& node, std::string_view name) const;
+  sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures);
+
+ private:
+  void main_inputs(Scope& scope);
+  Type input_type(const ValueInfo& info);
+  Dim input_extent(const ValueInfo& info, size_t axis);
+  void set_initializers(Scope& scope, const Graph& graph);
+  void define(Scope& scope, std::string_view name, ValueId value);
+
+  void import_nodes(Scope& scope, const std::vector<Node>& nodes);
+  void import_node(Scope& scope, const Node& node, size_t index);
+  // Results of the node, or nothing when it failed (which has been reported).
+  std::optional<Ids> results_of(Scope& scope, const Node& node, size_t index, Ids inputs);
+  Ids inline_call(Scope& scope, const Node& node, const Function& function, const Ids& inputs);
+  uint32_t source_of(const Scope& scope, const Node& node, size_t index);
+  int64_t opset_of(const Scope& scope, std::string_view domain) const;
+  const Function* find_function(const Node& node) const;
+  const std::vector<uint32_t>& order_of(const std::vector<Node>& nodes);
+
+  // The value of a name in the scope's building; none when nothing makes it, no_id when it is left out.
+  std::optional<ValueId> resolve(Scope& scope, std::string_view name);
+  ValueId bring(Building& inner, ValueId outer);
+  ValueId poison(Building& building);
+  bool is_poison(const Building& building, ValueId v) const;
+  void report(Error error);
+  // Ends the import at once.
+  [[noreturn]] void give_up(Error error);
+
+  const Model& model_;
+  const ImportOptions& options_;
+  Module module_;
+  Problems problems_;
+  std::set<std::string> reported_;
+  std::map<std::string, std::pair<int, std::string>> unsupported_;  // operator → count, remark
+  std::map<std::string, const Function*> functions_;
+  std::map<std::string, SymbolId> dims_;  // dim_param → symbol
+  std::map<std::pair<const Node*, std::string>, uint32_t> sources_;
+  std::unordered_map<const void*, std::vector<uint32_t>> orders_;
+  Scope* scope_ = nullptr;  // of the node that is being imported
+  int64_t imported_ = 0;    // nodes so far, repeated ones too
+  uint64_t poisonings_ = 0;
+  bool giving_up_ = false;
+};
+
+// Order in which nodes can be imported (stable; producers first). Nodes on a cycle are left out.
+std::vector<uint32_t> import_order(const std::vector<Node>& nodes);
+
+// The newest entry not above `opset`; null when there is none. `oldest` becomes the first version that has one (0: the
+// name is not known).
+const Entry* find_entry(std::string_view domain, std::string_view name, int64_t opset, int& oldest);
+
+}  // namespace sinter::onnx

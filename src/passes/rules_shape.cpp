@@ -1,0 +1,131 @@
+// Operators that only rename or reorder axes, and Concat.
+
+#include <algorithm>
+
+#include "ops/movement.h"
+#include "passes/rules.h"
+
+namespace sinter {
+namespace {
+
+constexpr Rule as_reshape_rule = {"write as Reshape"};
+constexpr Rule reshape_twice_rule = {"Reshape once"};
+constexpr Rule transpose_twice_rule = {"Transpose once"};
+constexpr Rule no_transpose_rule = {"drop Transpose that keeps the order"};
+constexpr Rule ones_transpose_rule = {"Transpose of extents 1 as Reshape"};
+constexpr Rule one_concat_rule = {"drop Concat of one"};
+constexpr Rule empty_concat_rule = {"drop empty operands of Concat"};
+constexpr Rule nested_concat_rule = {"Concat once"};
+
+// Squeeze, Unsqueeze and Flatten of known rank.
+bool as_reshape(Site& site, NodeId n) {
+  const ValueId x = site.in(n, 0);
+  if (!site.type(x).has_shape() || !site.extents_known(n)) return false;
+  const Shape shape = *site.type(site.out(n)).shape;
+  site.at({n});
+  const ValueId made = site.same_type(x, site.out(n)) ? x : site.reshape(x, shape);
+  return site.replace(site.out(n), made, as_reshape_rule, site.graph.nodes[n].op->name);
+}
+
+bool reshape_twice(Site& site, NodeId n) {
+  const auto inner = site.def(site.in(n, 0), "Reshape");
+  if (!inner || !site.extents_known(n)) return false;
+  const ValueId x = site.in(*inner, 0);
+  if (!site.type(x).has_shape()) return false;
+  // An inner extent that only contents decide would be lost with the inner node.
+  if (!site.extents_known(*inner)) return false;
+  const Shape shape = *site.type(site.out(n)).shape;
+  site.at({*inner, n});
+  return site.replace(site.out(n), site.reshape(x, shape), reshape_twice_rule);
+}
+
+std::vector<int64_t> permutation(const Site& site, NodeId n, size_t rank) {
+  std::vector<int64_t> perm = site.graph.nodes[n].attrs.as<TransposeAttrs>().perm;
+  if (perm.empty())
+    for (size_t k = rank; k-- > 0;) perm.push_back(static_cast<int64_t>(k));
+  for (int64_t& p : perm) p = p < 0 ? p + static_cast<int64_t>(rank) : p;
+  return perm;
+}
+
+bool transpose(Site& site, NodeId n) {
+  const ValueId x = site.in(n, 0);
+  if (!site.type(x).has_shape()) return false;
+  const Shape shape = *site.type(x).shape;
+  std::vector<int64_t> perm = permutation(site, n, shape.size());
+  if (perm.size() != shape.size()) return false;
+  if (std::is_sorted(perm.begin(), perm.end())) return site.replace(site.out(n), x, no_transpose_rule);
+  if (const auto inner = site.def(x, "Transpose")) {
+    const std::vector<int64_t> first = permutation(site, *inner, shape.size());
+    if (first.size() != perm.size()) return false;
+    for (int64_t& p : perm) p = first[static_cast<size_t>(p)];
+    const ValueId source = site.in(*inner, 0);
+    site.at({*inner, n});
+    return site.replace(site.out(n), site.rw.build.op("Transpose", TransposeAttrs{perm}, {source}),
+                        transpose_twice_rule);
+  }
+  // Axes longer than 1 that stay in order: nothing moves.
+  int64_t last = -1;
+  for (int64_t p : perm) {
+    if (shape[static_cast<size_t>(p)] == Dim(1)) continue;
+    if (p < last) return false;
+    last = p;
+  }
+  const Shape result = *site.type(site.out(n)).shape;
+  site.at({n});
+  return site.replace(site.out(n), site.reshape(x, result), ones_transpose_rule);
+}
+
+std::optional<size_t> concat_axis(const Site& site, NodeId n) {
+  const Type& type = site.type(site.out(n));
+  if (!type.has_shape()) return std::nullopt;
+  int64_t axis = site.graph.nodes[n].attrs.as<ConcatAttrs>().axis;
+  if (axis < 0) axis += static_cast<int64_t>(type.shape->size());
+  if (axis < 0 || axis >= static_cast<int64_t>(type.shape->size())) return std::nullopt;
+  return static_cast<size_t>(axis);
+}
+
+bool concat(Site& site, NodeId n) {
+  const size_t count = site.graph.nodes[n].inputs.size();
+  if (count == 1)
+    return site.same_type(site.in(n, 0), site.out(n)) && site.replace(site.out(n), site.in(n, 0), one_concat_rule);
+  const auto axis = concat_axis(site, n);
+  if (!axis) return false;
+  Ids kept, flat;
+  bool nested = false;
+  for (size_t i = 0; i < count; ++i) {
+    const ValueId v = site.in(n, i);
+    const Type& type = site.type(v);
+    if (type.has_shape() && type.shape->size() > *axis && (*type.shape)[*axis] == Dim(0)) continue;
+    kept.push_back(v);
+    const auto inner = site.def(v, "Concat");
+    if (inner && concat_axis(site, *inner) == axis) {
+      if (site.single_use(v)) {
+        nested = true;
+        for (size_t k = 0; k < site.graph.nodes[*inner].inputs.size(); ++k) flat.push_back(site.in(*inner, k));
+        continue;
+      }
+      site.refuse(nested_concat_rule, n, "the inner Concat is read elsewhere too");
+    }
+    flat.push_back(v);
+  }
+  const bool dropped = kept.size() != count;
+  if ((!dropped || kept.empty()) && !nested) return false;
+  const Attrs attrs = site.graph.nodes[n].attrs;
+  site.at({n});
+  const Ids& operands = nested ? flat : kept;
+  const ValueId made = operands.size() == 1 ? operands[0] : site.rw.build.op("Concat", attrs, operands);
+  // Extents that the dropped operands proved equal may be told apart now.
+  if (!site.same_type(made, site.out(n))) return false;
+  return site.replace(site.out(n), made, nested ? nested_concat_rule : empty_concat_rule);
+}
+
+constexpr NodeRule rules[] = {
+    {"Squeeze", as_reshape},    {"Unsqueeze", as_reshape}, {"Flatten", as_reshape},
+    {"Reshape", reshape_twice}, {"Transpose", transpose},  {"Concat", concat},
+};
+
+}  // namespace
+
+std::span<const NodeRule> shape_rules() { return rules; }
+
+}  // namespace sinter

@@ -1,0 +1,173 @@
+// Each step against the definitions of its operators, on what it really read.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "tune/bisect.h"
+
+namespace sinter {
+namespace {
+
+// Packed weights back in row-major order; see tensor/layout.h for how panels lie.
+Tensor unpack(const Layout& layout, const Tensor& packed) {
+  const Dims& dims = packed.dims();
+  const size_t rank = dims.size();
+  const bool conv = layout.kind == Layout::Kind::conv_panels;
+  int64_t matrices = layout.groups, taps = 1, k, n;
+  if (conv) {
+    n = dims[0] / layout.groups;
+    k = dims[1];
+    for (size_t a = 2; a < rank; ++a) taps *= dims[a];
+  } else {
+    matrices = 1;
+    for (size_t a = 0; a + 2 < rank; ++a) matrices *= dims[a];
+    n = dims[layout.transposed ? rank - 2 : rank - 1];
+    k = dims[layout.transposed ? rank - 1 : rank - 2];
+  }
+  Tensor out(packed.dtype(), dims);
+  const auto width = static_cast<size_t>(bit_size(packed.dtype()) / 8);
+  const auto* from = packed.as<std::byte>();
+  auto* to = out.as_mutable<std::byte>();
+  const int64_t matrix_size = align_up(n, layout.lanes) * k * taps;
+  for (int64_t m = 0; m < matrices; ++m)
+    for (int64_t first = 0; first < n; first += layout.width) {
+      const int64_t columns = std::min<int64_t>(layout.width, n - first), stored = align_up(columns, layout.lanes);
+      for (int64_t t = 0; t < taps; ++t)
+        for (int64_t row = 0; row < k; ++row)
+          for (int64_t c = 0; c < columns; ++c) {
+            const int64_t source = m * matrix_size + first * k * taps + (t * k + row) * stored + c;
+            const int64_t column = first + c;
+            const int64_t target = conv                ? ((m * n + column) * k + row) * taps + t
+                                   : layout.transposed ? (m * n + column) * k + row
+                                                       : (m * k + row) * n + column;
+            std::memcpy(to + static_cast<size_t>(target) * width, from + static_cast<size_t>(source) * width, width);
+          }
+    }
+  return out;
+}
+
+// A slot's value row-major, whatever its layout.
+Box value_of(const Frame& frame, uint32_t s) {
+  const Slot& slot = frame.slot(s);
+  if (slot.layout.is_strided()) {
+    Box box = frame.snapshot(s);
+    if (box.kind == Box::Kind::tensor && box.tensor.dtype() != DType::string) box.tensor = box.tensor.clone();
+    return box;
+  }
+  if (bit_size(slot.type.dtype) < 8) throw Error(Code::unsupported, "packed elements below a byte");
+  return Box(unpack(slot.layout, Tensor(slot.type.dtype, frame.extents(s), frame.pointer(s), nullptr)));
+}
+
+class Judge final : public StepObserver {
+ public:
+  explicit Judge(const Tolerance& tolerance) : tolerance_(tolerance) {}
+
+  std::optional<StepFault> fault;
+
+  void before(const Frame& frame, const Step& step, uint32_t) override {
+    operands_.clear();
+    readable_ = true;
+    try {
+      for (uint32_t s : step.operands) operands_.push_back(s == no_slot ? Box() : value_of(frame, s));
+    } catch (const Error&) {
+      readable_ = false;
+    }
+  }
+
+  void after(const Frame& frame, const Step& step, uint32_t choice) override {
+    ++number_;
+    if (!readable_ || fault) return;
+    const Target& target = frame.executable().target;
+    const Problem& problem = target.problems[step.choices[choice].problem];
+    for (const Stage& stage : problem.stages)
+      if (!stage.op->is.deterministic) return;
+    std::vector<Box> expected;
+    try {
+      expected = evaluate(frame, step, step.choices[choice], problem);
+    } catch (const Error&) {
+      return;  // a fault in the data is reported by the run itself
+    }
+    for (size_t r = 0; r < expected.size(); ++r) {
+      Compared compared;
+      try {
+        compared = compare_values(value_of(frame, step.results[r]), expected[r], scaled(expected[r]));
+      } catch (const Error&) {
+        continue;
+      }
+      if (compared.agrees) continue;
+      compared.kernel = target.kernels[step.choices[choice].kernel];
+      compared.node = sources_text(target, step.sources);
+      fault = StepFault{std::move(compared), to_text(problem), sources_text(target, step.sources), number_};
+      return;
+    }
+  }
+
+ private:
+  // Sums lose digits against the largest terms, so small elements are given what large ones have.
+  Tolerance scaled(const Box& expected) const {
+    Tolerance out = tolerance_;
+    if (expected.kind != Box::Kind::tensor || !is_float(expected.tensor.dtype())) return out;
+    double largest = 0;
+    for (int64_t i = 0; i < expected.tensor.count(); ++i) {
+      const double e = std::abs(expected.tensor.get_real(i));
+      if (e < 1e300) largest = std::max(largest, e);
+    }
+    out.atol += out.rtol * largest;
+    return out;
+  }
+
+  std::vector<Box> evaluate(const Frame& frame, const Step& step, const Choice& choice, const Problem& problem) const {
+    std::vector<int64_t> symbols;
+    for (SymbolId id : choice.symbols) symbols.push_back(frame.state().symbols[id]);
+    symbols.resize(problem.symbols.size(), -1);
+    std::vector<Box> values(problem.types.size());
+    std::vector<const Box*> pointers(problem.types.size(), nullptr);
+    for (size_t i = 0; i < problem.operands.size(); ++i) {
+      const Operand& operand = problem.operands[i];
+      if (const auto* tensor = std::get_if<Tensor>(&operand.contents)) {
+        values[i] = Box(*tensor);
+      } else if (const auto* dims = std::get_if<std::vector<Dim>>(&operand.contents)) {
+        Tensor tensor(operand.type.dtype, sinter::evaluate(*operand.type.shape, symbols));
+        for (size_t k = 0; k < dims->size(); ++k)
+          tensor.set_integer(static_cast<int64_t>(k), (*dims)[k].evaluate(symbols));
+        values[i] = Box(std::move(tensor));
+      } else if (i < step.operands.size() && step.operands[i] != no_slot) {
+        values[i] = operands_[i];
+      }
+      pointers[i] = &values[i];
+    }
+    for (size_t s = 0; s < problem.stages.size(); ++s) {
+      const Stage& stage = problem.stages[s];
+      std::vector<const Box*> inputs;
+      for (uint16_t v : stage.inputs) inputs.push_back(v == absent_operand ? nullptr : pointers[v]);
+      std::vector<Box> results = evaluate_op(*stage.op, stage.attrs, inputs, stage.outputs);
+      for (size_t o = 0; o < stage.outputs; ++o) {
+        const size_t v = problem.first_result[s] + o;
+        values[v] = std::move(results[o]);
+        pointers[v] = &values[v];
+      }
+    }
+    std::vector<Box> out;
+    for (const Problem::Result& result : problem.results) out.push_back(values[result.value]);
+    return out;
+  }
+
+  const Tolerance tolerance_;
+  std::vector<Box> operands_;
+  bool readable_ = false;
+  size_t number_ = 0;
+};
+
+}  // namespace
+
+std::optional<StepFault> judge_steps(std::shared_ptr<const Engine> engine, std::span<const Box> inputs, int threads,
+                                     const Control* control, const Tolerance& tolerance) {
+  Judge judge(tolerance);
+  run_once(std::move(engine), inputs, threads, control, &judge);
+  return std::move(judge.fault);
+}
+
+}  // namespace sinter

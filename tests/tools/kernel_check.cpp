@@ -1,0 +1,153 @@
+// Checks kernel rows against the reference evaluation.
+//
+//   kernel_check FILE.problems... [--seed N] [--only TEXT]
+//
+// A file holds one problem a line, as to_text(Problem) prints it, then values of its symbols for as many runs as there
+// are bars: `(f32[s0, 4]) { Relu(0); } -> (1) | s0 = 3 | s0 = 0`. A line that starts with `reference` expects that no
+// row but the reference takes the problem. '#' starts a comment. Every row of every backend that supports a problem is
+// checked at every instruction set level of this machine, and gives the same bits with one and two threads.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "backend/accept.h"
+#include "base/scanner.h"
+
+namespace {
+
+using namespace sinter;
+
+int passed = 0, failed = 0;
+
+void report(bool good, const std::string& where, const std::string& text) {
+  good ? ++passed : ++failed;
+  if (!good) std::printf("FAIL %s: %s\n", where.c_str(), text.c_str());
+}
+
+std::vector<DeviceSpec> levels() {
+  const DeviceSpec machine = this_machine(1);
+  std::vector<DeviceSpec> out;
+  for (const char* name : {"portable", "avx2", "avx512"}) {
+    try {
+      out.push_back(restrict_level(machine, name));
+    } catch (const Error&) {
+      // this machine lacks it
+    }
+  }
+  return out;
+}
+
+std::string same_bits(const Problem& problem, const Kernel& kernel, DeviceSpec device,
+                      const std::vector<int64_t>& symbols, uint64_t seed) {
+  try {
+    const Problem settled = settle(problem, kernel, device);
+    const std::vector<Tensor> operands = sample_operands(settled, symbols, seed);
+    device.threads = 1;
+    const std::vector<Tensor> one = run_kernel(settled, kernel, device, symbols, operands);
+    for (int threads : {2, 5}) {
+      device.threads = threads;
+      const std::vector<Tensor> more = run_kernel(settled, kernel, device, symbols, operands);
+      for (size_t r = 0; r < one.size(); ++r)
+        if (!one[r].identical(more[r])) return fmt::format("other bits with {} threads", threads);
+    }
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+void check(const Problem& problem, const std::vector<int64_t>& symbols, bool reference, uint64_t seed,
+           const std::string& where) {
+  for (const DeviceSpec& device : levels()) {
+    int rows = 0;
+    std::string refusals;
+    for (const Backend* backend : backends()) {
+      if (std::strcmp(backend->name, "reference") == 0) continue;
+      for (const Kernel* kernel : backend->kernels()) {
+        const Answer answer = kernel->supports(*kernel, problem, device);
+        if (!answer) {
+          refusals += fmt::format("\n    {}: {}", kernel->name, answer.reason());
+          continue;
+        }
+        ++rows;
+        const std::string name = fmt::format("{} {} level {}", where, kernel->name, device.level);
+        const Answer accepted = accept(problem, *kernel, device, symbols, seed);
+        report(static_cast<bool>(accepted), name, accepted ? "" : accepted.reason());
+        const std::string differs = same_bits(problem, *kernel, device, symbols, seed);
+        report(differs.empty(), name, differs);
+      }
+    }
+    if (reference)
+      report(rows == 0, where, "a row takes what only the reference should");
+    else if (rows == 0)
+      report(false, where, "no row takes it" + refusals);
+  }
+}
+
+void check_line(const std::string& line, uint64_t seed, const std::string& where) {
+  Scanner scanner(line);
+  if (scanner.at_end()) return;
+  const bool reference = scanner.accept("reference");
+  Problem problem = parse_problem(scanner);
+  // What is printed parses back to the same.
+  const std::string text = to_text(problem);
+  report(to_text(parse_problem(text)) == text, where, "the text of the problem does not parse back");
+  if (scanner.at_end()) {
+    check(problem, std::vector<int64_t>(problem.symbols.size(), 1), reference, seed, where);
+    return;
+  }
+  while (!scanner.at_end()) {
+    scanner.expect("|");
+    std::vector<int64_t> symbols(problem.symbols.size(), 1);
+    std::string values;
+    while (scanner.at_identifier()) {
+      const std::string name(scanner.identifier());
+      scanner.expect("=");
+      const auto id = problem.symbols.find(name);
+      if (!id) scanner.fail("no such symbol");
+      symbols[*id] = scanner.integer();
+      values += fmt::format(" {}={}", name, symbols[*id]);
+      if (!scanner.accept(",")) break;
+    }
+    check(problem, symbols, reference, seed, where + values);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  uint64_t seed = 1;
+  std::string only;
+  std::vector<std::string> files;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+      seed = std::strtoull(argv[++i], nullptr, 10);
+    else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+      only = argv[++i];
+    else
+      files.push_back(argv[i]);
+  }
+  for (const std::string& file : files) {
+    std::ifstream in(file);
+    if (!in) {
+      report(false, file, "cannot be read");
+      continue;
+    }
+    std::string line;
+    for (int number = 1; std::getline(in, line); ++number) {
+      if (!only.empty() && line.find(only) == std::string::npos) continue;
+      const std::string where = fmt::format("{}:{}", file.substr(file.find_last_of('/') + 1), number);
+      try {
+        check_line(line, seed, where);
+      } catch (const std::exception& error) {
+        report(false, where, error.what());
+      }
+    }
+  }
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed ? 1 : 0;
+}

@@ -1,0 +1,347 @@
+#include "frontends/onnx/import.h"
+
+#include <gtest/gtest.h>
+
+#include "api/compile.h"
+#include "base/error.h"
+#include "frontends/onnx/reader.h"
+#include "ir/evaluate.h"
+#include "ir/text.h"
+#include "ir/verify.h"
+#include "onnx_writer.h"
+
+namespace sinter::onnx {
+namespace {
+
+using namespace sinter::test;
+
+#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+Module import_text(const std::string& bytes) {
+  ModelSource source;
+  source.bytes = as_bytes(bytes);
+  Module module = import_model(source, {});
+  verify(module);
+  return module;
+}
+
+std::string error_of(const std::string& bytes, Code code = Code::model_invalid) {
+  try {
+    import_text(bytes);
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), code) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "the model was accepted";
+  return {};
+}
+
+Tensor vector(const std::vector<double>& values) {
+  Tensor t(DType::f32, {static_cast<int64_t>(values.size())});
+  for (size_t i = 0; i < values.size(); ++i) t.set_real(static_cast<int64_t>(i), values[i]);
+  return t;
+}
+
+Tensor flag(bool value) {
+  Tensor t(DType::boolean, {});
+  t.set_integer(0, value);
+  return t;
+}
+
+std::vector<double> run(const Module& module, const std::vector<Box>& inputs, size_t output = 0) {
+  return Evaluation(module, inputs).outputs().at(output).tensor.to_reals();
+}
+
+Proto f32(std::string_view name, const std::vector<Extent>& dims) { return value_info(name, onnx_f32, dims); }
+
+std::string input_text(const Module& module, size_t i) {
+  return to_text((*module.main)[module.main->inputs.at(i)].type, module.symbols);
+}
+
+TEST(Import, InputsShareNamedExtents) {
+  const Module m =
+      import_text(model(graph({{node("Relu", {"a"}, {"y"})},
+                               {},
+                               {f32("a", {"N", 3, "H"}), f32("b", {"N", "?", "H"}), f32("c", {"", "batch size"})},
+                               {f32("y", {})}}))
+                      .bytes);
+  EXPECT_EQ(input_text(m, 0), "f32[N, 3, H]");
+  EXPECT_EQ(input_text(m, 1), "f32[N, b_1, H]");
+  EXPECT_EQ(input_text(m, 2), "f32[c_0, batch_size]");
+  EXPECT_EQ((*m.main)[m.main->inputs[0]].name, "a");
+  EXPECT_EQ(m.output_names, (std::vector<std::string>{"y"}));
+}
+
+TEST(Import, UnknownRanksStayUnknown) {
+  const Proto type = Proto().message(1, Proto().integer(1, onnx_f32));
+  const Module m =
+      import_text(model(graph({{node("Relu", {"x"}, {"y"})}, {}, {value_info("x", type)}, {f32("y", {})}})).bytes);
+  EXPECT_EQ(input_text(m, 0), "f32[..]");
+}
+
+TEST(Import, NamesThatAreFunctionsOrNoIdentifiers) {
+  const Module m = import_text(
+      model(graph({{node("Relu", {"x"}, {"y"})}, {}, {f32("x", {"min", "2*N", "1"})}, {f32("y", {})}})).bytes);
+  const std::string text = to_text(m);
+  EXPECT_NO_THROW(parse_module(text)) << text;
+}
+
+TEST(Import, InitializersWinOverInputs) {
+  const Module m = import_text(model(graph({{node("Add", {"x", "w"}, {"y"})},
+                                            {tensor_f32("w", {2}, {1, 2})},
+                                            {f32("x", {2}), f32("w", {2})},
+                                            {f32("y", {2})}}),
+                                     7, 3)
+                                   .bytes);
+  EXPECT_EQ(m.main->inputs.size(), 1u);
+  EXPECT_EQ(run(m, {Box(vector({10, 20}))}), (std::vector<double>{11, 22}));
+}
+
+TEST(Import, ConstantsAreSharedAndUnusedOnesLeftOut) {
+  const Module m = import_text(model(graph({{node("Add", {"x", "w"}, {"t"}), node("Mul", {"t", "w"}, {"y"})},
+                                            {tensor_f32("w", {2}, {1, 2}), tensor_f32("unused", {2}, {1, 2})},
+                                            {f32("x", {2})},
+                                            {f32("y", {2})}}))
+                                   .bytes);
+  int constants = 0;
+  for (const Value& value : m.main->values) constants += value.is_constant();
+  EXPECT_EQ(constants, 1);
+}
+
+TEST(Import, SortsNodes) {
+  const Module m = import_text(
+      model(graph({{node("Neg", {"t"}, {"y"}), node("Relu", {"x"}, {"t"})}, {}, {f32("x", {2})}, {f32("y", {2})}}))
+          .bytes);
+  EXPECT_EQ(run(m, {Box(vector({1, -2}))}), (std::vector<double>{-1, 0}));
+}
+
+TEST(Import, OutputsMayBeInputsConstantsAndTwins) {
+  const Module m = import_text(model(graph({{node("Relu", {"x"}, {"t"}), node("Identity", {"t"}, {"u"})},
+                                            {tensor_f32("w", {2}, {1, 2})},
+                                            {f32("x", {2})},
+                                            {f32("x", {2}), f32("w", {2}), f32("t", {2}), f32("u", {2})}}))
+                                   .bytes);
+  EXPECT_EQ(m.output_names, (std::vector<std::string>{"x", "w", "t", "u"}));
+  for (size_t i = 0; i < 4; ++i)
+    EXPECT_EQ(run(m, {Box(vector({5, 6}))}, i), i == 1 ? (std::vector<double>{1, 2}) : (std::vector<double>{5, 6}));
+}
+
+TEST(Import, SourcesNameNodesAndMetadata) {
+  Proto n = node("Relu", {"x"}, {"y"});
+  n.message(9, Proto().text(1, "k").text(2, "v"));
+  const Module m = import_text(model(graph({{n}, {}, {f32("x", {2})}, {f32("y", {2})}})).bytes);
+  ASSERT_EQ(m.sources.size(), 1u);
+  EXPECT_EQ(m.sources[0].name, "n_y");
+  EXPECT_EQ(m.sources[0].op_type, "Relu");
+  EXPECT_EQ(m.sources[0].metadata, "k=v\n");
+  ASSERT_EQ(m.main->nodes.size(), 1u);
+  EXPECT_EQ(m.main->nodes[0].sources, (Sources{0}));
+  EXPECT_EQ((*m.main)[m.main->outputs[0]].name, "y");
+}
+
+TEST(Import, ReportsEveryRootCauseOnce) {
+  const std::string text =
+      error_of(model(graph({{node("Add", {"x", "gone"}, {"a"}), node("Relu", {"a"}, {"b"}),
+                             node("Add", {"x", "z"}, {"c"}), node("Neg", {"c"}, {"d"}), node("Relu", {"b"}, {"y"})},
+                            {},
+                            {f32("x", {2}), f32("z", {3})},
+                            {f32("y", {}), f32("d", {}), f32("never", {})}}))
+                   .bytes);
+  EXPECT_HAS(text, "3 problems");
+  EXPECT_HAS(text, "node 'n_a' (Add) reads 'gone'");
+  EXPECT_HAS(text, "node 'n_c' (Add, opset 17)");
+  EXPECT_HAS(text, "output 'never'");
+}
+
+TEST(Import, ListsUnsupportedOperators) {
+  const std::string text =
+      error_of(model(graph({{node("Nope", {"x"}, {"a"}), node("Nope", {"a"}, {"b"}),
+                             node("Other", {"x"}, {"c"}, {}, "com.example"), node("Nope", {"x"}, {"y"})},
+                            {},
+                            {f32("x", {2})},
+                            {f32("y", {}), f32("c", {})}}))
+                   .bytes,
+               Code::unsupported);
+  EXPECT_HAS(text, "com.example.Other (1 node)");
+  EXPECT_HAS(text, "Nope (2 nodes)");
+}
+
+TEST(Import, RefusesCyclesAndTwins) {
+  EXPECT_HAS(error_of(model(graph({{node("Add", {"x", "b"}, {"a"}), node("Relu", {"a"}, {"b"})},
+                                   {},
+                                   {f32("x", {2})},
+                                   {f32("b", {})}}))
+                          .bytes),
+             "circle");
+  EXPECT_HAS(
+      error_of(
+          model(graph({{node("Relu", {"x"}, {"y"}), node("Neg", {"x"}, {"y"})}, {}, {f32("x", {2})}, {f32("y", {})}}))
+              .bytes),
+      "made twice");
+  EXPECT_HAS(error_of(model(graph({{node("Relu", {"x"}, {"x"})}, {}, {f32("x", {2})}, {f32("x", {})}})).bytes),
+             "circle");
+  EXPECT_HAS(error_of(model(graph({{}, {}, {f32("x", {2})}, {}})).bytes), "no outputs");
+}
+
+// ---- bodies ----
+
+Proto branch(const std::vector<Proto>& nodes, std::string_view output, const std::vector<Proto>& initializers = {}) {
+  return graph({nodes, initializers, {}, {f32(output, {})}}, output);
+}
+
+Proto if_node(const Proto& then_branch, const Proto& else_branch, const std::string& output = "y") {
+  return node("If", {"c"}, {output},
+              {attribute_graph("then_branch", then_branch), attribute_graph("else_branch", else_branch)});
+}
+
+TEST(Import, BranchesShareCaptures) {
+  // The branches capture different values; both must take all of them.
+  const Module m = import_text(
+      model(graph({{node("Neg", {"x"}, {"late"}), if_node(branch({node("Add", {"x", "w"}, {"t"})}, "t"),
+                                                          branch({node("Mul", {"late", "z"}, {"e"})}, "e"))},
+                   {tensor_f32("w", {2}, {1, 2})},
+                   {f32("x", {2}), f32("z", {2}), value_info("c", onnx_bool, {})},
+                   {f32("y", {2})}}))
+          .bytes);
+  const Box x(vector({1, 2})), z(vector({5, 7}));
+  EXPECT_EQ(run(m, {x, z, Box(flag(true))}), (std::vector<double>{2, 4}));
+  EXPECT_EQ(run(m, {x, z, Box(flag(false))}), (std::vector<double>{-5, -14}));
+  const sinter::Node& n = m.main->nodes.back();
+  ASSERT_EQ(n.bodies.size(), 2u);
+  EXPECT_EQ(n.inputs.size(), 4u);  // the condition; x, late, z. The constant is copied in.
+  EXPECT_EQ(n.bodies[0].inputs.size(), 3u);
+  EXPECT_EQ(n.bodies[1].inputs.size(), 3u);
+}
+
+TEST(Import, NestedBodiesCaptureThroughLevels) {
+  const Proto inner =
+      if_node(branch({node("Add", {"x", "w"}, {"a"})}, "a"), branch({node("Neg", {"m"}, {"b"})}, "b"), "inner");
+  const Module m = import_text(model(graph({{if_node(branch({node("Relu", {"x"}, {"m"}), inner}, "inner"),
+                                                     branch({node("Abs", {"x"}, {"f"})}, "f"))},
+                                            {tensor_f32("w", {2}, {1, 2})},
+                                            {f32("x", {2}), value_info("c", onnx_bool, {})},
+                                            {f32("y", {2})}}))
+                                   .bytes);
+  const Box x(vector({-1, 2}));
+  EXPECT_EQ(run(m, {x, Box(flag(true))}), (std::vector<double>{0, 4}));
+  EXPECT_EQ(run(m, {x, Box(flag(false))}), (std::vector<double>{1, 2}));
+}
+
+TEST(Import, BodiesMayGiveOuterValuesAndShadowNames) {
+  // "x" given as it is; a name made in the body and again outside, later.
+  const Module m = import_text(
+      model(graph({{if_node(graph({{}, {}, {}, {f32("x", {})}}, "t"), branch({node("Neg", {"x"}, {"later"})}, "later")),
+                    node("Relu", {"y"}, {"later"})},
+                   {},
+                   {f32("x", {2}), value_info("c", onnx_bool, {})},
+                   {f32("later", {2})}}))
+          .bytes);
+  EXPECT_EQ(run(m, {Box(vector({-1, 2})), Box(flag(true))}), (std::vector<double>{0, 2}));
+  EXPECT_EQ(run(m, {Box(vector({-1, 2})), Box(flag(false))}), (std::vector<double>{1, 0}));
+}
+
+TEST(Import, LoopsCarryAndCapture) {
+  const Proto body = graph({{node("Add", {"v", "x"}, {"v_out"}), node("Identity", {"keep"}, {"keep_out"})},
+                            {},
+                            {value_info("i", onnx_i64, {}), value_info("keep", onnx_bool, {}), f32("v", {2})},
+                            {value_info("keep_out", onnx_bool, {}), f32("v_out", {2})}},
+                           "body");
+  const Module m = import_text(model(graph({{node("Loop", {"n", "", "x"}, {"y"}, {attribute_graph("body", body)})},
+                                            {tensor_i64("n", {}, {3})},
+                                            {f32("x", {2})},
+                                            {f32("y", {2})}}))
+                                   .bytes);
+  EXPECT_EQ(run(m, {Box(vector({1, 2}))}), (std::vector<double>{4, 8}));
+}
+
+TEST(Import, ErrorsInBodiesAreReportedOnce) {
+  const Proto body = graph({{node("Nope", {"v"}, {"v_out"}), node("Add", {"v", "gone"}, {"s"})},
+                            {},
+                            {value_info("i", onnx_i64, {}), value_info("keep", onnx_bool, {}), f32("v", {2})},
+                            {value_info("keep", onnx_bool, {}), f32("v_out", {2}), f32("s", {2})}},
+                           "body");
+  const std::string text =
+      error_of(model(graph({{node("Loop", {"n", "", "x"}, {"y", "all"}, {attribute_graph("body", body)}),
+                             node("Relu", {"y"}, {"z"})},
+                            {tensor_i64("n", {}, {3})},
+                            {f32("x", {2})},
+                            {f32("z", {2}), f32("all", {})}}))
+                   .bytes);
+  EXPECT_HAS(text, "2 problems");
+  EXPECT_HAS(text, "'gone'");
+  EXPECT_HAS(text, "Nope");
+}
+
+// ---- functions ----
+
+TEST(Import, InlinesFunctions) {
+  const std::vector<Proto> functions = {
+      function("Leaky", {"a"}, {"b"}, {node("LeakyRelu", {"a"}, {"b"}, {attribute_ref("alpha", "slope", 1)})},
+               {"slope"}),
+      function("Twice", {"a", "unused"}, {"c", "d"},
+               {node("Leaky", {"a"}, {"b"}, {attribute_ref("slope", "slope", 1)}, "local"),
+                node("Add", {"b", "b"}, {"c"}), node("Neg", {"b"}, {"d"})},
+               {"slope"})};
+  const Proto call = node("Twice", {"x"}, {"y", "n"}, {Proto().text(1, "slope").real(2, 0.5f).integer(20, 1)}, "local");
+  const Module m =
+      import_text(model(graph({{call}, {}, {f32("x", {2})}, {f32("y", {2}), f32("n", {2})}}), 17, 9, functions).bytes);
+  EXPECT_EQ(run(m, {Box(vector({-4, 2}))}), (std::vector<double>{-4, 4}));
+  EXPECT_EQ(run(m, {Box(vector({-4, 2}))}, 1), (std::vector<double>{2, -2}));
+  bool nested = false;
+  for (const Source& source : m.sources) nested = nested || source.name == "n_y/n_b/n_b";
+  EXPECT_TRUE(nested);
+}
+
+TEST(Import, FunctionsDoNotSeeTheirCallersNames) {
+  const std::vector<Proto> functions = {function("F", {"a"}, {"b"}, {node("Add", {"a", "x"}, {"b"})})};
+  EXPECT_HAS(error_of(model(graph({{node("F", {"x"}, {"y"}, {}, "local")}, {}, {f32("x", {2})}, {f32("y", {2})}}), 17,
+                            9, functions)
+                          .bytes),
+             "reads 'x', which nothing makes");
+}
+
+TEST(Import, LimitsRecursionAndExplosion) {
+  const std::vector<Proto> itself = {function("F", {"a"}, {"b"}, {node("F", {"a"}, {"b"}, {}, "local")})};
+  const Proto g = graph({{node("F", {"x"}, {"y"}, {}, "local")}, {}, {f32("x", {2})}, {f32("y", {2})}});
+  EXPECT_HAS(error_of(model(g, 17, 9, itself).bytes, Code::limit), "may call itself");
+  // F calls F1 twice, F1 calls F2 twice, ...: 2^25 nodes out of a small file.
+  std::vector<Proto> tree;
+  for (int i = 0; i < 25; ++i) {
+    const std::string name = i == 0 ? "F" : "F" + std::to_string(i), next = "F" + std::to_string(i + 1);
+    tree.push_back(
+        function(name, {"a"}, {"c"}, {node(next, {"a"}, {"b"}, {}, "local"), node(next, {"b"}, {"c"}, {}, "local")}));
+  }
+  tree.push_back(function("F25", {"a"}, {"c"}, {node("Identity", {"a"}, {"c"})}));
+  const std::string bytes = model(g, 17, 9, tree).bytes;
+  try {
+    import(read(as_bytes(bytes), nullptr), {.logger = {}, .control = {}, .max_nodes = 10000});
+    ADD_FAILURE() << "the model was accepted";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::limit);
+    EXPECT_HAS(std::string(e.what()), "more than 10000 nodes after functions");
+  }
+}
+
+TEST(Import, WrongAttributesAreNamed) {
+  EXPECT_HAS(error_of(model(graph({{node("LeakyRelu", {"x"}, {"y"}, {attribute_s("alpha", "big")})},
+                                   {},
+                                   {f32("x", {2})},
+                                   {f32("y", {})}}))
+                          .bytes),
+             "attribute 'alpha' is a string, it must be a float");
+}
+
+TEST(Import, RefusesInputsThatCannotBeComputedWith) {
+  const Proto map = Proto().message(5, Proto().integer(1, onnx_i64).message(2, tensor_type(onnx_f32, {})));
+  const Proto opaque = tensor_type(99, {2});
+  const std::string text = error_of(
+      model(graph({{node("Relu", {"x"}, {"y"})}, {}, {value_info("x", map), value_info("z", opaque)}, {f32("y", {})}}))
+          .bytes,
+      Code::unsupported);
+  EXPECT_HAS(text, "input 'x'");
+  EXPECT_HAS(text, "input 'z'");
+  EXPECT_HAS(text, "2 problems");
+}
+
+}  // namespace
+}  // namespace sinter::onnx

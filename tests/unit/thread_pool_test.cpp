@@ -1,0 +1,160 @@
+#include "base/thread_pool.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <thread>
+#include <vector>
+
+namespace sinter {
+namespace {
+
+template <typename F>
+void parallel(const Pool::Lease& lease, int64_t chunks, F& f) {
+  lease.parallel(
+      chunks, [](void* user, int64_t chunk, unsigned worker) { (*static_cast<F*>(user))(chunk, worker); }, &f);
+}
+
+// Runs a region and tells whether every chunk ran exactly once on a worker of the lease.
+bool covers(const Pool::Lease& lease, int64_t chunks) {
+  std::vector<std::atomic<int>> runs(static_cast<size_t>(chunks));
+  std::atomic<bool> in_range = true;
+  auto work = [&](int64_t chunk, unsigned worker) {
+    if (chunk < 0 || chunk >= chunks || worker >= lease.size()) {
+      in_range = false;
+      return;
+    }
+    runs[static_cast<size_t>(chunk)].fetch_add(1);
+  };
+  parallel(lease, chunks, work);
+  for (const auto& r : runs)
+    if (r.load() != 1) return false;
+  return in_range;
+}
+
+TEST(Pool, EveryChunkRunsOnce) {
+  for (const unsigned workers : {0u, 1u, 3u}) {
+    Pool pool(workers);
+    const Pool::Lease lease = pool.lease(workers + 1);
+    EXPECT_EQ(lease.size(), workers + 1);
+    for (const int64_t chunks : {0, 1, 2, 3, 7, 64, 1000})
+      EXPECT_TRUE(covers(lease, chunks)) << workers << " " << chunks;
+  }
+}
+
+TEST(Pool, LeaseGrantsAtMostWhatIsWantedAndThere) {
+  Pool pool(3);
+  EXPECT_EQ(pool.lease(0).size(), 1u);
+  EXPECT_EQ(pool.lease(1).size(), 1u);
+  EXPECT_EQ(pool.lease(2).size(), 2u);
+  EXPECT_EQ(pool.lease(100).size(), 4u);
+  const Pool::Lease two = pool.lease(2);
+  EXPECT_TRUE(covers(two, 100));
+}
+
+TEST(Pool, LeasedWorkersAreNotGrantedTwice) {
+  Pool pool(3);
+  {
+    const Pool::Lease first = pool.lease(4);
+    const Pool::Lease second = pool.lease(4);
+    EXPECT_EQ(second.size(), 1u);
+    EXPECT_TRUE(covers(second, 10));
+    EXPECT_TRUE(covers(first, 10));
+  }
+  EXPECT_EQ(pool.lease(4).size(), 4u);
+}
+
+TEST(Pool, MovedLeaseIsReturnedOnce) {
+  Pool pool(2);
+  {
+    Pool::Lease a = pool.lease(3);
+    const Pool::Lease b = std::move(a);
+    EXPECT_EQ(b.size(), 3u);
+    EXPECT_TRUE(covers(b, 20));
+    EXPECT_EQ(pool.lease(3).size(), 1u);
+  }
+  EXPECT_EQ(pool.lease(3).size(), 3u);
+}
+
+TEST(Pool, NestedUseDoesNotWait) {
+  Pool pool(3);
+  const Pool::Lease lease = pool.lease(4);
+  std::atomic<int64_t> total = 0;
+  std::atomic<bool> alone = true;
+  auto outer = [&](int64_t, unsigned) {
+    const Pool::Lease inner = pool.lease(4);
+    if (inner.size() != 1) alone = false;
+    auto add = [&](int64_t chunk, unsigned) { total += chunk; };
+    parallel(inner, 10, add);
+  };
+  parallel(lease, 50, outer);
+  EXPECT_TRUE(alone);
+  EXPECT_EQ(total.load(), 50 * 45);
+}
+
+TEST(Pool, TwoThreadsHammering) {
+  Pool pool(3, 5);
+  std::atomic<int> wrong = 0, shared = 0;
+  const auto hammer = [&](int64_t salt) {
+    for (int64_t n = 0; n < 3000; ++n) {
+      const Pool::Lease lease = pool.lease(1 + static_cast<unsigned>((n + salt) % 5));
+      if (lease.size() > 1) ++shared;
+      const int64_t chunks = (n * 7 + salt) % 40;
+      std::atomic<int64_t> sum = 0;
+      auto add = [&](int64_t chunk, unsigned) { sum += chunk + 1; };
+      parallel(lease, chunks, add);
+      if (sum.load() != chunks * (chunks + 1) / 2) ++wrong;
+    }
+  };
+  std::thread other(hammer, 3);
+  hammer(0);
+  other.join();
+  EXPECT_EQ(wrong.load(), 0);
+  EXPECT_GT(shared.load(), 100);
+}
+
+TEST(Pool, WorkersWakeFromSleep) {
+  Pool pool(2, 0);
+  const Pool::Lease lease = pool.lease(3);
+  for (int n = 0; n < 200; ++n) {
+    if (n % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_TRUE(covers(lease, 9));
+  }
+}
+
+TEST(Pool, ResultsAreVisibleAfterTheRegion) {
+  Pool pool(3);
+  const Pool::Lease lease = pool.lease(4);
+  std::vector<int64_t> plain(5000);
+  for (int64_t round = 1; round < 50; ++round) {
+    auto work = [&](int64_t chunk, unsigned) { plain[static_cast<size_t>(chunk)] += round; };
+    parallel(lease, static_cast<int64_t>(plain.size()), work);
+    for (const int64_t v : plain) ASSERT_EQ(v, round * (round + 1) / 2);
+  }
+}
+
+TEST(Pool, ChildOfAForkWorksAlone) {
+  Pool pool(2);
+  ASSERT_TRUE(covers(pool.lease(3), 10));
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const Pool::Lease lease = pool.lease(3);
+    _exit(lease.size() == 1 && covers(lease, 10) ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(pool.lease(3).size(), 3u);
+}
+
+TEST(Pool, Shared) {
+  EXPECT_GE(usable_cpus(), 1u);
+  EXPECT_EQ(&Pool::shared(), &Pool::shared());
+  EXPECT_LE(Pool::shared().lease(1000).size(), usable_cpus());
+}
+
+}  // namespace
+}  // namespace sinter
