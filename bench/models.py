@@ -16,6 +16,20 @@ def _image(n, c, h, w):
     return lambda rng: {"x": rng.standard_normal((n, c, h, w), dtype=np.float32)}
 
 
+def _text_picture(h, w):
+    """Dark text on light paper in [-1, 1]. (On noise the detector's outputs are all near zero, and say nothing.)"""
+    def make(rng):
+        from PIL import Image, ImageDraw, ImageFont
+        picture = Image.new("RGB", (w, h), (245, 240, 230))
+        draw = ImageDraw.Draw(picture)
+        for y in range(8, h - 24, 40):
+            text = "".join(chr(c) for c in rng.integers(97, 123, 6)) + " reads " + str(int(rng.integers(1000, 9999)))
+            draw.text((12 + int(rng.integers(0, 30)), y), text, fill=(30, 30, 60), font=ImageFont.load_default(24))
+        x = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+        return {"x": np.ascontiguousarray(x)}
+    return make
+
+
 def _torch_image(n):
     return lambda rng: {"input": rng.standard_normal((n, 3, 224, 224), dtype=np.float32)}
 
@@ -62,7 +76,7 @@ def _light(shape):
 
 # name: [(label, inputs)]
 MODELS = {
-    "ppocr_det": [(f"{h}x{w}", _image(1, 3, h, w)) for h, w in ((640, 640), (320, 480), (96, 736))],
+    "ppocr_det": [(f"{h}x{w}", _text_picture(h, w)) for h, w in ((640, 640), (320, 480), (96, 736))],
     "ppocr_cls": [(f"{n}x48x192", _image(n, 3, 48, 192)) for n in (1, 6, 3)],
     "ppocr_rec": [(f"{n}x48x{w}", _image(n, 3, 48, w)) for n, w in ((1, 320), (6, 160), (2, 517))],
     "silero_vad": [("16 kHz", _silero(1, 576, 16000)), ("8 kHz", _silero(1, 288, 8000)), ("3 streams", _silero(3, 576, 16000))],

@@ -183,7 +183,7 @@ void BuildFlags::declare(Options& o, bool with_threads) {
   o.flag("--strict", strict, "multiply f32 as f32 (default: TF32 precision or better)");
   o.flag("--bf16", bf16, "contractions may multiply in bf16");
   o.flag("--fp16", fp16, "contractions may multiply in fp16");
-  o.value("--timing-cache", timing_cache, "FILE", "read and update measured kernel times");
+  o.value("--timing-cache", timing_cache, "FILE", "file of measured kernel times");
   o.choice("--verbose", verbose, {"error", "warning", "info", "verbose", "debug"}, "what is logged to stderr");
   o.value("--external-data-root", external_data_root, "DIR", "where external tensor data may lie");
   o.repeated("--disable-pass", disabled, "NAME", "leave out a pass (see: sinter list passes)");
@@ -219,6 +219,9 @@ BuildOptions BuildFlags::options(bool progress) const {
     end_progress();
     fmt::print(stderr, "{}\n", message);
   };
+  if (!timing_cache.empty())
+    out.logger.log(LogLevel::warning,
+                   "--timing-cache: kernels are chosen by the cost model, the file is left as it is");
   out.control = control(progress);
   return out;
 }

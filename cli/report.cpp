@@ -12,16 +12,6 @@ namespace sinter::cli {
 
 using Json = nlohmann::ordered_json;
 
-std::string nodes_text(const std::vector<Source>& all, const Sources& sources) {
-  std::string out;
-  for (uint32_t s : sources) {
-    if (s >= all.size()) continue;
-    out +=
-        fmt::format("{}{}{}({})", out.empty() ? "" : ", ", all[s].name, all[s].name.empty() ? "" : " ", all[s].op_type);
-  }
-  return out;
-}
-
 std::string report_json(const BuildReport& report, const Target* target, const std::string& model) {
   Json out;
   out["model"] = model;

@@ -12,7 +12,5 @@ namespace sinter::cli {
 std::string report_json(const BuildReport& report, const Target* target, const std::string& model);
 // Kernels by how many steps they run, most first.
 void print_kernel_summary(const BuildReport& report);
-// Names of nodes of the model, "conv1 (Conv), bn1 (BatchNormalization)".
-std::string nodes_text(const std::vector<Source>& all, const Sources& sources);
 
 }  // namespace sinter::cli

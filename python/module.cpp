@@ -161,7 +161,7 @@ struct Callbacks {
   }
 };
 
-std::unique_ptr<Engine> build(const std::optional<std::string>& path, const std::optional<nb::bytes>& model, int threads,
+Engine* build(const std::optional<std::string>& path, const std::optional<nb::bytes>& model, int threads,
                               const std::optional<std::string>& level,
                               const std::vector<std::tuple<std::string, int64_t, int64_t, int64_t>>& dims, bool tf32,
                               bool bf16, bool fp16, const std::optional<std::string>& timing_cache,
@@ -212,10 +212,10 @@ std::unique_ptr<Engine> build(const std::optional<std::string>& path, const std:
     throw nb::python_error();
   }
   check(code);
-  return std::make_unique<Engine>(engine);
+  return new Engine(engine);   // owned by Python
 }
 
-std::unique_ptr<Engine> load(const std::optional<std::string>& path, const std::optional<nb::bytes>& bytes, int threads) {
+Engine* load(const std::optional<std::string>& path, const std::optional<nb::bytes>& bytes, int threads) {
   sinter_engine* engine = nullptr;
   sinter_code code;
   {
@@ -224,7 +224,7 @@ std::unique_ptr<Engine> load(const std::optional<std::string>& path, const std::
                 : sinter_engine_load_memory(bytes->data(), bytes->size(), threads, &engine);
   }
   check(code);
-  return std::make_unique<Engine>(engine);
+  return new Engine(engine);   // owned by Python
 }
 
 class Context {

@@ -45,8 +45,7 @@ class Guarded {
   bool intact() const {
     const auto* before = static_cast<const std::byte*>(memory_);
     const auto same = [](std::byte b) { return b == pattern; };
-    return std::all_of(before, before + guard, same) &&
-           std::all_of(data() + bytes_, data() + bytes_ + guard, same);
+    return std::all_of(before, before + guard, same) && std::all_of(data() + bytes_, data() + bytes_ + guard, same);
   }
 
  private:
@@ -188,8 +187,9 @@ Answer compare(const Tensor& made, const Tensor& expected, const Bounds& bounds,
     at = i;
   }
   if (at < 0) return Answer::yes();
-  return Answer::no(fmt::format("result {}, element {} of {}: {} where the definition gives {} ({:.2g} times the bound)",
-                                result, at, type_text(expected), made.get_real(at), expected.get_real(at), worst));
+  return Answer::no(
+      fmt::format("result {}, element {} of {}: {} where the definition gives {} ({:.2g} times the bound)", result, at,
+                  type_text(expected), made.get_real(at), expected.get_real(at), worst));
 }
 
 }  // namespace
@@ -335,8 +335,8 @@ std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_
   return out;
 }
 
-Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
-              std::span<const int64_t> symbols, uint64_t seed) {
+Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device, std::span<const int64_t> symbols,
+              uint64_t seed) {
   if (kernel.takes_boxes) return Answer::yes();  // the definition itself
   try {
     const Problem settled = settle(problem, kernel, device);

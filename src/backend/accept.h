@@ -31,7 +31,7 @@ std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_
 Tensor in_layout(const Tensor& tensor, const Layout& layout);
 
 // Whether the row gives what the definition gives; the reason names the worst element.
-Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
-              std::span<const int64_t> symbols, uint64_t seed);
+Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device, std::span<const int64_t> symbols,
+              uint64_t seed);
 
 }  // namespace sinter

@@ -170,13 +170,16 @@ class Emitter {
     return static_cast<uint32_t>(kernels.size() - 1);
   }
 
+  static bool is_weight(const Scope& scope, ValueId v) { return scope.init && scope.constant[v]; }
+
   // A slot with the value in this layout, converted where needed; constants are converted while building.
   uint32_t slot_in(Scope& scope, ValueId v, const Layout& layout) {
-    const uint32_t natural = natural_slot(scope, v);
+    // Weights get slots in the layouts that are wanted, and no others.
+    const uint32_t natural = is_weight(scope, v) ? no_slot : natural_slot(scope, v);
     for (uint32_t s : scope.slot_of[v].slots)
       if (scope.plan.slots[s].layout == layout) return s;
     uint32_t converted;
-    if (scope.init && scope.constant[v]) {
+    if (is_weight(scope, v)) {
       converted = add_slot(scope, import_weight(slot_in(*scope.init, v, layout)));
     } else {
       converted = add_slot(scope, {scope.plan.slots[natural].type, layout, SlotKind::arena, 0, {}, {}});
@@ -299,9 +302,8 @@ void Emitter::emit_fragment(Scope& scope, const Node& node) {
   std::vector<Type> types;
   std::vector<bool> constant;
   for (ValueId v : node.inputs) {
-    const uint32_t s = natural_slot(scope, v);
-    types.push_back(scope.plan.slots[s].type);
-    constant.push_back(scope.init && scope.plan.slots[s].kind == SlotKind::weight);
+    constant.push_back(is_weight(scope, v));
+    types.push_back(constant.back() ? scope.graph[v].type : scope.plan.slots[natural_slot(scope, v)].type);
   }
   FragmentProblem made = problem_of(module_, body, types, constant);
   const auto symbols = best_values(made.problem.symbols, made.symbols, out_.target.profiles);
@@ -318,6 +320,7 @@ void Emitter::emit_fragment(Scope& scope, const Node& node) {
   std::optional<Layout> common;
   size_t largest = 0;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (constant[i]) continue;
     const Slot& slot = scope.plan.slots[natural_slot(scope, node.inputs[i])];
     if (!slot.type.is_plain() || slot.kind == SlotKind::weight) continue;
     if (slot.type.shape->size() > largest || (slot.type.shape->size() == largest && !slot.layout.is_row_major())) {

@@ -59,7 +59,8 @@ void convolve(EvalContext& c) {
   }
 }
 
-// Padding before each spatial axis of ConvTranspose for concrete extents.
+}  // namespace
+
 std::vector<int64_t> transposed_before(const ConvTransposeAttrs& a, const Dims& in, const Dims& kernel) {
   const size_t n = in.size();
   std::vector<int64_t> before(n, 0);
@@ -79,6 +80,8 @@ std::vector<int64_t> transposed_before(const ConvTransposeAttrs& a, const Dims& 
   }
   return before;
 }
+
+namespace {
 
 template <typename T>
 void convolve_transposed(EvalContext& c) {

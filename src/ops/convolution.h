@@ -2,6 +2,7 @@
 // stand with the other contractions.
 #pragma once
 
+#include "ops/contraction.h"
 #include "ops/op.h"
 
 namespace sinter {
@@ -11,6 +12,10 @@ namespace sinter {
 void check_channels(InferContext& c, int64_t group, const Dim& w_inputs, const Dim& outputs, size_t bias);
 // All operands in [first, inputs) that are present must have operand 0's dtype, a float or an integer.
 void check_dtypes(InferContext& c, std::initializer_list<size_t> operands);
+
+// Padding before each spatial axis of ConvTranspose for concrete extents; what the result loses at its start. May be
+// negative.
+std::vector<int64_t> transposed_before(const ConvTransposeAttrs& a, const Dims& in, const Dims& kernel);
 
 void infer_conv(InferContext& c);
 void eval_conv(EvalContext& c);

@@ -154,6 +154,7 @@ void each_window(const A& a, const Dims& x, const Dims& y, F f) {
 
 // Offset in a plane counted with the first axis running fastest.
 int64_t column_major_offset(int64_t offset, const Dims& x) {
+  if (offset == 0) return 0;  // also that of a plane without elements
   int64_t out = 0, scale = element_count(std::span(x).subspan(2));
   for (size_t k = x.size(); k-- > 2;) {
     scale /= x[k];

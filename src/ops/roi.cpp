@@ -122,6 +122,7 @@ void eval_roi_align(EvalContext& c) {
     const double bin_y = extent_y / static_cast<double>(a.height), bin_x = extent_x / static_cast<double>(a.width);
     const int64_t ny = samples(c, a.sampling_ratio, extent_y, a.height);
     const int64_t nx = samples(c, a.sampling_ratio, extent_x, a.width);
+    if (ny * nx > (int64_t{1} << 20)) c.fail(fmt::format("{} samples per bin", ny * nx));
     for (int64_t py = 0; py < a.height; ++py) {
       for (int64_t px = 0; px < a.width; ++px, ++at) {
         points.clear();

@@ -48,7 +48,7 @@ void visit(Site& site, void* user) {
 }  // namespace
 
 bool assign_precision(Module& module, const PassContext& context) {
-  Rounds rounds{context.journal, {}};
+  Rounds rounds(context.journal);
   Numerics numerics = wanted(context.options);
   return rewrite_graphs(module, rounds, visit, &numerics);
 }

@@ -108,7 +108,7 @@ void visit(Site& site, void*) {
 }  // namespace
 
 bool quantize(Module& module, const PassContext& context) {
-  Rounds rounds{context.journal, {}};
+  Rounds rounds(context.journal);
   bool changed = false;
   for (int round = 0; round < 8 && rewrite_graphs(module, rounds, visit, nullptr); ++round) changed = true;
   return changed;

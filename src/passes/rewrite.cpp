@@ -138,6 +138,16 @@ void refresh(Module& module, Graph& graph, Substitutions& known) {
   }
 }
 
+std::string refusal_key(std::string_view rule, std::string_view reason, const Sources& sources) {
+  std::string key;
+  key += rule;
+  key += '\n';
+  key += reason;
+  key += '\n';
+  for (uint32_t s : sources) key += std::to_string(s) + ' ';
+  return key;
+}
+
 bool rewrite_graph(Module& module, Graph& graph, Rounds& rounds, void (*visit)(Site& site, void* user), void* user,
                    Substitutions& known) {
   bool changed = false;
@@ -170,7 +180,7 @@ std::optional<NodeId> Site::def(ValueId v, std::string_view op) const {
 
 bool Site::same_type(ValueId a, ValueId b) const {
   const Type &x = graph[a].type, &y = graph[b].type;
-  if (x == y) return true;
+  if (!x.is_tensor() && x == y) return true;
   if (!x.has_shape() || !y.has_shape() || x.dtype != y.dtype || x.shape->size() != y.shape->size()) return false;
   for (size_t k = 0; k < x.shape->size(); ++k) {
     const Dim &d = (*x.shape)[k], &e = (*y.shape)[k];
@@ -253,10 +263,15 @@ bool Site::replace(ValueId old_value, ValueId new_value, const Rule& rule, std::
 }
 
 void Site::refuse(const Rule& rule, NodeId n, std::string reason) {
-  std::string key = std::string(rule.name) + '\n' + reason;
-  for (uint32_t s : graph.nodes[n].sources) key += '\n' + std::to_string(s);
-  if (graph.nodes[n].sources.empty()) key += '\n' + graph[out(n)].name;
-  if (rounds_.refused.insert(std::move(key)).second) rw.refuse(rule, graph.nodes[n], std::move(reason));
+  const Node& node = graph.nodes[n];
+  std::string key = refusal_key(rule.name, reason, node.sources);
+  if (node.sources.empty()) key += graph[out(n)].name;
+  if (rounds_.refused.insert(std::move(key)).second) rw.refuse(rule, node, std::move(reason));
+}
+
+Rounds::Rounds(Journal& j) : journal(j) {
+  for (const Journal::Entry& entry : journal.entries)
+    if (entry.number == 0 && !entry.sources.empty()) refused.insert(refusal_key(entry.rule, entry.note, entry.sources));
 }
 
 bool rewrite_graphs(Module& module, Rounds& rounds, void (*visit)(Site& site, void* user), void* user) {

@@ -22,8 +22,9 @@ using Substitutions = std::map<SymbolId, Dim>;
 
 // What a pass remembers from round to round.
 struct Rounds {
+  explicit Rounds(Journal& journal);
   Journal& journal;
-  std::set<std::string> refused;  // a refusal is said once
+  std::set<std::string> refused;  // a refusal is said once, also when the pass runs again
 };
 
 class Site {
@@ -42,7 +43,8 @@ class Site {
   // The node that defines v when it is of this operator; its outputs may be several.
   std::optional<NodeId> def(ValueId v, std::string_view op) const;
   const Type& type(ValueId v) const { return graph[v].type; }
-  bool same_type(ValueId a, ValueId b) const;  // kind, dtype, rank and extents, as far as provable
+  // Kind, dtype, rank and extents are provably equal; unknown ranks are not.
+  bool same_type(ValueId a, ValueId b) const;
   bool single_use(ValueId v) const { return rw.uses(rw.resolve(v)) <= 1; }
   // Known when the engine is built: a constant, or computed from constants alone.
   bool is_built(ValueId v) const;

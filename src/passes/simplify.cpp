@@ -83,7 +83,7 @@ void visit(Site& site, void*) {
 }  // namespace
 
 bool simplify(Module& module, const PassContext& context) {
-  Rounds rounds{context.journal, {}};
+  Rounds rounds(context.journal);
   bool changed = false;
   for (int round = 0; round < max_rounds && rewrite_graphs(module, rounds, visit, nullptr); ++round) changed = true;
   return changed;

@@ -68,12 +68,14 @@ void compare_tensors(const Tensor& got, const Tensor& expected, const Tolerance&
     return;
   }
   double largest = 0, beyond = 0;
+  for (int64_t i = 0; i < expected.count(); ++i)
+    if (const double e = std::abs(expected.get_real(i)); std::isfinite(e)) largest = std::max(largest, e);
+  const double absolute = tolerance.atol * std::max(1.0, largest);
   for (int64_t i = 0; i < expected.count(); ++i) {
     const double e = expected.get_real(i), g = got.get_real(i);
-    if (std::isfinite(e)) largest = std::max(largest, std::abs(e));
     if (g == e || (std::isnan(g) && std::isnan(e))) continue;
     const double error = std::isfinite(g) && std::isfinite(e) ? std::abs(g - e) : INFINITY;
-    const double excess = error - tolerance.atol - tolerance.rtol * (std::isfinite(e) ? std::abs(e) : 0);
+    const double excess = error - absolute - tolerance.rtol * (std::isfinite(e) ? std::abs(e) : 0);
     if (error > out.max_error && excess <= 0 && out.agrees) {
       out.at = i;
       out.expected = e;

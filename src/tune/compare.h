@@ -15,7 +15,8 @@
 
 namespace sinter {
 
-// |got - expected| may be atol + rtol * |expected|.
+// |got - expected| may be rtol * |expected| + atol * max(1, largest |expected| of the tensor): sums lose digits against
+// their largest terms.
 struct Tolerance {
   double rtol = 1e-3, atol = 1e-4;
 };

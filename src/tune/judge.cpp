@@ -93,7 +93,7 @@ class Judge final : public StepObserver {
     for (size_t r = 0; r < expected.size(); ++r) {
       Compared compared;
       try {
-        compared = compare_values(value_of(frame, step.results[r]), expected[r], scaled(expected[r]));
+        compared = compare_values(value_of(frame, step.results[r]), expected[r], tolerance_);
       } catch (const Error&) {
         continue;
       }
@@ -106,19 +106,6 @@ class Judge final : public StepObserver {
   }
 
  private:
-  // Sums lose digits against the largest terms, so small elements are given what large ones have.
-  Tolerance scaled(const Box& expected) const {
-    Tolerance out = tolerance_;
-    if (expected.kind != Box::Kind::tensor || !is_float(expected.tensor.dtype())) return out;
-    double largest = 0;
-    for (int64_t i = 0; i < expected.tensor.count(); ++i) {
-      const double e = std::abs(expected.tensor.get_real(i));
-      if (e < 1e300) largest = std::max(largest, e);
-    }
-    out.atol += out.rtol * largest;
-    return out;
-  }
-
   std::vector<Box> evaluate(const Frame& frame, const Step& step, const Choice& choice, const Problem& problem) const {
     std::vector<int64_t> symbols;
     for (SymbolId id : choice.symbols) symbols.push_back(frame.state().symbols[id]);

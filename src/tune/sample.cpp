@@ -73,7 +73,9 @@ std::vector<Box> sample_inputs(std::span<const SampledInput> inputs, const Symbo
   Sampler sampler(symbols, options.seed);
   sampler.values.assign(best.begin(), best.end());
   sampler.values.resize(symbols.size(), -1);
-  for (const auto& [name, dims] : options.shapes) {
+  for (const auto& entry : options.shapes) {
+    const std::string& name = entry.first;
+    const Dims& dims = entry.second;
     const auto at = std::find_if(inputs.begin(), inputs.end(), [&](const SampledInput& i) { return i.name == name; });
     if (at == inputs.end()) {
       std::string names;

@@ -68,6 +68,8 @@ std::string damaged(const std::string& original, const Options& options, int cop
   } else if (options.mode == "engine" || copy % 4 == 1 || !mutations::damage_fields(bytes, random)) {
     mutations::damage_bytes(bytes, random);
   }
+  if (bytes == original && !bytes.empty())
+    bytes[mutations::below(random, bytes.size())] ^= static_cast<char>(1 << mutations::below(random, 8));
   return bytes;
 }
 
@@ -113,8 +115,7 @@ bool run_engine(std::shared_ptr<const Executable> executable, const Control& con
   const auto engine = std::make_shared<const Engine>(std::move(executable));
   const Target& target = engine->target();
   std::vector<int64_t> symbols;
-  for (SymbolId k = 0; k < target.symbols.size(); ++k)
-    symbols.push_back(std::clamp<int64_t>(2, std::max<int64_t>(0, target.symbols[k].low), 1 << 20));
+  for (SymbolId k = 0; k < target.symbols.size(); ++k) symbols.push_back(std::max<int64_t>(2, target.symbols[k].low));
   for (const Profile& p : target.profiles) symbols[p.symbol] = p.low;
   if (too_large(target.main, symbols)) return false;
   Context context(engine, 1);

@@ -23,6 +23,8 @@ TEST(MaxPool, ValuesAndIndices) {
   a.strides = {2, 2};
   expect_values(evaluate("MaxPool", a, {x})[0], {1, 2, 2, 2}, {1, 5, 4, 6, 0, 0, -1, 7});
   expect_values(evaluate("MaxPool", a, {integers({1, 1, 1, 1}, {-128}, DType::i8)})[0], {1, 1, 1, 1}, {-128});
+  // Windows that hold padding only.
+  EXPECT_EQ(evaluate("MaxPool", a, {Tensor(DType::f32, {1, 1, 0, 3})}, 2)[1].get_integer(0), 0);
   MaxPoolAttrs line;
   line.kernel = {2};
   expect_values(evaluate("MaxPool", line, {reals({1, 1, 4}, {1, NAN, 2, 3})})[0], {1, 1, 3}, {NAN, NAN, 3});
@@ -139,6 +141,8 @@ TEST(RoiAlign, Modes) {
   expect_values(evaluate("RoiAlign", a, {x, rois, batch})[0], {1, 1, 1, 1}, {2.5});
   EXPECT_EQ(error_of("RoiAlign", a, {x, rois, integers({1}, {1})}), Code::fault);
   EXPECT_EQ(error_of("RoiAlign", a, {x, rois, integers({1}, {-1})}), Code::fault);
+  a.sampling_ratio = 65536;
+  EXPECT_EQ(error_of("RoiAlign", a, {x, rois, batch}), Code::fault);
   a.sampling_ratio = 0;
   EXPECT_EQ(error_of("RoiAlign", a, {x, reals({1, 4}, {0, 0, 1e30, 1}), batch}), Code::fault);
   EXPECT_EQ(error_of("RoiAlign", a, {x, reals({1, 4}, {0, 0, NAN, 1}), batch}), Code::fault);

@@ -112,9 +112,8 @@ DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level) {
   for (const uint8_t candidate : {cpu::portable, cpu::avx2, cpu::avx512}) {
     if (level != cpu::level_name(candidate)) continue;
     if (candidate > machine.level)
-      throw Error(Code::invalid_argument,
-                  fmt::format("this machine lacks instruction set level '{}'; it has '{}'", level,
-                              cpu::level_name(machine.level)))
+      throw Error(Code::invalid_argument, fmt::format("this machine lacks instruction set level '{}'; it has '{}'",
+                                                      level, cpu::level_name(machine.level)))
           .with_hint("choose a lower level, or build on a machine that has it");
     DeviceSpec out = machine;
     out.level = candidate;

@@ -368,36 +368,39 @@ class Run {
     TileArgs t;
     t.rows = rows;
     t.cols = cols;
-    const auto out = [&] {
+    // Rows that follow each other are one row to a loop over elements.
+    bool follow = rows > 1;
+    const auto read = [&](int k, const void*& at, int64_t& row_stride, int64_t& col_stride) {
+      if (!(step.reads >> k & 1)) return;
+      const Spot s = spot(step.read[k], section);
+      at = s.at;
+      row_stride = s.row;
+      col_stride = s.col;
+      follow = follow && s.row == (s.col ? cols : 0);
+    };
+    read(0, t.a, t.a_row, t.a_col);
+    read(1, t.b, t.b_row, t.b_col);
+    read(2, t.c, t.c_row, t.c_col);
+    if (step.reads > 0b111) {
+      read(3, t.d, t.d_row, t.d_col);
+      read(4, t.e, t.e_row, t.e_col);
+    }
+    if (step.is_fold()) {
+      t.out = home_[step.out].at;
+      step.loop(t);
+      return;
+    }
+    if (!step.is_store()) {
       const Spot s = spot(step.out, section);
       t.out = s.at;
       t.out_row = s.row;
-    };
-    const auto a = [&] {
-      const Spot s = spot(step.a, section);
-      t.a = s.at, t.a_row = s.row, t.a_col = s.col;
-    };
-    const auto b = [&] {
-      const Spot s = spot(step.b, section);
-      t.b = s.at, t.b_row = s.row, t.b_col = s.col;
-    };
-    const auto c = [&] {
-      const Spot s = spot(step.c, section);
-      t.c = s.at, t.c_row = s.row, t.c_col = s.col;
-    };
-    // Rows that follow each other are one row to a loop over elements.
-    const auto flatten = [&](int arguments) {
-      if (t.rows == 1) return;
-      const auto follows = [&](int64_t stride, int64_t step_) { return stride == (step_ ? t.cols : 0); };
-      if (t.out_row != t.cols || !follows(t.a_row, t.a_col)) return;
-      if (arguments > 1 && !follows(t.b_row, t.b_col)) return;
-      if (arguments > 2 && !follows(t.c_row, t.c_col)) return;
-      t.cols *= t.rows;
-      t.rows = 1;
-    };
+      if (follow && !step.is_load() && s.row == cols) {
+        t.cols *= t.rows;
+        t.rows = 1;
+      }
+    }
     switch (step.kind) {
       case TileStep::Kind::loop:
-        out(), a(), flatten(1);
         step.loop(t);
         if (step.then) {
           t.a = t.out;
@@ -406,28 +409,27 @@ class Run {
           step.then(t);
         }
         break;
-      case TileStep::Kind::binary:
-        out(), a(), b(), flatten(2);
-        step.forms[t.a_col == 0 ? form_sv : t.b_col == 0 ? form_vs : form_vv](t);
-        break;
-      case TileStep::Kind::select:
-        out(), a(), b(), c(), flatten(3);
-        step.forms[(t.b_col == 0 ? 2 : 0) + (t.c_col == 0 ? 1 : 0)](t);
-        break;
-      case TileStep::Kind::pair:
-        out(), a(), b(), c(), flatten(3);
-        e_.table->pair[step.op1][t.b_col == 0][step.op2][t.c_col == 0](t);
-        break;
-      case TileStep::Kind::fold:
-      case TileStep::Kind::fold_product:
-        a();
-        if (step.kind == TileStep::Kind::fold_product) b();
-        t.out = home_[step.out].at;
+      case TileStep::Kind::binary: step.forms[t.a_col == 0 ? form_sv : t.b_col == 0 ? form_vs : form_vv](t); break;
+      case TileStep::Kind::select: step.forms[(t.b_col == 0 ? 2 : 0) + (t.c_col == 0 ? 1 : 0)](t); break;
+      case TileStep::Kind::pair: e_.table->pair[step.op1][t.b_col == 0][step.op2][t.c_col == 0](t); break;
+      case TileStep::Kind::function:
+        if (section == Section::tile && e_.ahead >= 0) {
+          const TileValue& v = e_.values[static_cast<size_t>(e_.ahead)];
+          const TileBuffer& buffer = buffers_[v.number];
+          const int64_t next = cols_ > e_.tile ? col + width_ : 0;
+          const int64_t distance =
+              next < cols_ && next > 0 ? row * buffer.row_stride + next : (row + height_) * buffer.row_stride;
+          t.ahead = static_cast<const char*>(buffer.data) + distance * 4;
+          t.ahead_row = buffer.row_stride * 4;
+        }
         step.loop(t);
         break;
+      case TileStep::Kind::norm: e_.table->norm[step.op1][t.d_col == 0][t.e_col == 0](t); break;
+      case TileStep::Kind::fold:
+      case TileStep::Kind::fold_product:
+      case TileStep::Kind::fold_centred: break;
       case TileStep::Kind::load:
       case TileStep::Kind::load_narrow: {
-        out();
         const TileBuffer& buffer = buffers_[step.index];
         const int64_t width = bit_size(step.dtype) / 8;
         int64_t offset = 0;
@@ -450,9 +452,8 @@ class Run {
       }
       case TileStep::Kind::store:
       case TileStep::Kind::store_narrow: {
-        const TileValue& v = e_.values[step.a];
-        if (v.result == step.index && direct(step.a)) break;
-        a();
+        const TileValue& v = e_.values[step.read[0]];
+        if (v.result == step.index && direct(step.read[0])) break;
         const TileBuffer& buffer = buffers_[e_.operands.size() + step.index];
         const bool per_row = v.spread == Spread::row;
         const int64_t offset = row * buffer.row_stride + (per_row ? 0 : col * buffer.col_stride);
@@ -462,19 +463,10 @@ class Run {
         step.loop ? step.loop(t) : store_narrow(step.dtype, t);
         break;
       }
-      case TileStep::Kind::spread:
-        out(), a();
-        spread_elements(e_.values[step.a].lane, t);
-        break;
-      case TileStep::Kind::element:
-        out(), a();
-        if (scalar_arity(step.op) > 1) b();
-        if (scalar_arity(step.op) > 2) c();
-        compute_elements(step, e_.values[step.out].lane, t);
-        break;
+      case TileStep::Kind::spread: spread_elements(e_.values[step.out].lane, t); break;
+      case TileStep::Kind::element: compute_elements(step, e_.values[step.out].lane, t); break;
       case TileStep::Kind::round:
-        out(), a();
-        round_elements(step, e_.values[step.a].lane, e_.values[step.out].lane, t);
+        round_elements(step, e_.values[step.read[0]].lane, e_.values[step.out].lane, t);
         break;
     }
   }

@@ -1,4 +1,4 @@
-// Plans a tile program: chooses loops, joins pairs of instructions, cuts passes, assigns places.
+// Plans a tile program: chooses loops, cuts passes, assigns places. tile_join.cpp joins steps in between.
 
 #include "backend/cpu/tile_plan.h"
 
@@ -93,13 +93,6 @@ bool cares_for_sign(ScalarOp op) {
          op == ScalarOp::abs || op == ScalarOp::sign;
 }
 
-int first_of_pair(ScalarOp op) {
-  return op == ScalarOp::add ? 0 : op == ScalarOp::sub ? 1 : op == ScalarOp::mul ? 2 : -1;
-}
-int second_of_pair(ScalarOp op) {
-  return op == ScalarOp::add ? 0 : op == ScalarOp::mul ? 1 : op == ScalarOp::min ? 2 : op == ScalarOp::max ? 3 : -1;
-}
-
 Spread join(Spread a, Spread b) {
   if (a == b || b == Spread::scalar) return a;
   return a == Spread::scalar ? b : Spread::full;
@@ -131,7 +124,7 @@ class Planner {
 
   std::shared_ptr<const TileExecutor> run() {
     translate();
-    join_pairs();
+    join_steps(*out_, steps_);
     cut_passes();
     choose_homes();
     arrange();
@@ -140,16 +133,6 @@ class Planner {
   }
 
  private:
-  struct Node {
-    TileStep step;
-    int arguments = 0;  // values read: a, b, c
-    uint16_t pass = 0;  // in which it runs
-    bool alive = true;
-    bool is_load() const { return step.kind == TileStep::Kind::load || step.kind == TileStep::Kind::load_narrow; }
-    bool is_store() const { return step.kind == TileStep::Kind::store || step.kind == TileStep::Kind::store_narrow; }
-    bool is_fold() const { return step.kind == TileStep::Kind::fold || step.kind == TileStep::Kind::fold_product; }
-  };
-
   [[noreturn]] static void refuse(std::string what) {
     throw Error(Code::unsupported, fmt::format("a tile program cannot have {}", what));
   }
@@ -162,20 +145,21 @@ class Planner {
     out_->values.push_back(v);
     return narrow<uint16_t>(out_->values.size() - 1, "values of a tile program");
   }
-  Node& add(TileStep::Kind kind, int arguments) {
-    nodes_.emplace_back();
-    nodes_.back().step.kind = kind;
-    nodes_.back().arguments = arguments;
-    return nodes_.back();
+  TileStep& add(TileStep::Kind kind, std::initializer_list<uint16_t> reads) {
+    TileStep step;
+    step.kind = kind;
+    int k = 0;
+    for (uint16_t v : reads) step.read[k++] = v;
+    step.reads = static_cast<uint8_t>((1 << k) - 1);
+    steps_.push_back(step);
+    return steps_.back();
   }
 
   // The value with this spread.
   uint16_t spread_to(uint16_t v, Spread spread) {
     if (value(v).spread == spread) return v;
     const uint16_t out = new_value(value(v).lane, spread);
-    TileStep& step = add(TileStep::Kind::spread, 1).step;
-    step.out = out;
-    step.a = v;
+    add(TileStep::Kind::spread, {v}).out = out;
     return out;
   }
 
@@ -212,7 +196,7 @@ class Planner {
     if (i.index >= program_.operands.size()) refuse("loads of missing operands");
     const Lane lane = lane_of(i);
     const uint16_t out = new_value(lane, program_.operands[i.index].spread);
-    TileStep& step = add(TileStep::Kind::load, 0).step;
+    TileStep& step = add(TileStep::Kind::load, {});
     step.out = out;
     step.index = i.index;
     step.dtype = i.dtype;
@@ -240,13 +224,11 @@ class Planner {
     if (arity == 0) refuse("operators without operands");
     const int l = static_cast<int>(lane);
     const bool plain = lane != Lane::i64 || !i.is_unsigned || !cares_for_sign(i.op);
-    if (i.op == ScalarOp::select && splats(v[0], spread)) v[0] = spread_to(v[0], spread);
+    if (i.op == ScalarOp::select && splats(value(v[0]), spread)) v[0] = spread_to(v[0], spread);
     const uint16_t out = new_value(lane, spread);
-    TileStep& step = add(TileStep::Kind::element, arity).step;
+    TileStep& step = add(TileStep::Kind::element, {v[0], v[1], v[2]});
+    step.reads = static_cast<uint8_t>((1 << arity) - 1);
     step.out = out;
-    step.a = v[0];
-    step.b = v[1];
-    step.c = v[2];
     step.op = i.op;
     step.dtype = i.dtype;
     step.is_unsigned = i.is_unsigned;
@@ -267,10 +249,8 @@ class Planner {
     const uint16_t a = argument(i.a);
     const Lane from = value(a).lane, to = lane_of(i);
     const uint16_t out = new_value(to, value(a).spread);
-    TileStep& step = add(TileStep::Kind::loop, 1).step;
+    TileStep& step = add(TileStep::Kind::loop, {a});
     step.out = out;
-    step.a = a;
-    step.b = a;
     step.dtype = i.dtype;
     step.is_unsigned = i.is_unsigned;
     const TileTable& t = *out_->table;
@@ -280,7 +260,8 @@ class Planner {
       step.kind = TileStep::Kind::binary;
       step.op = ScalarOp::logical_or;
       step.forms = t.binary[static_cast<int>(to)][static_cast<int>(TileBinary::logical_or)];
-      nodes_.back().arguments = 2;
+      step.read[1] = a;
+      step.reads = 0b11;
       return out;
     }
     const bool narrows = i.dtype == DType::f16 || i.dtype == DType::bf16 || is_narrow(i.dtype);
@@ -312,9 +293,8 @@ class Planner {
     if (lane != lane_of(i)) refuse("reductions between register kinds");
     a = spread_to(a, Spread::full);
     const uint16_t out = new_value(lane, Spread::row);
-    TileStep& step = add(TileStep::Kind::fold, 1).step;
+    TileStep& step = add(TileStep::Kind::fold, {a});
     step.out = out;
-    step.a = a;
     step.mean = i.mean;
     step.dtype = i.dtype;
     switch (i.op) {
@@ -342,8 +322,7 @@ class Planner {
       refuse("stores of full values to results of one value per row");
     a = spread_to(a, spread);
     const Lane lane = value(a).lane;
-    TileStep& step = add(TileStep::Kind::store, 1).step;
-    step.a = a;
+    TileStep& step = add(TileStep::Kind::store, {a});
     step.index = i.index;
     step.dtype = i.dtype;
     if (is_narrow(i.dtype) && lane == Lane::f32) {
@@ -355,127 +334,49 @@ class Planner {
     if (!step.loop) refuse(fmt::format("stores of {}", dtype_name(i.dtype)));
   }
 
-  // Whether v is read as one value per row (or one at all) where values of this spread are computed.
-  bool splats(uint16_t v, Spread where) {
-    const Spread s = value(v).spread;
-    return s != where && (s == Spread::scalar || s == Spread::row);
-  }
-
-  // ---- pairs ----
-
-  void join_pairs() {
-    std::vector<uint16_t> uses(out_->values.size(), 0);
-    std::vector<int32_t> maker(out_->values.size(), -1);
-    for (size_t n = 0; n < nodes_.size(); ++n) {
-      const Node& node = nodes_[n];
-      const uint16_t read[3] = {node.step.a, node.step.b, node.step.c};
-      for (int k = 0; k < node.arguments; ++k) ++uses[read[k]];
-      if (!node.is_store()) maker[node.step.out] = static_cast<int32_t>(n);
-    }
-    const auto inner = [&](uint16_t v) -> Node* {
-      if (uses[v] != 1 || maker[v] < 0 || value(v).lane != Lane::f32) return nullptr;
-      Node& node = nodes_[static_cast<size_t>(maker[v])];
-      return node.step.kind == TileStep::Kind::binary ? &node : nullptr;
-    };
-    for (Node& node : nodes_) {
-      TileStep& step = node.step;
-      if (step.kind == TileStep::Kind::fold && step.fold == TileFold::add && value(step.a).lane == Lane::f32) {
-        Node* product = inner(step.a);
-        if (!product || product->step.op != ScalarOp::mul || splats(product->step.a, Spread::full) ||
-            splats(product->step.b, Spread::full))
-          continue;
-        step.kind = TileStep::Kind::fold_product;
-        step.loop = out_->table->fold_product;
-        step.a = product->step.a;
-        step.b = product->step.b;
-        node.arguments = 2;
-        product->alive = false;
-        continue;
-      }
-      if (step.kind != TileStep::Kind::binary || value(step.out).lane != Lane::f32) continue;
-      const int op2 = second_of_pair(step.op);
-      if (op2 < 0) continue;
-      for (int side = 0; side < 2; ++side) {
-        const uint16_t t = side ? step.b : step.a, other = side ? step.a : step.b;
-        Node* first = inner(t);
-        if (!first || value(t).spread != value(step.out).spread) continue;
-        const int op1 = first_of_pair(first->step.op);
-        if (op1 < 0) continue;
-        uint16_t a = first->step.a, b = first->step.b;
-        if (splats(a, value(t).spread) && op1 != 1) std::swap(a, b);
-        if (splats(a, value(t).spread)) continue;
-        step.kind = TileStep::Kind::pair;
-        step.op1 = static_cast<uint8_t>(op1);
-        step.op2 = static_cast<uint8_t>(op2);
-        step.a = a;
-        step.b = b;
-        step.c = other;
-        node.arguments = 3;
-        first->alive = false;
-        break;
-      }
-    }
-    nodes_.erase(std::remove_if(nodes_.begin(), nodes_.end(), [](const Node& n) { return !n.alive; }), nodes_.end());
-  }
-
   // ---- passes ----
-
-  template <typename F>
-  static void each_argument(const Node& node, F f) {
-    const uint16_t read[3] = {node.step.a, node.step.b, node.step.c};
-    for (int k = 0; k < node.arguments; ++k) f(read[k]);
-  }
 
   void cut_passes() {
     std::vector<uint16_t> ready(out_->values.size(), 0);  // first pass in which a value can be read
-    for (Node& node : nodes_) {
-      node.pass = 0;
-      each_argument(node, [&](uint16_t v) { node.pass = std::max(node.pass, ready[v]); });
-      if (node.is_store()) continue;
-      ready[node.step.out] = node.is_fold() ? narrow<uint16_t>(node.pass + 1, "passes of a tile program") : node.pass;
+    for (TileStep& step : steps_) {
+      step.each_read([&](uint16_t v) { step.pass = std::max(step.pass, ready[v]); });
+      if (step.is_store()) continue;
+      ready[step.out] = step.is_fold() ? narrow<uint16_t>(step.pass + 1, "passes of a tile program") : step.pass;
     }
     // Full operands are loaded in the pass that reads them first.
-    std::vector<uint16_t> first_use(out_->values.size(), std::numeric_limits<uint16_t>::max());
-    for (const Node& node : nodes_)
-      each_argument(node, [&](uint16_t v) { first_use[v] = std::min(first_use[v], node.pass); });
-    uint16_t last = 0;
-    for (Node& node : nodes_) {
-      if (node.is_load() && value(node.step.out).spread == Spread::full) {
-        const uint16_t use = first_use[node.step.out];
-        if (use != std::numeric_limits<uint16_t>::max()) node.pass = use;
+    constexpr uint16_t never = std::numeric_limits<uint16_t>::max();
+    std::vector<uint16_t> first_use(out_->values.size(), never);
+    for (const TileStep& step : steps_)
+      step.each_read([&](uint16_t v) { first_use[v] = std::min(first_use[v], step.pass); });
+    uint16_t last = 0, last_read = 0;
+    std::vector<bool> loaded(out_->values.size(), false);
+    for (TileStep& step : steps_) {
+      if (step.is_load()) {
+        loaded[step.out] = true;
+        if (value(step.out).spread == Spread::full && first_use[step.out] != never) step.pass = first_use[step.out];
       }
-      last = std::max<uint16_t>(last, static_cast<uint16_t>(node.pass + node.is_fold()));
+      last = std::max<uint16_t>(last, static_cast<uint16_t>(step.pass + step.is_fold()));
+      step.each_read([&](uint16_t v) {
+        if (loaded[v]) last_read = std::max(last_read, step.pass);
+      });
     }
     out_->passes.resize(static_cast<size_t>(last) + 1);
-    // A result may lie on an operand: stores wait until every full operand was read for the last time.
-    std::vector<bool> loaded(out_->values.size(), false);
-    for (const Node& node : nodes_)
-      if (node.is_load()) loaded[node.step.out] = true;
-    uint16_t last_read = 0;
-    for (const Node& node : nodes_)
-      each_argument(node, [&](uint16_t v) {
-        if (loaded[v]) last_read = std::max(last_read, node.pass);
-      });
-    for (Node& node : nodes_)
-      if (node.is_store() && value(node.step.a).spread == Spread::full) node.pass = std::max(node.pass, last_read);
+    // A result may lie on an operand: stores wait until every operand was read for the last time.
+    for (TileStep& step : steps_)
+      if (step.is_store() && value(step.read[0]).spread == Spread::full) step.pass = std::max(step.pass, last_read);
   }
 
   // ---- homes ----
 
-  static bool same_bits(Lane lane, DType dtype) {
-    return (lane == Lane::f32 && dtype == DType::f32) || (lane == Lane::f64 && dtype == DType::f64) ||
-           (lane == Lane::i64 && (dtype == DType::i64 || dtype == DType::u64));
-  }
-
   void choose_homes() {
     std::vector<uint16_t> made_in(out_->values.size(), 0), last_use(out_->values.size(), 0);
-    for (const Node& node : nodes_) {
-      if (!node.is_store()) made_in[node.step.out] = node.pass;
-      each_argument(node, [&](uint16_t v) { last_use[v] = std::max(last_use[v], node.pass); });
+    for (const TileStep& step : steps_) {
+      if (!step.is_store()) made_in[step.out] = step.pass;
+      step.each_read([&](uint16_t v) { last_use[v] = std::max(last_use[v], step.pass); });
     }
-    for (Node& node : nodes_) {
-      if (node.is_store()) continue;
-      TileValue& v = value(node.step.out);
+    for (const TileStep& step : steps_) {
+      if (step.is_store()) continue;
+      TileValue& v = value(step.out);
       switch (v.spread) {
         case Spread::scalar:
           v.home = Home::scalar;
@@ -490,11 +391,12 @@ class Planner {
           v.number = out_->row_count++;
           break;
         case Spread::full:
-          if (node.step.kind == TileStep::Kind::load && same_bits(v.lane, node.step.dtype)) {
+          if (step.kind == TileStep::Kind::load && same_bits(v.lane, step.dtype)) {
             v.home = Home::operand;
-            v.number = node.step.index;
+            v.number = step.index;
             v.spare = out_->spare_count++;
-          } else if (last_use[node.step.out] > made_in[node.step.out]) {
+            if (out_->ahead < 0 && v.lane == Lane::f32) out_->ahead = step.out;
+          } else if (last_use[step.out] > made_in[step.out]) {
             v.home = Home::kept;
             v.number = out_->kept_count++;
           } else {
@@ -505,27 +407,27 @@ class Planner {
       if (v.lane != Lane::f32) out_->width = 8;
     }
     // Values computed straight into a result.
-    std::vector<size_t> maker(out_->values.size(), nodes_.size());
+    std::vector<size_t> maker(out_->values.size(), steps_.size());
     size_t last_read = 0;
     uint16_t last_read_pass = 0;
-    for (size_t n = 0; n < nodes_.size(); ++n) {
-      if (!nodes_[n].is_store()) maker[nodes_[n].step.out] = n;
-      each_argument(nodes_[n], [&](uint16_t v) {
+    for (size_t n = 0; n < steps_.size(); ++n) {
+      if (!steps_[n].is_store()) maker[steps_[n].out] = n;
+      steps_[n].each_read([&](uint16_t v) {
         if (value(v).home != Home::operand && value(v).home != Home::column) return;
-        if (nodes_[n].pass < last_read_pass) return;
-        last_read_pass = nodes_[n].pass;
+        if (steps_[n].pass < last_read_pass) return;
+        last_read_pass = steps_[n].pass;
         last_read = n;
       });
     }
-    for (const Node& node : nodes_) {
-      if (node.step.kind != TileStep::Kind::store) continue;
-      TileValue& v = value(node.step.a);
+    for (const TileStep& step : steps_) {
+      if (step.kind != TileStep::Kind::store) continue;
+      TileValue& v = value(step.read[0]);
       if (v.spread != Spread::full || (v.home != Home::slot && v.home != Home::kept) || v.result >= 0 ||
-          !same_bits(v.lane, node.step.dtype) || program_.results[node.step.index].spread != Spread::full)
+          !same_bits(v.lane, step.dtype) || program_.results[step.index].spread != Spread::full)
         continue;
-      v.result = static_cast<int16_t>(node.step.index);
-      const size_t at = maker[node.step.a];
-      v.in_place = nodes_[at].pass > last_read_pass || (nodes_[at].pass == last_read_pass && at >= last_read);
+      v.result = static_cast<int16_t>(step.index);
+      const size_t at = maker[step.read[0]];
+      v.in_place = steps_[at].pass > last_read_pass || (steps_[at].pass == last_read_pass && at >= last_read);
     }
   }
 
@@ -533,27 +435,27 @@ class Planner {
 
   void arrange() {
     std::vector<bool> in_tiles(out_->values.size(), false);
-    const auto sort_in = [&](const Node& node) {
-      const Spread spread = node.is_fold()    ? Spread::full
-                            : node.is_store() ? value(node.step.a).spread
-                                              : value(node.step.out).spread;
-      TilePass& pass = out_->passes[node.pass];
+    const auto sort_in = [&](const TileStep& step) {
+      const Spread spread = step.is_fold()    ? Spread::full
+                            : step.is_store() ? value(step.read[0]).spread
+                                              : value(step.out).spread;
+      TilePass& pass = out_->passes[step.pass];
       switch (spread) {
-        case Spread::scalar: out_->scalars.push_back(node.step); break;
-        case Spread::column: out_->columns.push_back(node.step); break;
-        case Spread::row: pass.rows.push_back(node.step); break;
+        case Spread::scalar: out_->scalars.push_back(step); break;
+        case Spread::column: out_->columns.push_back(step); break;
+        case Spread::row: pass.rows.push_back(step); break;
         case Spread::full:
-          each_argument(node, [&](uint16_t v) { in_tiles[v] = true; });
-          if (!node.is_store() && value(node.step.out).home == Home::operand) break;  // nothing to do
-          if (node.is_fold()) pass.folds.push_back(static_cast<uint16_t>(pass.tiles.size()));
-          pass.tiles.push_back(node.step);
+          step.each_read([&](uint16_t v) { in_tiles[v] = true; });
+          if (!step.is_store() && value(step.out).home == Home::operand) break;  // nothing to do
+          if (step.is_fold()) pass.folds.push_back(static_cast<uint16_t>(pass.tiles.size()));
+          pass.tiles.push_back(step);
           break;
       }
     };
-    for (const Node& node : nodes_)
-      if (!node.is_store()) sort_in(node);
-    for (const Node& node : nodes_)
-      if (node.is_store()) sort_in(node);
+    for (const TileStep& step : steps_)
+      if (!step.is_store()) sort_in(step);
+    for (const TileStep& step : steps_)
+      if (step.is_store()) sort_in(step);
     for (uint16_t v = 0; v < out_->values.size(); ++v) {
       if (!in_tiles[v]) continue;
       if (value(v).spread == Spread::column) out_->column_values.push_back(v);
@@ -566,25 +468,9 @@ class Planner {
         if (std::find(pass.moves.begin(), pass.moves.end(), v) == pass.moves.end()) pass.moves.push_back(v);
       };
       for (const TileStep& step : pass.tiles) {
-        Node node;
-        node.step = step;
-        node.arguments = arguments_of(step);
-        each_argument(node, note);
-        if (!node.is_store() && !node.is_fold()) note(step.out);
+        step.each_read(note);
+        if (!step.is_store() && !step.is_fold()) note(step.out);
       }
-    }
-  }
-
-  static int arguments_of(const TileStep& step) {
-    switch (step.kind) {
-      case TileStep::Kind::load:
-      case TileStep::Kind::load_narrow: return 0;
-      case TileStep::Kind::binary:
-      case TileStep::Kind::fold_product: return 2;
-      case TileStep::Kind::select:
-      case TileStep::Kind::pair: return 3;
-      case TileStep::Kind::element: return scalar_arity(step.op);
-      default: return 1;
     }
   }
 
@@ -593,37 +479,27 @@ class Planner {
   void assign_slots() {
     for (TilePass& pass : out_->passes) {
       std::vector<size_t> last(out_->values.size(), 0);
-      for (size_t n = 0; n < pass.tiles.size(); ++n) {
-        Node node;
-        node.step = pass.tiles[n];
-        node.arguments = arguments_of(pass.tiles[n]);
-        each_argument(node, [&](uint16_t v) { last[v] = n; });
-      }
+      for (size_t n = 0; n < pass.tiles.size(); ++n) pass.tiles[n].each_read([&](uint16_t v) { last[v] = n; });
       std::vector<uint16_t> free;
       uint16_t count = 0;
       for (size_t n = 0; n < pass.tiles.size(); ++n) {
-        Node node;
-        node.step = pass.tiles[n];
-        node.arguments = arguments_of(pass.tiles[n]);
-        const bool makes = !node.is_store() && !node.is_fold() && value(node.step.out).home == Home::slot;
-        std::vector<uint16_t> freed;
-        each_argument(node, [&](uint16_t v) {
+        const TileStep& step = pass.tiles[n];
+        const bool makes = !step.is_store() && !step.is_fold() && value(step.out).home == Home::slot;
+        std::vector<uint16_t> seen, later;  // later: of another width
+        step.each_read([&](uint16_t v) {
           if (value(v).home != Home::slot || value(v).spread != Spread::full || last[v] != n) return;
           const uint16_t slot = value(v).number;
-          if (std::find(freed.begin(), freed.end(), slot) != freed.end()) return;
-          freed.push_back(slot);
-          if (makes && lane_bytes(value(v).lane) == lane_bytes(value(node.step.out).lane)) {
-            free.push_back(slot);
-            freed.back() = std::numeric_limits<uint16_t>::max();
-          }
+          if (std::find(seen.begin(), seen.end(), slot) != seen.end()) return;
+          seen.push_back(slot);
+          const bool fits = makes && lane_bytes(value(v).lane) == lane_bytes(value(step.out).lane);
+          (fits ? free : later).push_back(slot);
         });
         if (makes) {
           if (free.empty()) free.push_back(count++);
-          value(node.step.out).number = free.back();
+          value(step.out).number = free.back();
           free.pop_back();
         }
-        for (uint16_t slot : freed)
-          if (slot != std::numeric_limits<uint16_t>::max()) free.push_back(slot);
+        free.insert(free.end(), later.begin(), later.end());
       }
       out_->slot_count = std::max(out_->slot_count, count);
     }
@@ -634,7 +510,7 @@ class Planner {
 
   const TileProgram& program_;
   std::shared_ptr<TileExecutor> out_;
-  std::vector<Node> nodes_;
+  std::vector<TileStep> steps_;
   std::vector<uint16_t> of_instruction_;
 };
 

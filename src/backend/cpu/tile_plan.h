@@ -33,14 +33,18 @@ struct TileValue {
   uint16_t spare = 0;     // of operands: number of the tile that takes copies of columns that lie apart
 };
 
+// Arguments of a step: a to e, as far as `reads` has their bits.
 struct TileStep {
   enum class Kind : uint8_t {
     loop,    // loop(out, a), then `then` on out
     binary,  // forms by which argument is one per row
     select,
-    pair,  // op1, op2 of TileTable::pair
-    fold,  // out per row
+    pair,      // op1, op2 of TileTable::pair
+    function,  // loop of TileTable::function
+    norm,      // op1 of TileTable::norm
+    fold,      // out per row
     fold_product,
+    fold_centred,
     load,         // from operand `index`
     store,        // a into result `index`
     spread,       // out = a, element by element
@@ -49,8 +53,11 @@ struct TileStep {
     load_narrow,  // fp8
     store_narrow,
   } kind = Kind::loop;
-  uint16_t out = 0, a = 0, b = 0, c = 0;  // values
+  uint8_t reads = 0;
+  uint16_t out = 0;
+  uint16_t read[5] = {0, 0, 0, 0, 0};  // values a to e
   uint16_t index = 0;
+  uint16_t pass = 0;  // in which it runs
   TileLoop loop = nullptr, then = nullptr;
   const TileLoop* forms = nullptr;
   uint8_t op1 = 0, op2 = 0;
@@ -58,6 +65,15 @@ struct TileStep {
   DType dtype = DType::f32;
   bool is_unsigned = false, mean = false;
   TileFold fold = TileFold::add;
+
+  bool is_load() const { return kind == Kind::load || kind == Kind::load_narrow; }
+  bool is_store() const { return kind == Kind::store || kind == Kind::store_narrow; }
+  bool is_fold() const { return kind == Kind::fold || kind == Kind::fold_product || kind == Kind::fold_centred; }
+  template <typename F>
+  void each_read(F f) const {
+    for (int k = 0; k < 5; ++k)
+      if (reads >> k & 1) f(read[k]);
+  }
 };
 
 struct TilePass {
@@ -81,7 +97,22 @@ class TileExecutor {
   int64_t width = 4;  // bytes of the widest register
   int64_t tile = 0;   // elements of a tile
   bool reduces = false;
+  int32_t ahead = -1;  // full operand value that steps with time to spare fetch for the next tile
 };
+
+// Joins steps into loops that do several of them. Steps that nothing needs any more vanish.
+void join_steps(const TileExecutor& executor, std::vector<TileStep>& steps);
+
+// Whether memory holds a register's bits.
+inline bool same_bits(Lane lane, DType dtype) {
+  return (lane == Lane::f32 && dtype == DType::f32) || (lane == Lane::f64 && dtype == DType::f64) ||
+         (lane == Lane::i64 && (dtype == DType::i64 || dtype == DType::u64));
+}
+
+// Whether a value is read as one per row (or one at all) where values of this spread are computed.
+inline bool splats(const TileValue& v, Spread where) {
+  return v.spread != where && (v.spread == Spread::scalar || v.spread == Spread::row);
+}
 
 inline int64_t lane_bytes(Lane lane) { return lane == Lane::f32 ? 4 : 8; }
 

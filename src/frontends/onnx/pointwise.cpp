@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "frontends/onnx/entries.h"
@@ -211,45 +212,14 @@ void bias_gelu(NodeContext& c, bool tanh_form) {
 
 constexpr const char* microsoft = "com.microsoft";
 
-#define SINTER_UNARY(name, since, op)                 \
-  Entry {                                             \
-    name, since, [](NodeContext& c) { unary(c, op); } \
-  }
 #define SINTER_BINARY(name, since, op)                 \
   Entry {                                              \
     name, since, [](NodeContext& c) { binary(c, op); } \
   }
 
+// Same-named operators of one operand need no line: see make_entries.
 constexpr Entry table[] = {
-    SINTER_UNARY("Abs", 1, "Abs"),
-    SINTER_UNARY("Acos", 7, "Acos"),
-    SINTER_UNARY("Acosh", 9, "Acosh"),
-    SINTER_UNARY("Asin", 7, "Asin"),
-    SINTER_UNARY("Asinh", 9, "Asinh"),
-    SINTER_UNARY("Atan", 7, "Atan"),
-    SINTER_UNARY("Atanh", 9, "Atanh"),
-    SINTER_UNARY("BitwiseNot", 18, "BitNot"),
-    SINTER_UNARY("Ceil", 1, "Ceil"),
-    SINTER_UNARY("Cos", 7, "Cos"),
-    SINTER_UNARY("Cosh", 9, "Cosh"),
-    SINTER_UNARY("Erf", 9, "Erf"),
-    SINTER_UNARY("Exp", 1, "Exp"),
-    SINTER_UNARY("Floor", 1, "Floor"),
-    SINTER_UNARY("IsNaN", 9, "IsNaN"),
-    SINTER_UNARY("Log", 1, "Log"),
-    SINTER_UNARY("Neg", 1, "Neg"),
-    SINTER_UNARY("Not", 1, "Not"),
-    SINTER_UNARY("Reciprocal", 1, "Reciprocal"),
-    SINTER_UNARY("Relu", 1, "Relu"),
-    SINTER_UNARY("Round", 11, "Round"),
-    SINTER_UNARY("Sigmoid", 1, "Sigmoid"),
-    SINTER_UNARY("Sign", 9, "Sign"),
-    SINTER_UNARY("Sin", 7, "Sin"),
-    SINTER_UNARY("Sinh", 9, "Sinh"),
-    SINTER_UNARY("Softplus", 1, "Softplus"),
-    SINTER_UNARY("Sqrt", 1, "Sqrt"),
-    SINTER_UNARY("Tan", 7, "Tan"),
-    SINTER_UNARY("Tanh", 1, "Tanh"),
+    {"BitwiseNot", 18, [](NodeContext& c) { unary(c, "BitNot"); }},
     SINTER_BINARY("Add", 1, "Add"),
     SINTER_BINARY("And", 1, "And"),
     SINTER_BINARY("BitwiseAnd", 18, "BitAnd"),
@@ -323,11 +293,25 @@ constexpr Entry table[] = {
      microsoft},
 };
 
-#undef SINTER_UNARY
 #undef SINTER_BINARY
+
+// The table, and every core operator of one expression without attributes under its own name.
+std::vector<Entry> make_entries() {
+  std::vector<Entry> all(std::begin(table), std::end(table));
+  for (const Op* op : all_ops()) {
+    if (!op->pointwise || op->fields || op->inputs.high > 1) continue;
+    const auto named = [&](const Entry& e) { return e.name == op->name && e.domain.empty(); };
+    if (std::none_of(std::begin(table), std::end(table), named))
+      all.push_back({op->name, 1, [](NodeContext& c) { unary(c, c.node.op_type); }});
+  }
+  return all;
+}
 
 }  // namespace
 
-std::span<const Entry> pointwise_entries() { return table; }
+std::span<const Entry> pointwise_entries() {
+  static const std::vector<Entry> all = make_entries();
+  return all;
+}
 
 }  // namespace sinter::onnx

@@ -16,10 +16,14 @@ constexpr int lane_count = 3;
 
 struct TileArgs {
   void* out = nullptr;
-  const void *a = nullptr, *b = nullptr, *c = nullptr;
-  int64_t out_row = 0, a_row = 0, b_row = 0, c_row = 0;  // elements from row to row
-  int64_t out_col = 1, a_col = 1, b_col = 1, c_col = 1;  // from column to column; only loads and stores know others
+  const void *a = nullptr, *b = nullptr, *c = nullptr, *d = nullptr, *e = nullptr;
+  // Elements from row to row and from column to column; only loads and stores know columns that lie apart.
+  int64_t out_row = 0, a_row = 0, b_row = 0, c_row = 0, d_row = 0, e_row = 0;
+  int64_t out_col = 1, a_col = 1, b_col = 1, c_col = 1, d_col = 1, e_col = 1;
   int64_t rows = 0, cols = 0;
+  // Elementary functions take long enough to fetch what the next tile reads: element i fetches near ahead + 4 * i.
+  const char* ahead = nullptr;
+  int64_t ahead_row = 0;  // bytes
 };
 using TileLoop = void (*)(const TileArgs&);
 
@@ -74,6 +78,12 @@ constexpr int tile_binary_count = static_cast<int>(TileBinary::none);
 // Which of two arguments is one value per row.
 enum TileForm : uint8_t { form_vv, form_vs, form_sv };
 
+// Functions that loops join with the arithmetic around them, and what comes before and behind.
+enum class TileFunction : uint8_t { exp, tanh, erf, sigmoid, none };
+constexpr int tile_function_count = static_cast<int>(TileFunction::none);
+enum TileBefore : uint8_t { before_none, before_mul, before_sub };
+enum TileBehind : uint8_t { behind_none, behind_mul, behind_scaled };
+
 enum class TileFold : uint8_t { add, mul, min, max };
 constexpr int tile_fold_count = 4;
 
@@ -89,9 +99,16 @@ struct TileTable {
   // (a op1 b) op2 c in f32 with op1 of add, sub, mul and op2 of add, mul, min, max (multiply and add in one rounding
   // where the level has it). Indices: op1, b is one value per row, op2, c is one value per row.
   TileLoop pair[3][2][4][2];
+  // f(a, a * b or a - b), then + c if asked for, then * d or * (d * e), in f32; b, c and e are one value per row.
+  // Indices: f, before, whether c is added, behind.
+  TileLoop function[tile_function_count][3][2][3];
+  // ((a - b) * c) * d + e or ((a - b) / c) * d + e, in f32; b and c are one value per row. Indices: whether it divides,
+  // d is one value per row, e is.
+  TileLoop norm[2][2][2];
   // out[row] = out[row] op a[row, 0] op a[row, 1] ...; out lies densely.
   TileLoop fold[lane_count][tile_fold_count];
   TileLoop fold_product;  // f32: out[row] += sum of a * b
+  TileLoop fold_centred;  // f32: out[row] += sum of (a - b)^2, b one value per row
   TileLoop load[tile_memory_count][lane_count];
   TileLoop store[lane_count][tile_memory_count];
   TileLoop convert[lane_count][lane_count];  // to integers: truncated, clamped to 64 bits, NaN 0

@@ -23,9 +23,9 @@ struct Plan {
   // First phase.
   int64_t matrix_size = 0;  // floats of a packed matrix
   int64_t panels_per_pack = 1, packs_per_matrix = 0, packs = 0, turns_per_image = 0, turns = 0;
-  int64_t turned_offset = 0;   // bytes into the workspace
-  int64_t tile_offset = 0;     // bytes into the scratch: the epilogue's part
-  int64_t block_offset = 0;    // the same: the block of the unpacked mode
+  int64_t turned_offset = 0;  // bytes into the workspace
+  int64_t tile_offset = 0;    // bytes into the scratch: the epilogue's part
+  int64_t block_offset = 0;   // the same: the block of the unpacked mode
 };
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -75,7 +75,8 @@ void split_call(Plan& plan, int64_t wanted) {
 
 void run_packed(const Plan& plan, ContractArgs& args, int64_t unit, void* scratch) {
   const int64_t m = unit % plan.m_parts * plan.m_step, n = unit / plan.m_parts * plan.n_step;
-  plan.prepared->table->chunk(args, m, std::min(args.m, m + plan.m_step), n, std::min(args.n, n + plan.n_step), scratch);
+  plan.prepared->table->chunk(args, m, std::min(args.m, m + plan.m_step), n, std::min(args.n, n + plan.n_step),
+                              scratch);
 }
 
 void run_unpacked(const Plan& plan, const ContractArgs& args, const float* b, int64_t unit, std::byte* scratch) {
@@ -163,7 +164,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     const int64_t panel_bytes = std::max<int64_t>(1, args.nr * args.k * args.taps * 4);
     plan.panels_per_pack = std::clamp<int64_t>((128 << 10) / panel_bytes, 1, panels);
     plan.packs_per_matrix = ceil_div(panels, plan.panels_per_pack);
-    plan.packs = checked_mul(p.b_matrices, plan.packs_per_matrix, "panels");
+    if (plan.matrix_size > 0) plan.packs = checked_mul(p.b_matrices, plan.packs_per_matrix, "panels");
     bound.workspace = align_up(byte_size(DType::f32, checked_mul(p.b_matrices, plan.matrix_size, "packed weights")), 64,
                                "packed weights");
   } else if (p.b_packed) {
@@ -194,13 +195,14 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
 
   const int64_t block_cols = p.unpacked ? unpacked_cols : args.nr;
   const int64_t last_cols = args.n % block_cols == 0 ? block_cols : args.n % block_cols;
-  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, p.batch_axes > 0, std::min(block_cols, args.n),
-                                last_cols);
+  plan.epilogue =
+      bind_epilogue(prepared.epilogue, prepared.view, c, p.batch_axes > 0, std::min(block_cols, args.n), last_cols);
   if (p.unpacked) {
     bound.scratch = program ? unpacked_rows * unpacked_cols * 4 : 0;
   } else {
     const int64_t rows = std::min(plan.m_step, args.m), last_rows = args.m - (plan.m_parts - 1) * plan.m_step;
-    bound.scratch = align_up(std::max(table.scratch_size(args, rows), table.scratch_size(args, last_rows)), 64, "scratch");
+    bound.scratch =
+        align_up(std::max(table.scratch_size(args, rows), table.scratch_size(args, last_rows)), 64, "scratch");
   }
   plan.tile_offset = bound.scratch;
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
@@ -232,7 +234,7 @@ Status run_product(const Launch& launch) {
       current = call;
       const Place place = place_of(p.call_dims, call);
       const int64_t first_col = place.dot(p.column_strides);
-      args.a = a + place.dot(p.a_strides);
+      args.a = a ? a + place.dot(p.a_strides) : nullptr;  // nothing is read of an empty operand
       b_here = b + place.dot(p.b_strides) * (p.unpacked ? 1 : plan.matrix_size);
       args.b = b_here;
       args.bias = bias ? bias + first_col : nullptr;

@@ -80,8 +80,8 @@ View view_of(const Problem& problem) {
 
 bool takes_channels_first(const Problem& problem, const View& view) {
   const Dim& channels = (*problem.types[view.x].shape)[1];
-  return view.groups == 1 && channels.is_constant() && channels.constant() >= 1 && channels.constant() <= few_channels &&
-         !in_epilogue(problem, view.x);
+  return view.groups == 1 && channels.is_constant() && channels.constant() >= 1 &&
+         channels.constant() <= few_channels && !in_epilogue(problem, view.x);
 }
 
 // Extents of the weights' columns per group, where they are known.

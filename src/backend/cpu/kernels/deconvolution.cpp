@@ -10,7 +10,7 @@
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/convolution.h"
 #include "base/checked.h"
-#include "ops/contraction.h"
+#include "ops/convolution.h"
 
 namespace sinter::cpu {
 namespace {
@@ -26,7 +26,8 @@ Layout weight_layout(size_t rank) {
 }
 
 Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "ConvTranspose")) return Answer::no("not a ConvTranspose");
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "ConvTranspose"))
+    return Answer::no("not a ConvTranspose");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
@@ -126,19 +127,6 @@ Reach reach_of(const Axis& axis, int64_t begin, int64_t end) {
   return r;
 }
 
-int64_t pad_before(const ConvTransposeAttrs& a, size_t k, int64_t in, int64_t kernel) {
-  const bool same = a.auto_pad == AutoPad::same_upper || a.auto_pad == AutoPad::same_lower;
-  if (a.output_shape.empty() && !same)
-    return a.auto_pad == AutoPad::explicit_pads && !a.pads.empty() ? a.pads[k] : 0;
-  const int64_t stride = window_step(a.strides, k);
-  const int64_t wanted = a.output_shape.empty() ? checked_mul(in, stride) : a.output_shape[k];
-  const int64_t reach = checked_add(checked_mul(kernel - 1, window_step(a.dilations, k)), 1);
-  const int64_t natural = checked_add(checked_add(checked_mul(in - 1, stride), reach),
-                                      a.output_padding.empty() ? 0 : a.output_padding[k]);
-  const int64_t total = std::max<int64_t>(0, checked_sub(natural, wanted));
-  return a.auto_pad == AutoPad::same_upper ? total / 2 : total - total / 2;
-}
-
 void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
   const Stage& stage = c.problem.stages[0];
   const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
@@ -155,6 +143,8 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
       y[1] != checked_mul(plan.columns, plan.groups, "channels") || (biased && c.operands[stage.inputs[2]][0] != y[1]))
     throw Error(Code::invalid_argument, "the operands of a ConvTranspose do not fit together");
   plan.depth = x[1] / plan.groups;
+  const std::vector<int64_t> before =
+      transposed_before(attrs, Dims(x.begin() + 2, x.end()), Dims(w.begin() + 2, w.end()));
   for (size_t k = 0; k + 2 < x.size(); ++k) {
     Axis& axis = plan.axes[k];
     axis.in = x[k + 2];
@@ -162,7 +152,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     axis.kernel = w[k + 2];
     axis.stride = window_step(attrs.strides, k);
     axis.dilation = axis.kernel <= 1 ? 1 : window_step(attrs.dilations, k);
-    axis.pad = pad_before(attrs, k, axis.in, axis.kernel);
+    axis.pad = before[k];
     // Coordinates stay far from overflow.
     checked_add(checked_mul(axis.kernel, axis.dilation, "window"), checked_add(axis.out, axis.pad, "window"), "window");
     plan.taps = checked_mul(plan.taps, axis.kernel, "taps");
@@ -178,7 +168,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   if (product(y) == 0) return;
   plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr);
   plan.panels = (args.n + args.nr - 1) / args.nr;
-  bound.chunks[0] = checked_mul(plan.groups, plan.panels, "panels");
+  if (plan.matrix_size > 0) bound.chunks[0] = checked_mul(plan.groups, plan.panels, "panels");
   bound.workspace = byte_size(DType::f32, checked_mul(plan.groups, plan.matrix_size, "packed weights"));
 
   const Axis& first = plan.axes[0];
@@ -191,8 +181,8 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   if (c.threads > 1) {
     const int64_t others = std::max<int64_t>(1, plan.images * plan.groups);
     const int64_t wanted = (4 * c.threads + others - 1) / others;
-    plan.strip = std::min(plan.strip, std::max<int64_t>(std::max<int64_t>(first.stride, shared),
-                                                        (first.out + wanted - 1) / wanted));
+    plan.strip = std::min(
+        plan.strip, std::max<int64_t>(std::max<int64_t>(first.stride, shared), (first.out + wanted - 1) / wanted));
   }
   plan.strips = (first.out + plan.strip - 1) / plan.strip;
   bound.chunks[1] = checked_mul(checked_mul(plan.images, plan.groups, "strips"), plan.strips, "strips");
@@ -206,8 +196,8 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     scratch = std::max(scratch, plan.table->scratch_size(args, here));
   }
   plan.product_offset = align_up(scratch, 64, "scratch");
-  bound.scratch = checked_add(plan.product_offset, byte_size(DType::f32, checked_mul(pixels, args.n, "products")),
-                              "scratch");
+  bound.scratch =
+      checked_add(plan.product_offset, byte_size(DType::f32, checked_mul(pixels, args.n, "products")), "scratch");
 }
 
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
@@ -275,8 +265,8 @@ Status run(const Launch& launch) {
   ContractArgs args = plan.args;
   args.m = (reach.last - reach.first) * line;
   if (args.m > 0) {
-    args.a = static_cast<const float*>(launch.operands[stage.inputs[0]]) +
-             (image * axes[0].in + reach.first) * line * args.lda + group * plan.depth;
+    const auto* x = static_cast<const float*>(launch.operands[stage.inputs[0]]);
+    args.a = x ? x + (image * axes[0].in + reach.first) * line * args.lda + group * plan.depth : nullptr;
     args.b = reinterpret_cast<const float*>(launch.workspace) + group * plan.matrix_size;
     args.c = products;
     plan.table->chunk(args, 0, args.m, 0, args.n, launch.scratch);

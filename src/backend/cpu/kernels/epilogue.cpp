@@ -86,7 +86,8 @@ Peeled peel(const Problem& problem, const OutputView& view, int main_bias) {
   bool bounded = false;
   for (; p.next < problem.stages.size(); ++p.next) {
     const Stage& stage = problem.stages[p.next];
-    if (uses(problem, p.value) != 1 || std::find(stage.inputs.begin(), stage.inputs.end(), p.value) == stage.inputs.end())
+    if (uses(problem, p.value) != 1 ||
+        std::find(stage.inputs.begin(), stage.inputs.end(), p.value) == stage.inputs.end())
       break;
     if (is_op(stage, "Add") && p.bias < 0 && !bounded) {
       const uint16_t other = stage.inputs[0] == p.value ? stage.inputs[1] : stage.inputs[0];
@@ -207,8 +208,9 @@ BoundEpilogue bind_epilogue(const Epilogue& epilogue, const OutputView& view, co
   const auto add = [&](const Epilogue::Part& part, const Dims& dims, const Layout& layout, uint16_t argument,
                        size_t rank) {
     BoundEpilogue::Part p{argument, part.width, part.rows, part.cols, 0, {}};
-    const int64_t cols = view.col >= 0 ? dims.empty() ? 1 : dims[static_cast<size_t>(view.col) - (rank - dims.size())] : 1;
-    if (part.rows) p.row_stride = part.cols ? cols : 1;
+    // An operand that varies along the columns has the axis.
+    const int64_t cols = part.cols && view.col >= 0 ? dims[static_cast<size_t>(view.col) - (rank - dims.size())] : 1;
+    if (part.rows) p.row_stride = cols;
     if (by_call && part.batch) {
       const Dims strides = layout_strides(layout, dims);
       const size_t lead = rank - dims.size();
@@ -224,8 +226,9 @@ BoundEpilogue bind_epilogue(const Epilogue& epilogue, const OutputView& view, co
   for (const Epilogue::Part& part : epilogue.results)
     add(part, c.results[part.value], c.problem.results[part.value].layout, static_cast<uint16_t>(operands + part.value),
         rank);
-  out.scratch = align_up(std::max(tile_scratch(*epilogue.executor, block_cols),
-                                  tile_scratch(*epilogue.executor, last_cols)), 64, "scratch");
+  out.scratch =
+      align_up(std::max(tile_scratch(*epilogue.executor, block_cols), tile_scratch(*epilogue.executor, last_cols)), 64,
+               "scratch");
   return out;
 }
 

@@ -52,10 +52,10 @@ Epilogue make_epilogue(const Problem& problem, const OutputView& view, int main_
 struct BoundEpilogue {
   const Epilogue* epilogue = nullptr;
   struct Part {
-    uint16_t argument;    // of the launch
-    int64_t width;        // bytes
-    bool rows, cols;      // varies along them
-    int64_t row_stride;   // elements
+    uint16_t argument;                   // of the launch
+    int64_t width;                       // bytes
+    bool rows, cols;                     // varies along them
+    int64_t row_stride;                  // elements
     std::vector<int64_t> batch_strides;  // elements by axis of the calls
   };
   std::vector<Part> parts;  // operands, then results

@@ -241,8 +241,8 @@ void bind(const Kernel& kernel, const void* prepared_pointer, const BindContext&
   need(in_c, {p.directions, p.batch, p.hidden});
   for (size_t i = 0; i < c.results.size(); ++i) {
     const size_t output = c.problem.results[i].value - c.problem.first_result[0];
-    const Dims wanted = output == 0 ? Dims{p.steps, p.directions, p.batch, p.hidden}
-                                    : Dims{p.directions, p.batch, p.hidden};
+    const Dims wanted =
+        output == 0 ? Dims{p.steps, p.directions, p.batch, p.hidden} : Dims{p.directions, p.batch, p.hidden};
     if (c.results[i] != wanted)
       throw Error(Code::invalid_argument, "the results of a recurrent network do not fit its operands");
   }
@@ -254,10 +254,12 @@ void bind(const Kernel& kernel, const void* prepared_pointer, const BindContext&
   int64_t at = 0;
   const auto place = [&](int64_t floats) {
     const int64_t here = at;
-    at = checked_add(at, align_up(byte_size(DType::f32, checked_mul(floats, p.directions, "workspace")), 64), "workspace");
+    at = checked_add(at, align_up(byte_size(DType::f32, checked_mul(floats, p.directions, "workspace")), 64),
+                     "workspace");
     return here;
   };
-  const int64_t sequence_state = checked_mul(p.batch, p.hidden, "state"), sequence_gates = checked_mul(p.batch, p.width);
+  const int64_t sequence_state = checked_mul(p.batch, p.hidden, "state"),
+                sequence_gates = checked_mul(p.batch, p.width);
   p.bias_w = place(p.width);
   p.bias_r = place(p.width);
   p.gates = place(checked_mul(rows, p.width, "gates"));
@@ -372,8 +374,8 @@ struct Sequences {
 
   void lstm(float* gates) {
     multiply(h, gates, 0, p.width);
-    const TileBuffer buffers[] = {of_gate(gates, 0), of_gate(gates, 1), of_gate(gates, 2), of_gate(gates, 3), dense(c),
-                                  dense(c),          dense(h)};
+    const TileBuffer buffers[] = {of_gate(gates, 0), of_gate(gates, 1), of_gate(gates, 2), of_gate(gates, 3),
+                                  dense(c),          dense(c),          dense(h)};
     tiles(*p.prepared->first, buffers);
   }
   void gru(float* gates) {
@@ -381,8 +383,8 @@ struct Sequences {
     if (p.reset_after) {
       args.bias = at(launch, p.bias_r, d * p.width);
       multiply(h, products, 0, p.width);
-      const TileBuffer buffers[] = {of_gate(gates, 0),    of_gate(products, 0), of_gate(gates, 1), of_gate(products, 1),
-                                    of_gate(gates, 2),    of_gate(products, 2), dense(h),          dense(h)};
+      const TileBuffer buffers[] = {of_gate(gates, 0), of_gate(products, 0), of_gate(gates, 1), of_gate(products, 1),
+                                    of_gate(gates, 2), of_gate(products, 2), dense(h),          dense(h)};
       tiles(*p.prepared->first, buffers);
       return;
     }
@@ -390,7 +392,7 @@ struct Sequences {
     float* again = at(launch, p.again, (d * p.batch + begin) * p.width);
     // Whole panels: those that hold the first two gates, then those that hold the third.
     multiply(h, products, 0, std::min(p.width, (2 * p.hidden + args.nr - 1) / args.nr * args.nr));
-    const TileBuffer first[] = {of_gate(gates, 0), of_gate(products, 0), of_gate(gates, 1),   of_gate(products, 1),
+    const TileBuffer first[] = {of_gate(gates, 0), of_gate(products, 0), of_gate(gates, 1), of_gate(products, 1),
                                 dense(h),          of_gate(products, 0), dense(reset)};
     tiles(*p.prepared->first, first);
     multiply(reset, again, 2 * p.hidden / args.nr * args.nr, p.width);
@@ -420,8 +422,7 @@ struct Sequences {
         lstm(gates);
       else
         gru(gates);
-      if (results[0])
-        std::memcpy(results[0] + ((t * p.directions + d) * p.batch + begin) * p.hidden, h, bytes);
+      if (results[0]) std::memcpy(results[0] + ((t * p.directions + d) * p.batch + begin) * p.hidden, h, bytes);
     }
     if (results[1]) std::memcpy(results[1] + (d * p.batch + begin) * p.hidden, h, bytes);
     if (results[2]) std::memcpy(results[2] + (d * p.batch + begin) * p.hidden, c, bytes);

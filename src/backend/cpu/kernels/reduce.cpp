@@ -129,7 +129,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   // Parts of a kept row are computed alike wherever they are cut.
   r.block = r.folds ? 1 : std::min(segment, r.row);
   if (!r.folds && c.threads > 1 && kept < c.threads)
-    r.block = std::clamp<int64_t>(r.row / c.threads / 64 * 64, 64, r.block);
+    r.block = std::min(r.block, std::max<int64_t>(64, r.row / c.threads / 64 * 64));
   r.block = std::max<int64_t>(r.block, 1);
   r.blocks = r.folds ? 1 : (r.row + r.block - 1) / r.block;
   r.units = kept * r.blocks;

@@ -28,8 +28,8 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (attrs.aspect != AspectPolicy::stretch) return Answer::no("keeps the aspect ratio");
   if (Answer a = device_f32(problem, stage.inputs[0]); !a) return a;
   for (size_t i = 1; i < stage.inputs.size(); ++i)
-    if (stage.inputs[i] != absent_operand && (stage.inputs[i] >= problem.operands.size() ||
-                                              !problem.operands[stage.inputs[i]].host))
+    if (stage.inputs[i] != absent_operand &&
+        (stage.inputs[i] >= problem.operands.size() || !problem.operands[stage.inputs[i]].host))
       return Answer::no("scales or sizes are computed");
   const Operand& x = problem.operands[stage.inputs[0]];
   if (!strided_or_any(x.layout)) return Answer::no("the operand is packed");
@@ -87,7 +87,8 @@ Sampling sample(const ResizeAttrs& attrs, int64_t in, int64_t out, double scale)
   for (int64_t o = 0; o < out; ++o) {
     double place =
         source_place(attrs, static_cast<double>(o), static_cast<double>(in), static_cast<double>(out), {scale, 0, 1});
-    if (std::isnan(place)) throw Error(Code::invalid_argument, "the scales of a Resize lead to no place in its operand");
+    if (std::isnan(place))
+      throw Error(Code::invalid_argument, "the scales of a Resize lead to no place in its operand");
     place = std::clamp(place, -2.0, last + 2);
     if (attrs.mode == ResizeMode::nearest) {
       s.first.push_back(static_cast<int64_t>(std::clamp(nearest_place(attrs.nearest, place), 0.0, last)));

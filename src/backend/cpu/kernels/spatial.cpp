@@ -170,7 +170,8 @@ double depthwise_cost(const Kernel&, const Problem& problem, std::span<const int
   const Stage& stage = problem.stages[0];
   const Type& w = problem.types[stage.inputs[1]];
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
-  const double taps = elements_at(w, symbols) / static_cast<double>(std::max<int64_t>(1, stage.attrs.as<ConvAttrs>().group));
+  const double taps =
+      elements_at(w, symbols) / static_cast<double>(std::max<int64_t>(1, stage.attrs.as<ConvAttrs>().group));
   return spatial_cost(device, out * taps, 4 * (out + elements_at(problem.types[stage.inputs[0]], symbols)));
 }
 
@@ -254,7 +255,8 @@ Answer pool_supports(const Kernel& kernel, const Problem& problem, const DeviceS
   if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
   if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[0])
     return Answer::no("only the first result");
-  if (!channels_last_or_any(problem.results[0].layout, rank)) return Answer::no("the result must have its channels last");
+  if (!channels_last_or_any(problem.results[0].layout, rank))
+    return Answer::no("the result must have its channels last");
   return Answer::yes();
 }
 
@@ -324,7 +326,8 @@ Answer global_supports(const Kernel& kernel, const Problem& problem, const Devic
   const Operand& x = problem.operands[stage.inputs[0]];
   const auto rank = static_cast<int64_t>(x.type.shape->size());
   if (rank < 3 || rank > 5) return Answer::no("only one to three spatial axes");
-  if (!channels_last_or_any(x.layout, x.type.shape->size())) return Answer::no("the operand must have its channels last");
+  if (!channels_last_or_any(x.layout, x.type.shape->size()))
+    return Answer::no("the operand must have its channels last");
   if (stage.inputs[1] >= problem.operands.size()) return Answer::no("axes are computed");
   const Tensor* axes = std::get_if<Tensor>(&problem.operands[stage.inputs[1]].contents);
   if (!axes || !is_integer(axes->dtype())) return Answer::no("axes are not known");

@@ -1,0 +1,372 @@
+"""Tests of `sinter` (the binary in $SINTER_BUILD). Each test is a function; the last line is
+"N passed, N failed"."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SINTER = os.path.join(os.environ.get("SINTER_BUILD", os.path.join(ROOT, "build")), "sinter")
+DATA = os.path.join(ROOT, ".cache/onnx-1.22.0/data")
+OK, FAILURE, USAGE, BAD_MODEL, DIFFERS, BUILD_FAILED, INCOMPATIBLE = range(7)
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def sinter(*args, code=OK, cwd=None):
+    """Runs the tool; gives stdout and stderr."""
+    run = subprocess.run([SINTER, *map(str, args)], capture_output=True, text=True, cwd=cwd, timeout=120,
+                         check=False)
+    assert run.returncode == code, (f"sinter {' '.join(map(str, args))}: exit {run.returncode}, expected {code}\n"
+                                    f"{run.stdout}{run.stderr}")
+    return run.stdout, run.stderr
+
+
+def save(path, nodes, inputs, outputs, constants=(), opset=21, domains=()):
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def value(name, shape, dtype=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def mlp(folder):
+    """x [N, 8] -> Relu(x @ w + b) @ v: y [N, 4]."""
+    random = np.random.default_rng(0)
+    constants = [("w", random.standard_normal((8, 16), np.float32)), ("b", random.standard_normal(16, np.float32)),
+                 ("v", random.standard_normal((16, 4), np.float32))]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"], "first"), helper.make_node("Add", ["h", "b"], ["s"], "bias"),
+             helper.make_node("Relu", ["s"], ["r"], "act"), helper.make_node("MatMul", ["r", "v"], ["y"], "last")]
+    path = save(os.path.join(folder, "mlp.onnx"), nodes, [value("x", ["N", 8])], [value("y", ["N", 4])], constants)
+    w, b, v = (c[1] for c in constants)
+    return path, lambda x: np.maximum(x @ w + b, 0) @ v
+
+
+def add(folder, dtype=TensorProto.FLOAT, name="add.onnx"):
+    nodes = [helper.make_node("Add", ["a", "b"], ["c"], "sum")]
+    return save(os.path.join(folder, name), nodes, [value("a", ["N"], dtype), value("b", ["N"], dtype)],
+                [value("c", ["N"], dtype)])
+
+
+@test
+def help_and_version(_):
+    out, _ = sinter("--help")
+    assert "Exit codes" in out and "Examples" in out and "bisect" in out
+    for command in ("build", "run", "bench", "inspect", "compare", "bisect", "list", "doctor"):
+        out, _ = sinter(command, "--help")
+        assert "Examples:\n  sinter " + command in out, out
+    assert sinter("--version")[0].startswith("sinter ")
+
+
+@test
+def wrong_usage(folder):
+    sinter(code=USAGE)
+    sinter("frobnicate", code=USAGE)
+    sinter("build", code=USAGE)
+    model, _ = mlp(folder)
+    sinter("build", model, "--nonsense", code=USAGE)
+    sinter("build", model, "--device", "toaster", code=USAGE)
+    sinter("list", "nothing", code=USAGE)
+    _, err = sinter("build", model, "--dim", "M=1:2:3", "-o", f"{folder}/e", code=USAGE)
+    assert "no dimension named 'M'" in err and "N" in err, err
+    _, err = sinter("build", model, "--dim", "N=3:2:1", "-o", f"{folder}/e", code=USAGE)
+    assert "min <= best <= max" in err, err
+    sinter("build", model, "--dim", "N", "-o", f"{folder}/e", code=USAGE)
+    sinter("build", model, "--disable-pass", "none", "-o", f"{folder}/e", code=USAGE)
+    sinter("build", model, "--threads", "-1", "-o", f"{folder}/e", code=USAGE)
+    sinter("build", model, "-o", model, code=USAGE)
+    assert not os.path.exists(f"{folder}/e")
+
+
+@test
+def build_then_run(folder):
+    model, expected = mlp(folder)
+    engine = f"{folder}/mlp.engine"
+    out, _ = sinter("build", model, "-o", engine, "--dim", "N=1:4:8", "--threads", 1)
+    assert engine in out
+    x = np.random.default_rng(1).standard_normal((4, 8), np.float32)
+    np.save(f"{folder}/x.npy", x)
+    for network in (engine, model):
+        sinter("run", network, "--inputs", f"{folder}/x.npy", "--output-dir", f"{folder}/out", "--npy")
+        np.testing.assert_allclose(np.load(f"{folder}/out/output_0.npy"), expected(x), rtol=1e-4, atol=1e-5)
+    np.save(f"{folder}/x.npy", np.zeros((9, 8), np.float32))
+    _, err = sinter("run", engine, "--inputs", f"{folder}/x.npy", code=USAGE)
+    assert "outside the engine's bounds [1, 8]" in err and "tensor: x" in err, err
+    np.save(f"{folder}/x.npy", np.zeros((4, 8), np.float64))
+    _, err = sinter("run", engine, "--inputs", f"{folder}/x.npy", code=USAGE)
+    assert "f64" in err and "f32" in err, err
+
+
+@test
+def engine_beside_the_model(folder):
+    model, _ = mlp(folder)
+    sinter("build", model)
+    assert os.path.exists(f"{folder}/mlp.engine")
+
+
+@test
+def report_says_why(folder):
+    model, _ = mlp(folder)
+    sinter("build", model, "-o", f"{folder}/e", "--report", f"{folder}/r.json")
+    with open(f"{folder}/r.json", encoding="utf-8") as file:
+        report = json.load(file)
+    names = [p["name"] for p in report["passes"]]
+    assert names[0] == "simplify" and "group" in names, names
+    assert any("first" in k["nodes"] for k in report["kernels"])
+    assert all(k["kernel"] and isinstance(k["others"], list) for k in report["kernels"])
+    assert any(r["rule"] and r["nodes"] for r in report["rewrites"])
+    assert report["engine"]["steps"] >= 1
+
+
+@test
+def missing_inputs_are_made_up(folder):
+    model = add(folder)
+    np.save(f"{folder}/a.npy", np.float32([1, 2, 3]))
+    _, err = sinter("run", model, "--inputs", f"{folder}/a.npy", "--output-dir", f"{folder}/1", "--npy")
+    assert "input 'b' is random data: f32[3] (seed 1)" in err, err
+    sinter("run", model, "--inputs", f"{folder}/a.npy", "--output-dir", f"{folder}/2", "--npy")
+    sinter("run", model, "--inputs", f"{folder}/a.npy", "--output-dir", f"{folder}/3", "--npy", "--seed", 2)
+    first, again, other = (np.load(f"{folder}/{k}/output_0.npy") for k in (1, 2, 3))
+    assert (first == again).all() and not (first == other).all()
+    _, err = sinter("run", model, "--shapes", "a:7")
+    assert "input 'a' is random data: f32[7]" in err and "input 'b' is random data: f32[7]" in err, err
+    _, err = sinter("run", model, "--shapes", "z:7", code=USAGE)
+    assert "no input named 'z'" in err
+    sinter("run", model, "--shapes", "a:7x1", code=USAGE)
+    sinter("run", model, "--shapes", "a", code=USAGE)
+    _, err = sinter("run", model, "--inputs", *[f"{folder}/a.npy"] * 3, code=USAGE)
+    assert "3 input files are given, the model has 2 inputs" in err
+
+
+@test
+def protobuf_inputs_and_outputs(folder):
+    case = f"{DATA}/node/test_relu"
+    sinter("run", f"{case}/model.onnx", "--inputs", f"{case}/test_data_set_0/input_0.pb", "--output-dir", folder)
+    got, wanted = (onnx.load_tensor(f) for f in (f"{folder}/output_0.pb", f"{case}/test_data_set_0/output_0.pb"))
+    assert got.name == "y"
+    np.testing.assert_array_equal(numpy_helper.to_array(got), numpy_helper.to_array(wanted))
+
+
+@test
+def sequences(folder):
+    case = f"{DATA}/node/test_sequence_insert_at_back"
+    data = f"{case}/test_data_set_0"
+    sinter("run", f"{case}/model.onnx", "--inputs", f"{data}/input_0.pb", f"{data}/input_1.pb", "--output-dir", folder)
+    lists = []
+    for path in (f"{folder}/output_0.pb", f"{data}/output_0.pb"):
+        proto = onnx.SequenceProto()
+        with open(path, "rb") as file:
+            proto.ParseFromString(file.read())
+        lists.append(numpy_helper.to_list(proto))
+    assert len(lists[0]) == len(lists[1])
+    for a, b in zip(*lists):
+        np.testing.assert_array_equal(a, b)
+    _, err = sinter("run", f"{case}/model.onnx", "--inputs", f"{data}/input_0.pb", f"{data}/input_1.pb", "--output-dir",
+                    folder, "--npy", code=USAGE)
+    assert ".npy cannot hold it" in err and "leave out --npy" in err
+
+
+@test
+def types_that_numpy_lacks(folder):
+    model = add(folder, TensorProto.BFLOAT16)
+    one = np.frombuffer(np.uint16([0x3F80, 0x4000]).tobytes(), "V2")
+    np.save(f"{folder}/x.npy", one)
+    sinter("run", model, "--inputs", f"{folder}/x.npy", f"{folder}/x.npy", "--output-dir", folder, "--npy")
+    got = np.load(f"{folder}/output_0.npy")
+    assert got.dtype == np.dtype("V2") and (got.view(np.uint16) == [0x4000, 0x4080]).all(), got
+
+
+@test
+def printing(folder):
+    model = add(folder)
+    np.save(f"{folder}/a.npy", np.float32([1, 2]))
+    np.save(f"{folder}/b.npy", np.float32([10, 20]))
+    out, _ = sinter("run", model, "--inputs", f"{folder}/a.npy", f"{folder}/b.npy", "--print")
+    assert "c f32[2]" in out and "[11, 22]" in out, out
+    out, _ = sinter("run", model, "--inputs", f"{folder}/a.npy", f"{folder}/b.npy")
+    assert "from 11 to 22, mean 16.5" in out, out
+
+
+@test
+def bench_numbers(folder):
+    model, _ = mlp(folder)
+    out, _ = sinter("bench", model, "--duration", 0.1, "--warm-up", 0, "--json", f"{folder}/b.json", "--shapes", "x:3x8")
+    assert "throughput" in out and "median" in out
+    with open(f"{folder}/b.json", encoding="utf-8") as file:
+        numbers = json.load(file)
+    latency = numbers["latency_ms"]
+    assert list(latency) == ["min", "mean", "median", "p90", "p95", "p99"]
+    assert 0 < latency["min"] <= latency["median"] <= latency["p90"] <= latency["p95"] <= latency["p99"]
+    assert numbers["throughput"] > 0 and numbers["load_ms"] > 0 and numbers["inputs"] == {"x": "f32[3, 8]"}
+    out, _ = sinter("bench", model, "--duration", 0.05, "--warm-up", 0, "--json", "-")
+    assert json.loads(out)["runs"] >= 3
+    sinter("bench", model, "--duration", 0, code=USAGE)
+
+
+@test
+def inspecting(folder):
+    model, _ = mlp(folder)
+    engine = f"{folder}/mlp.engine"
+    sinter("build", model, "-o", engine, "--dim", "N=1:4:8")
+    out, _ = sinter("inspect", model)
+    assert "f32[N, 8]" in out and "MatMul" in out, out
+    out, _ = sinter("inspect", model, "--graph")
+    assert out.startswith("graph(%x : f32[N, 8])") and "Relu(" in out, out
+    out, _ = sinter("inspect", model, "--plan")
+    assert "steps {" in out
+    facts = json.loads(sinter("inspect", model, "--json")[0])
+    assert facts["kind"] == "model" and facts["inputs"] == [{"name": "x", "type": "f32[N, 8]"}]
+    assert facts["parameters"] == 8 * 16 + 16 + 16 * 4
+    facts = json.loads(sinter("inspect", engine, "--json")[0])
+    assert facts["kind"] == "engine" and facts["outputs"] == [{"name": "y", "type": "f32[N, 4]"}]
+    assert facts["profiles"] == [{"name": "N", "min": 1, "opt": 4, "max": 8}]
+    out, _ = sinter("inspect", engine)
+    assert "dimension" in out and "kernel" in out
+    assert "steps {" in sinter("inspect", engine, "--plan")[0]
+    assert "MatMul" in sinter("inspect", engine, "--graph")[0]
+
+
+@test
+def bad_models(folder):
+    path = f"{folder}/bad.onnx"
+    with open(path, "wb") as file:
+        file.write(b"this is no model")
+    _, err = sinter("build", path, code=BAD_MODEL)
+    assert err.startswith("sinter: "), err
+    nodes = [helper.make_node("Frobnicate", ["x"], ["y"], "odd", domain="my.domain")]
+    save(path, nodes, [value("x", [3])], [value("y", [3])], domains=["my.domain"])
+    _, err = sinter("build", path, code=BAD_MODEL)
+    assert "my.domain.Frobnicate" in err, err
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"], "wrong")]
+    save(path, nodes, [value("x", [3])], [value("y", [3])], [("w", np.zeros(4, np.float32))])
+    _, err = sinter("build", path, code=BAD_MODEL)
+    assert "wrong" in err and "broadcast" in err, err
+    _, err = sinter("build", f"{folder}/absent.onnx", code=FAILURE)
+    assert "absent.onnx" in err, err
+    sinter("inspect", f"{folder}/absent.onnx", code=FAILURE)
+
+
+@test
+def bad_engines(folder):
+    model, _ = mlp(folder)
+    engine = f"{folder}/mlp.engine"
+    sinter("build", model, "-o", engine)
+    with open(engine, "rb") as file:
+        good = file.read()
+    for bad in (good[:-1], good[:40], good[:len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1:]):
+        with open(engine, "wb") as file:
+            file.write(bad)
+        for command in ("run", "bench", "inspect"):
+            _, err = sinter(command, engine, code=INCOMPATIBLE)
+            assert "engine" in err, err
+    with open(engine, "wb") as file:
+        file.write(good)
+    sinter("build", engine, "-o", f"{folder}/again.engine", code=BAD_MODEL)
+    sinter("compare", engine, code=USAGE)
+    sinter("bisect", engine, code=USAGE)
+
+
+@test
+def comparing(folder):
+    model, _ = mlp(folder)
+    out, _ = sinter("compare", model, "--shapes", "x:3x8", "--all")
+    assert "0 differ" in out and "y" in out and "f32[3, 4]" in out, out
+    # No arithmetic is exact.
+    out, _ = sinter("compare", model, "--shapes", "x:64x8", "--rtol", 0, "--atol", 0, code=DIFFERS)
+    assert "the first that differs" in out and "kernel" in out and "element" in out, out
+
+
+@test
+def bisecting(folder):
+    model, _ = mlp(folder)
+    out, _ = sinter("bisect", model, "--shapes", "x:3x8")
+    assert "the results agree" in out, out
+    out, err = sinter("bisect", model, "--shapes", "x:64x8", "--rtol", 0, "--atol", 0, code=DIFFERS)
+    assert "all rewrites: differs" in err and "step" in out and "problem" in out, out + err
+
+
+@test
+def bisecting_to_a_rewrite(folder):
+    # Steps run by their definitions, so only rewrites change digits: the factor goes into the weights.
+    random = np.random.default_rng(0)
+    constants = [("w", random.standard_normal((8, 3, 3, 3), np.float32)),
+                 ("s", random.standard_normal((8, 1, 1), np.float32))]
+    nodes = [helper.make_node("Relu", ["x"], ["a"], "act"), helper.make_node("Conv", ["a", "w"], ["c"], "conv"),
+             helper.make_node("Mul", ["c", "s"], ["y"], "scale")]
+    path = save(f"{folder}/conv.onnx", nodes, [value("x", [1, 3, 8, 8])], [value("y", [1, 8, 6, 6])], constants)
+    out, err = sinter("bisect", path, "--reference", "--rtol", 0, "--atol", 0, code=DIFFERS)
+    assert "a rewrite changes the results" in out and "scale into convolution" in out and "scale (Mul)" in out, out
+    assert "with 0 rewrites: agrees" in err, err
+
+
+@test
+def lists(_):
+    out, _ = sinter("list", "ops")
+    assert "Conv" in out and "max(x, 0)" in out
+    out, _ = sinter("list", "kernels")
+    assert "reference/any" in out and "cpu/" in out
+    out, _ = sinter("list", "passes")
+    assert {"simplify", "quantize", "assign precision", "group"} <= {line.split("  ")[0] for line in out.splitlines()}
+    out, _ = sinter("list", "settings")
+    assert "--timing-cache" in out and "--duration" in out
+
+
+@test
+def doctor(_):
+    out, _ = sinter("doctor")
+    assert "all is well" in out and "bad" not in out, out
+
+
+@test
+def switches_change_no_result(folder):
+    model, expected = mlp(folder)
+    x = np.random.default_rng(3).standard_normal((5, 8), np.float32)
+    np.save(f"{folder}/x.npy", x)
+    for extra in ([], ["--strict"], ["--check"], ["--reference"], ["--level", "portable"], ["--threads", 2],
+                  ["--disable-pass", "simplify"], ["--disable-pass", "assign precision"]):
+        sinter("run", model, "--inputs", f"{folder}/x.npy", "--output-dir", f"{folder}/out", "--npy", *extra)
+        np.testing.assert_allclose(np.load(f"{folder}/out/output_0.npy"), expected(x), rtol=1e-3, atol=1e-3)
+
+
+@test
+def graphs_after_every_pass(folder):
+    model, _ = mlp(folder)
+    os.mkdir(f"{folder}/dump")
+    sinter("build", model, "-o", f"{folder}/e", "--dump", f"{folder}/dump", "--verbose", "verbose")
+    assert sorted(os.listdir(f"{folder}/dump"))[0].endswith("simplify.txt")
+
+
+def main():
+    passed = failed = 0
+    for function in TESTS:
+        if not all(word in function.__name__ for word in sys.argv[1:]):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                function(folder)
+                passed += 1
+            except Exception:  # pylint: disable=broad-exception-caught
+                failed += 1
+                print(f"FAILED {function.__name__} (again: tests/cli/run {function.__name__})")
+                traceback.print_exc(file=sys.stdout)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
