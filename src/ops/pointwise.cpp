@@ -138,6 +138,7 @@ constexpr Op table[] = {
     unary_with<SeluAttrs>("Selu", "gamma * select(x <= 0, alpha * expm1(x), x)"),
     unary_with<ThresholdedReluAttrs>("ThresholdedRelu", "select(x > alpha, x, 0)"),
     unary_with<HardSigmoidAttrs>("HardSigmoid", "max(0, min(1, alpha * x + beta))"),
+    unary("Mish", "x * tanh(max(x, 0) + log1p(exp(-abs(x))))"),
     unary("Softsign", "x / (1 + abs(x))"),
     unary("Softplus", "max(x, 0) + log1p(exp(-abs(x)))"),
     unary("Gelu", "0.5 * x * (1 + erf(x * 0.70710678118654752440))"),
