@@ -253,6 +253,11 @@ constexpr Entry table[] = {
      [](NodeContext& c) {
        with_numbers(c, "HardSigmoid", {{"alpha", 0.2}, {"beta", 0.5}});
      }},
+    {"HardSwish", 14,
+     [](NodeContext& c) {
+       const ValueId gate = wiring::pointwise(c.b, "HardSigmoid", {{"alpha", 1.0 / 6}, {"beta", 0.5}}, c.in(0));
+       c.out(0, wiring::mul(c.b, c.in(0), gate));
+     }},
     {"IsInf", 10, import_is_inf},
     {"LeakyRelu", 1,
      [](NodeContext& c) {
