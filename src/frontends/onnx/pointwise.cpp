@@ -238,6 +238,11 @@ constexpr Entry table[] = {
     {"Cast", 1, import_cast_1},
     {"Cast", 6, import_cast},
     {"CastLike", 15, [](NodeContext& c) { cast_to(c, c.b.dtype(c.in(1))); }},
+    {"Celu", 12,
+     [](NodeContext& c) {
+       const ValueId scaled = wiring::div(c.b, c.in(0), like(c.b, c.in(0), c.real("alpha", 1)));
+       c.out(0, wiring::mul(c.b, wiring::pointwise(c.b, "Elu", {{"alpha", 1}}, scaled), like(c.b, c.in(0), c.real("alpha", 1))));
+     }},
     {"Clip", 1, import_clip_1},
     {"Clip", 11, import_clip},
     {"Dropout", 1, import_dropout_1},
