@@ -99,9 +99,9 @@ void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extent
   pointers_[s] = pointer;
   boxes_[s] = box;
   extents_[s] = extents;
-  bytes_[s] = box && box->kind == Box::Kind::tensor && box->tensor.dtype() != DType::string ? box->tensor.bytes() : 0;
+  if (box) bytes_[s] = box->kind == Box::Kind::tensor && box->tensor.dtype() != DType::string ? box->tensor.bytes() : 0;
+  else bytes_[s] = type.is_tensor() ? byte_size(type.dtype, element_count(extents)) : 0;
   if (!type.has_shape() || type.shape->size() != extents.size()) return;
-  if (type.is_plain()) bytes_[s] = byte_size(type.dtype, element_count(extents));
   for (size_t k = 0; k < extents.size(); ++k)
     if (const auto id = (*type.shape)[k].as_symbol();
         id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter)

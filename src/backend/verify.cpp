@@ -372,13 +372,15 @@ class Verifier {
     claimed_[id] = true;
   }
 
-  // A value may be passed to a parameter: equal dtype and rank, or both boxed. Extents are checked when it is passed.
+  // A value may be passed to a parameter: equal dtype and rank, or boxed. Extents are checked when it is passed.
   static void same_kind(const Plan& plan, uint32_t from, const Plan& body, uint32_t to, uint32_t now) {
     if (to >= body.slots.size()) fail("a parameter is no slot");
     const Type& a = plan.slots[from].type;
     const Type& b = body.slots[to].type;
-    const bool fits = b.is_plain() ? a.is_plain() && a.dtype == b.dtype && a.shape->size() == b.shape->size()
-                                   : !a.is_plain() && a.kind == b.kind;
+    // A parameter of unknown rank takes a plain tensor too: it is wrapped where it is read.
+    const bool fits = b.is_plain()    ? a.is_plain() && a.dtype == b.dtype && a.shape->size() == b.shape->size()
+                      : a.is_plain() ? b.is_tensor() && !b.shape && a.dtype == b.dtype
+                                     : a.kind == b.kind;
     if (!fits) fail(fmt::format("step {} passes a value of another kind to a body", now));
   }
 

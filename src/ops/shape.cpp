@@ -67,6 +67,8 @@ void eval_size(EvalContext& c) { c.outputs[0] = Box(Tensor::scalar_i64(c.in(0).c
 // The result is the operand's elements in order, whatever its new extents.
 void eval_view(EvalContext& c) {
   const Tensor& x = c.in(0);
+  // Operands that should be integers and are not leave the rank open.
+  if (!c.type(0).has_shape()) c.fail("the axes or the shape are no integers");
   const auto dims = constant_dims(*c.type(0).shape);
   if (!dims || element_count(*dims) != x.count())
     c.fail(fmt::format("cannot view {} as the wanted shape of other size", type_text(x)));

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace sinter {
@@ -88,9 +89,10 @@ std::string to_string(const Dim& d, const SymbolTable& symbols);
 class SymbolResolver {
  public:
   template <typename F>
-  SymbolResolver(F& f) : object_(&f), call_([](void* o, std::string_view n) { return (*static_cast<F*>(o))(n); }) {}
+  requires(!std::is_same_v<std::remove_cvref_t<F>, SymbolResolver>) SymbolResolver(F& f)
+      : object_(&f), call_([](void* o, std::string_view n) { return (*static_cast<F*>(o))(n); }) {}
   template <typename F>
-  SymbolResolver(F&& f) : SymbolResolver(f) {}
+  requires(!std::is_same_v<std::remove_cvref_t<F>, SymbolResolver>) SymbolResolver(F&& f) : SymbolResolver(f) {}
   SymbolId operator()(std::string_view name) const { return call_(object_, name); }
 
  private:

@@ -183,6 +183,13 @@ TEST(Import, RefusesCyclesAndTwins) {
   EXPECT_HAS(error_of(model(graph({{}, {}, {f32("x", {2})}, {}})).bytes), "no outputs");
 }
 
+TEST(Import, AxesThatAreNoIntegersAreAnErrorOfTheRun) {
+  const Module m = import_text(
+      model(graph({{node("Unsqueeze", {"x", "axes"}, {"y"})}, {}, {f32("x", {2}), f32("axes", {1})}, {f32("y", {})}}))
+          .bytes);
+  EXPECT_THROW(run(m, {Box(vector({1, 2})), Box(vector({0}))}), Error);
+}
+
 // ---- bodies ----
 
 Proto branch(const std::vector<Proto>& nodes, std::string_view output, const std::vector<Proto>& initializers = {}) {

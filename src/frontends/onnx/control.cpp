@@ -162,7 +162,7 @@ ScanForm scan_form(NodeContext& c, const Graph& graph, size_t operands) {
 }
 
 // Adds the Loop of one Scan to a builder; operands are states, then scanned values of known rank.
-Ids scan(NodeContext& c, GraphBuilder& b, const Graph& graph, const ScanForm& form, const Ids& operands, Ids captured,
+Ids scan(GraphBuilder& b, const Graph& graph, const ScanForm& form, const Ids& operands, Ids captured,
          sinter::Graph body) {
   LoopAttrs attrs;
   attrs.carried = static_cast<int64_t>(form.states);
@@ -203,7 +203,7 @@ void import_scan(NodeContext& c) {
   Ids captures;
   sinter::Graph body = settled_body(c, graph, parameters, 0, form.states, 0, captures);
   add_loop_parameters(body);
-  Ids results = scan(c, c.b, graph, form, operands, captures, std::move(body));
+  Ids results = scan(c.b, graph, form, operands, captures, std::move(body));
   results.resize(std::min(results.size(), c.outputs()));
   c.out(std::move(results));
 }
@@ -232,7 +232,7 @@ void import_batched_scan(NodeContext& c) {
   Ids sliced, passed;
   for (const Type& type : outer_types) sliced.push_back(b.input(type));
   for (ValueId v : captures) passed.push_back(b.input(c.b.type(v)));
-  outer.outputs = scan(c, b, graph, form, sliced, passed, std::move(inner));
+  outer.outputs = scan(b, graph, form, sliced, passed, std::move(inner));
   add_loop_parameters(outer);
   LoopAttrs attrs;
   attrs.counted = true;
