@@ -219,9 +219,6 @@ BuildOptions BuildFlags::options(bool progress) const {
     end_progress();
     fmt::print(stderr, "{}\n", message);
   };
-  if (!timing_cache.empty())
-    out.logger.log(LogLevel::warning,
-                   "--timing-cache: kernels are chosen by the cost model, the file is left as it is");
   out.control = control(progress);
   return out;
 }

@@ -24,8 +24,8 @@ LINES = [   # text, font, size, colour, place
     ("Three networks: find, turn, recognize", "DejaVuSans.ttf", 30, (30, 30, 30), (42, 110)),
     ("compiled to engines on this machine", "DejaVuSerif.ttf", 28, (140, 20, 40), (42, 166)),
     ("Invoice 2026-0417   total 1,384.50 EUR", "DejaVuSansMono.ttf", 24, (0, 90, 60), (42, 226)),
-    ("small print is print too", "DejaVuSans.ttf", 17, (90, 90, 90), (44, 280)),
-    ("WHITE ON BLUE", "DejaVuSans-Bold.ttf", 32, (255, 255, 255), (470, 268)),
+    ("small  print  is  print  too", "DejaVuSans.ttf", 19, (90, 90, 90), (44, 278)),
+    ("WHITE  ON  BLUE", "DejaVuSans-Bold.ttf", 32, (255, 255, 255), (470, 268)),
 ]
 STAGES = (("detection", "text_det", "infer"), ("direction", "text_cls", "infer"), ("recognition", "text_rec", "session"))
 

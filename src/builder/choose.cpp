@@ -2,38 +2,77 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "builder/timing.h"
+
 namespace sinter {
+namespace {
+
+constexpr size_t max_timed = 4;         // rows that are measured
+constexpr double clearly_faster = 0.9;  // of the time of the row that the model ranks first
+
+struct Candidate {
+  const Kernel* kernel;
+  std::string name;
+  double nanoseconds;
+  bool measured = false;
+};
+
+// Measures the rows ranked first; the winner comes to the front.
+void time_candidates(std::vector<Candidate>& candidates, const Problem& problem, std::span<const int64_t> symbols,
+                     const DeviceSpec& device, TimingCache& timings) {
+  size_t best = 0;
+  for (size_t i = 0; i < std::min(max_timed, candidates.size()); ++i) {
+    Candidate& c = candidates[i];
+    const auto time = timings.time(problem, *c.kernel, c.name, symbols, device);
+    if (!time) return;  // estimates and times do not compare
+    c.nanoseconds = *time;
+    c.measured = true;
+    if (c.nanoseconds < clearly_faster * candidates[0].nanoseconds && c.nanoseconds < candidates[best].nanoseconds)
+      best = i;
+  }
+  std::swap(candidates[0], candidates[best]);
+}
+
+}  // namespace
 
 std::optional<Chosen> choose_kernel(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device,
-                                    bool reference_only) {
-  std::optional<Chosen> best;
+                                    bool reference_only, TimingCache* timings) {
+  std::vector<Candidate> candidates;
   std::vector<std::string> refusals;
+  bool reference = false;
   for (const Backend* backend : backends()) {
-    const bool reference = std::string_view(backend->name) == "reference";
+    reference = std::string_view(backend->name) == "reference";
     if (reference_only && !reference) continue;
-    if (reference && best) break;  // the last resort
+    if (reference && !candidates.empty()) {
+      reference = false;
+      break;  // the last resort
+    }
     for (const Kernel* kernel : backend->kernels()) {
-      const Answer answer = kernel->supports(*kernel, problem, device);
-      if (!answer) {
-        refusals.push_back(fmt::format("{}/{}: {}", backend->name, kernel->name, answer.reason()));
-        continue;
-      }
-      const double cost = kernel->cost(*kernel, problem, symbols, device);
-      if (best && best->decision.nanoseconds <= cost) {
-        refusals.push_back(fmt::format("{}/{}: estimated at {:.0f} ns", backend->name, kernel->name, cost));
-        continue;
-      }
-      Chosen chosen;
-      chosen.kernel = kernel;
-      chosen.reference = reference;
-      chosen.needs = kernel->needs(*kernel, problem, Config(), device);
-      chosen.decision.kernel = fmt::format("{}/{}", backend->name, kernel->name);
-      chosen.decision.nanoseconds = cost;
-      best = std::move(chosen);
+      std::string name = fmt::format("{}/{}", backend->name, kernel->name);
+      if (const Answer answer = kernel->supports(*kernel, problem, device); !answer)
+        refusals.push_back(fmt::format("{}: {}", name, answer.reason()));
+      else
+        candidates.push_back({kernel, std::move(name), kernel->cost(*kernel, problem, symbols, device), false});
     }
   }
-  if (best) best->decision.refusals = std::move(refusals);
-  return best;
+  if (candidates.empty()) return std::nullopt;
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.nanoseconds < b.nanoseconds; });
+  if (timings && candidates.size() > 1 && !reference) time_candidates(candidates, problem, symbols, device, *timings);
+  for (size_t i = 1; i < candidates.size(); ++i)
+    refusals.push_back(fmt::format("{}: {} {:.0f} ns", candidates[i].name,
+                                   candidates[i].measured ? "measured at" : "estimated at", candidates[i].nanoseconds));
+  Chosen chosen;
+  chosen.kernel = candidates[0].kernel;
+  chosen.reference = reference;
+  chosen.needs = chosen.kernel->needs(*chosen.kernel, problem, Config(), device);
+  chosen.decision.kernel = std::move(candidates[0].name);
+  chosen.decision.nanoseconds = candidates[0].nanoseconds;
+  chosen.decision.measured = candidates[0].measured;
+  chosen.decision.refusals = std::move(refusals);
+  return chosen;
 }
 
 }  // namespace sinter

@@ -13,7 +13,8 @@ namespace sinter {
 struct KernelDecision {
   std::string sources, kernel;
   std::vector<std::string> refusals;  // "kernel: reason"
-  double nanoseconds = 0;             // the model's estimate
+  double nanoseconds = 0;             // the model's estimate, or measured
+  bool measured = false;
 };
 
 struct Chosen {
@@ -23,9 +24,12 @@ struct Chosen {
   bool reference = false;
 };
 
+class TimingCache;
+
 // The best row for a problem whose layouts may be `any`; none when nothing takes it. The reference row is asked only
-// when no other takes the problem. `symbols`: values by problem symbol at which costs are compared.
+// when no other takes the problem. `symbols`: values by problem symbol at which rows are compared. timings: where rows
+// are measured; null: the cost model decides.
 std::optional<Chosen> choose_kernel(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device,
-                                    bool reference_only);
+                                    bool reference_only, TimingCache* timings = nullptr);
 
 }  // namespace sinter

@@ -28,8 +28,8 @@ std::vector<int64_t> best_values(const SymbolTable& symbols, std::span<const Sym
 
 class Emitter {
  public:
-  Emitter(Module& module, const BuildOptions& options, const DeviceSpec& device)
-      : module_(module), options_(options), device_(device) {}
+  Emitter(Module& module, const BuildOptions& options, const DeviceSpec& device, TimingCache* timings)
+      : module_(module), options_(options), device_(device), timings_(timings) {}
 
   Emitted run() {
     Target& target = out_.target;
@@ -201,7 +201,7 @@ class Emitter {
     made.problem.operands[0].layout = scope.plan.slots[from].layout;
     made.problem.results[0].layout = scope.plan.slots[to].layout;
     const auto symbols = best_values(made.problem.symbols, made.symbols, out_.target.profiles);
-    auto chosen = choose_kernel(made.problem, symbols, device_, false);
+    auto chosen = choose_kernel(made.problem, symbols, device_, false, timings_);
     if (!chosen) throw Error(Code::internal, fmt::format("no kernel converts {}", to_text(made.problem)));
     add_step(scope, std::move(made), *chosen, {from}, {to}, {});
   }
@@ -230,6 +230,7 @@ class Emitter {
   Module& module_;
   const BuildOptions& options_;
   const DeviceSpec& device_;
+  TimingCache* timings_;
   Emitted out_;
   Target init_;
   std::map<uint32_t, uint32_t> imported_;  // init slot → weight of the engine
@@ -315,7 +316,7 @@ void Emitter::emit_fragment(Scope& scope, const Node& node) {
     }
     for (Problem::Result& result : made.problem.results)
       result.layout = made.problem.types[result.value].is_plain() ? Layout::any() : Layout();
-    return choose_kernel(made.problem, symbols, device_, options_.reference_only);
+    return choose_kernel(made.problem, symbols, device_, options_.reference_only, timings_);
   };
   std::optional<Layout> common;
   size_t largest = 0;
@@ -452,8 +453,8 @@ uint32_t Emitter::output_slot(Scope& scope, ValueId v, uint32_t binding) {
 
 }  // namespace
 
-Emitted emit(Module& module, const BuildOptions& options, const DeviceSpec& device) {
-  return Emitter(module, options, device).run();
+Emitted emit(Module& module, const BuildOptions& options, const DeviceSpec& device, TimingCache* timings) {
+  return Emitter(module, options, device, timings).run();
 }
 
 }  // namespace sinter

@@ -30,6 +30,7 @@ void bind_dims(Module& module, const BuildOptions& options);
 // Fragments that no fast row takes are cut into parts that rows do take, down to single stages.
 void cut_fragments(Module& module, const DeviceSpec& device);
 
-Emitted emit(Module& module, const BuildOptions& options, const DeviceSpec& device);
+// timings: where rows are measured; null: the cost model decides.
+Emitted emit(Module& module, const BuildOptions& options, const DeviceSpec& device, TimingCache* timings);
 
 }  // namespace sinter

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "builder/schedule.h"
+#include "builder/timing.h"
 #include "ir/check.h"
 #include "ir/text.h"
 #include "ir/verify.h"
@@ -112,7 +113,13 @@ Built build(Module module, const BuildOptions& options) {
     out.report.journal = run.journal().entries;
   }
   options.control.report("choosing kernels", 0.6);
-  Emitted emitted = emit(module, options, device);
+  std::optional<TimingCache> timings;
+  if (!options.timing_cache.empty()) timings.emplace(options.timing_cache, options.logger);
+  Emitted emitted = emit(module, options, device, timings ? &*timings : nullptr);
+  if (timings) {
+    timings->save();
+    options.logger.log(LogLevel::verbose, fmt::format("{} kernels measured", timings->measured()));
+  }
   std::vector<int64_t> best(emitted.target.symbols.size(), 64);
   for (const Profile& p : emitted.target.profiles) best[p.symbol] = p.best;
   schedule(emitted.target.main, best);
