@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/scanner.h"
 #include "common.h"
 #include "report.h"
 
@@ -33,7 +34,8 @@ double percentile(const std::vector<double>& sorted, double part) {
 
 int run(const Args& args) {
   if (!(args.duration > 0) || !(args.warm_up >= 0) || args.duration > 1e6 || args.warm_up > 1e6)
-    throw Error(Code::invalid_argument, "--duration and --warm-up are seconds and must be positive");
+    throw Error(Code::invalid_argument, "--duration and --warm-up are seconds, more than 0 and at most 1e6");
+  const std::string report = args.json.empty() || args.json == "-" ? args.json : output_path(args.json);
   Loaded loaded = load(args.network, args.build);
   const Engine& engine = *loaded.engine;
   const std::vector<Box> inputs = read_inputs(inputs_of(engine), engine.target().symbols, best_of(engine), args.inputs);
@@ -41,7 +43,7 @@ int run(const Args& args) {
   for (size_t i = 0; i < inputs.size(); ++i) context.set_input(i, inputs[i]);
   const Control interrupt = control();
   const double begin = now_ms();
-  context.run(&interrupt);
+  with_values([&] { context.run(&interrupt); });
   const double first = now_ms() - begin;
   while (now_ms() - begin < 1e3 * args.warm_up) context.run(&interrupt);
   std::vector<double> times;
@@ -63,6 +65,7 @@ int run(const Args& args) {
   nlohmann::ordered_json json;
   json["network"] = args.network;
   json["threads"] = threads;
+  json["inputs"] = nlohmann::ordered_json::object();
   for (size_t i = 0; i < inputs.size(); ++i) json["inputs"][engine.inputs()[i].name] = type_of(inputs[i]);
   if (loaded.built) json["build_ms"] = loaded.build_ms;
   json["load_ms"] = loaded.load_ms;
@@ -78,15 +81,15 @@ int run(const Args& args) {
   json["memory_bytes"] = context.memory_bytes();
   json["engine_bytes"] = loaded.file_bytes;
   const std::string text = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  if (args.json == "-") {
+  if (report == "-") {
     fmt::print("{}", text);
     return exit_ok;
   }
-  if (!args.json.empty()) write_file_atomically(args.json, text);
+  if (!report.empty()) write_file_atomically(report, text);
 
   fmt::print("{}  {}\n", bold("network"), args.network);
   for (size_t i = 0; i < inputs.size(); ++i)
-    fmt::print("  input  {} {}\n", engine.inputs()[i].name, type_of(inputs[i]));
+    fmt::print("  input  {} {}\n", printable(engine.inputs()[i].name), type_of(inputs[i]));
   fmt::print("  {} threads, {} runs in {}\n\n", threads, times.size(), time_text(at - start));
   if (loaded.built) fmt::print("build       {:>12}\n", time_text(loaded.build_ms));
   fmt::print("load        {:>12}\n", time_text(loaded.load_ms));

@@ -1,6 +1,7 @@
 // sinter build: a model becomes an engine file.
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "common.h"
@@ -21,26 +22,34 @@ std::string default_engine(const std::string& model) {
   return model.substr(0, dot != std::string::npos && dot > slash ? dot : model.size()) + ".engine";
 }
 
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat first, second;
+  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
+}
+
 int run(const Args& args) {
   const std::string path = args.engine.empty() ? default_engine(args.model) : args.engine;
-  if (path == args.model)
+  if (path == args.model || same_file(path, args.model))
     throw Error(Code::invalid_argument, fmt::format("the engine would overwrite the model '{}'", path));
   if (is_engine_file(args.model))
     throw Error(Code::model_invalid, fmt::format("'{}' is an engine already", args.model))
         .with_hint("give the ONNX model it was built from");
+  const std::string file = output_path(path);
+  const std::string report = args.report.empty() ? "" : output_path(args.report);
   const BuildOptions options = args.build.options(true);
   const Built built = build_model(read_model(args.model, args.build, options), options);
   const Target* targets[] = {&built.target};
-  save_engine(targets, path);
+  save_engine(targets, file);
   end_progress();
-  if (!args.report.empty()) write_file_atomically(args.report, report_json(built.report, &built.target, args.model));
+  if (!report.empty()) write_file_atomically(report, report_json(built.report, &built.target, args.model));
 
   size_t reference = 0, rewrites = 0, refusals = 0;
   for (const KernelDecision& decision : built.report.kernels) reference += decision.kernel.rfind("reference/", 0) == 0;
   for (const Journal::Entry& entry : built.report.journal) ++(entry.number ? rewrites : refusals);
   fmt::print("{} {}\n", bold("engine"), path);
   fmt::print("  {} in {}, {} steps from {} nodes, {} rewrites ({} refused)\n",
-             bytes_text(static_cast<double>(MappedFile::open(path)->bytes().size())),
+             bytes_text(static_cast<double>(MappedFile::open(file)->bytes().size())),
              time_text(built.report.total_milliseconds), built.target.main.steps.size(), built.report.sources.size(),
              rewrites, refusals);
   if (reference > 0)

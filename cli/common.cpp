@@ -1,14 +1,18 @@
 #include "common.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "api/compile.h"
@@ -40,8 +44,11 @@ Exit exit_of(Code code) {
 
 int say(const Error& error, Exit exit) {
   end_progress();
-  fmt::print(stderr, "sinter: {}: {}\n", code_name(error.code()), error.what());
   const Origin& origin = error.origin();
+  std::string_view what = error.what();
+  const std::string hint = fmt::format(" ({})", origin.hint);
+  if (what.size() > hint.size() && what.substr(what.size() - hint.size()) == hint) what.remove_suffix(hint.size());
+  fmt::print(stderr, "sinter: {}: {}\n", code_name(error.code()), what);
   if (!origin.node.empty()) fmt::print(stderr, "  node:   {}\n", printable(origin.node));
   if (!origin.tensor.empty()) fmt::print(stderr, "  tensor: {}\n", printable(origin.tensor));
   if (!origin.hint.empty()) fmt::print(stderr, "  hint:   {}\n", origin.hint);
@@ -136,6 +143,9 @@ Box read_input(const std::string& path, const SampledInput& input) {
     return Box(as_wanted(std::move(tensor), input.type.is_tensor() ? input.type.dtype : input.type.element->dtype));
   } catch (Error& error) {
     error.add_context(fmt::format("reading {} for input '{}'", printable(path), printable(input.name)));
+    // Exit codes speak of the model, and this file is not the model.
+    if (error.code() == Code::model_invalid || error.code() == Code::unsupported)
+      throw Error(Code::io, error.what()).at_tensor(input.name);
     throw;
   }
 }
@@ -223,6 +233,25 @@ BuildOptions BuildFlags::options(bool progress) const {
   return out;
 }
 
+std::string BuildFlags::set_for_building() const {
+  std::string out;
+  const auto name = [&](bool set, const char* flag) {
+    if (set) out += (out.empty() ? "" : ", ") + std::string(flag);
+  };
+  name(!dims.empty(), "--dim");
+  name(!level.empty(), "--level");
+  name(strict, "--strict");
+  name(bf16, "--bf16");
+  name(fp16, "--fp16");
+  name(!timing_cache.empty(), "--timing-cache");
+  name(!external_data_root.empty(), "--external-data-root");
+  name(!disabled.empty(), "--disable-pass");
+  name(check, "--check");
+  name(reference, "--reference");
+  name(!dump.empty(), "--dump");
+  return out;
+}
+
 void InputFlags::declare(Options& o) {
   o.several("--inputs", files, "FILE", "inputs in the model's order: .npy, or ONNX protobuf (.pb)");
   o.repeated("--shapes", shapes, "NAME:1x3x224x224", "extents of an input that is made up");
@@ -242,6 +271,47 @@ std::pair<std::string, Dims> parse_shape(const std::string& text) {
       if (dims.back() < 0) throw Error(Code::invalid_argument, where + ": an extent is negative");
     }
   return {text.substr(0, colon), dims};
+}
+
+std::string output_path(const std::string& path) {
+  const auto refuse = [&](const char* why) {
+    throw Error(Code::io, fmt::format("cannot write '{}': {}", printable(path), why));
+  };
+  if (path.empty()) refuse("the name is empty");
+  std::string out = path;
+  struct stat st;
+  if (::stat(path.c_str(), &st) == 0) {
+    if (S_ISDIR(st.st_mode)) refuse("it is a directory");
+    if (!S_ISREG(st.st_mode)) refuse("it is not a regular file");
+    if (char* real = ::realpath(path.c_str(), nullptr)) {
+      out = real;
+      std::free(real);
+    }
+  }
+  const size_t slash = out.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : out.substr(0, slash + 1);
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) refuse(std::strerror(errno));
+  return out;
+}
+
+void make_directories(const std::string& path) {
+  for (size_t end = path.find('/', 1); !path.empty(); end = path.find('/', end + 1)) {
+    const std::string part = path.substr(0, end);
+    struct stat st;
+    if (::mkdir(part.c_str(), 0777) != 0 && (errno != EEXIST || ::stat(part.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)))
+      throw Error(Code::io, fmt::format("cannot make directory '{}': {}", printable(part),
+                                        errno == EEXIST ? "a file has this name" : std::strerror(errno)));
+    if (end == std::string::npos) return;
+  }
+}
+
+void with_values(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const Error& error) {
+    if (error.code() != Code::model_invalid) throw;
+    throw Error(Code::fault, error.what()).with_hint("the inputs do not suit the network: see --inputs and --shapes");
+  }
 }
 
 Module read_model(const std::string& path, const BuildFlags& flags, const BuildOptions& options) {
@@ -271,6 +341,9 @@ Loaded load(const std::string& path, const BuildFlags& flags) {
   Loaded out;
   const LoadOptions load_options{flags.threads, true};
   if (is_engine_file(path)) {
+    if (const std::string ignored = flags.set_for_building(); !ignored.empty())
+      fmt::print(stderr, "sinter: warning: '{}' is built already, these have no effect: {}\n", printable(path),
+                 ignored);
     const double start = now_ms();
     out.engine = std::make_shared<const Engine>(load_engine(path, load_options));
     out.load_ms = now_ms() - start;
@@ -328,11 +401,20 @@ std::vector<Box> read_inputs(const std::vector<SampledInput>& inputs, const Symb
                 fmt::format("{} input files are given, the model has {} inputs", flags.files.size(), inputs.size()));
   SampleOptions sample;
   sample.seed = flags.seed;
-  for (const std::string& text : flags.shapes) sample.shapes.insert(parse_shape(text));
+  for (const std::string& text : flags.shapes) {
+    const auto [name, dims] = parse_shape(text);
+    if (!sample.shapes.emplace(name, dims).second)
+      throw Error(Code::invalid_argument, fmt::format("--shapes gives input '{}' twice", printable(name)));
+    for (size_t i = 0; i < flags.files.size(); ++i)
+      if (inputs[i].name == name)
+        throw Error(Code::invalid_argument, fmt::format("--shapes {}: the input has the extents of its file '{}'",
+                                                        printable(text), printable(flags.files[i])));
+  }
   std::vector<Box> given;
   std::vector<int64_t> values = best;
   for (size_t i = 0; i < flags.files.size(); ++i) {
     given.push_back(read_input(flags.files[i], inputs[i]));
+    require_fits(given.back(), inputs[i].type, inputs[i].name);
     // Extents that the files decide hold for what is made up too.
     if (!inputs[i].type.has_shape() || given.back().kind != Box::Kind::tensor) continue;
     const Dims& dims = given.back().tensor.dims();
@@ -341,6 +423,12 @@ std::vector<Box> read_inputs(const std::vector<SampledInput>& inputs, const Symb
   }
   std::vector<Box> out = sample_inputs(inputs, symbols, values, sample);
   for (size_t i = 0; i < out.size(); ++i) {
+    // Another input may have the same dimension and have been given another extent for it.
+    if (const auto asked = sample.shapes.find(inputs[i].name);
+        asked != sample.shapes.end() && out[i].tensor.dims() != asked->second)
+      throw Error(Code::invalid_argument, fmt::format("the shapes contradict each other: input '{}' would be {}",
+                                                      printable(inputs[i].name), type_of(out[i])))
+          .at_tensor(inputs[i].name);
     if (i < given.size())
       out[i] = std::move(given[i]);
     else

@@ -72,6 +72,8 @@ struct BuildFlags {
 
   void declare(Options& options, bool with_threads = true);
   BuildOptions options(bool progress = false) const;
+  // Names of what is set that an engine, being built already, cannot follow; "" when there is none.
+  std::string set_for_building() const;
 };
 
 struct InputFlags {
@@ -83,6 +85,11 @@ struct InputFlags {
 
 // "x:1x3x224x224"; throws for text that is none.
 std::pair<std::string, Dims> parse_shape(const std::string& text);
+
+// Where a file will be written: links followed, so that they stay. Throws, before work is spent, where that cannot be:
+// a folder that is missing or not writable, a directory, a device (renaming a file onto it would replace it).
+std::string output_path(const std::string& path);
+void make_directories(const std::string& path);
 
 // ---- networks ----
 
@@ -108,6 +115,8 @@ std::vector<int64_t> best_of(const Module& module, const BuildOptions& options);
 // From files in the order of the inputs; missing ones are made up, and stderr says so.
 std::vector<Box> read_inputs(const std::vector<SampledInput>& inputs, const SymbolTable& symbols,
                              const std::vector<int64_t>& best, const InputFlags& flags);
+// Operators judge the values of a run as they judge a model; here it is the values that are wrong, not the model.
+void with_values(const std::function<void()>& run);
 std::string type_of(const Box& box);
 
 }  // namespace sinter::cli

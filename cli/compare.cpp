@@ -26,6 +26,11 @@ struct Args {
     o.value("--atol", tolerance.atol, "A", "error allowed besides");
     build.declare(o);
   }
+
+  void tolerance_makes_sense() const {
+    if (!(tolerance.rtol >= 0) || !(tolerance.atol >= 0))
+      throw Error(Code::invalid_argument, "--rtol and --atol must be 0 or more");
+  }
 };
 
 void refuse_engine(const std::string& path) {
@@ -54,11 +59,13 @@ void print_difference(const Compared& value) {
 }
 
 int run_compare(const Args& args) {
+  args.tolerance_makes_sense();
   refuse_engine(args.model);
   const BuildOptions options = args.build.options(true);
   const Module module = read_model(args.model, args.build, options);
   const std::vector<Box> inputs = read_inputs(inputs_of(module), module.symbols, best_of(module, options), args.inputs);
-  const Comparison comparison = compare(module, inputs, options, args.tolerance);
+  Comparison comparison;
+  with_values([&] { comparison = compare(module, inputs, options, args.tolerance); });
   end_progress();
   Table table({"tensor", "type", ">max error", ">relative", "", "kernel", "node"});
   size_t differing = 0;
@@ -82,17 +89,17 @@ int run_compare(const Args& args) {
 }
 
 int run_bisect(const Args& args) {
+  args.tolerance_makes_sense();
   refuse_engine(args.model);
   const BuildOptions options = args.build.options();
   const Module module = read_model(args.model, args.build, options);
   const std::vector<Box> inputs = read_inputs(inputs_of(module), module.symbols, best_of(module, options), args.inputs);
-  const Bisection found = bisect(
-      module, inputs, options, args.tolerance,
-      [](void*, uint32_t limit, bool agrees) {
-        const std::string rewrites = limit == UINT32_MAX ? "all rewrites" : fmt::format("{} rewrites", limit);
-        fmt::print(stderr, "with {}: {}\n", rewrites, agrees ? "agrees" : "differs");
-      },
-      nullptr);
+  Bisection found;
+  const auto tried = [](void*, uint32_t limit, bool agrees) {
+    const std::string rewrites = limit == UINT32_MAX ? "all rewrites" : fmt::format("{} rewrites", limit);
+    fmt::print(stderr, "with {}: {}\n", rewrites, agrees ? "agrees" : "differs");
+  };
+  with_values([&] { found = bisect(module, inputs, options, args.tolerance, tried, nullptr); });
   switch (found.verdict) {
     case Bisection::Verdict::agrees:
       fmt::print("{}: the largest error of output '{}' is {:.3g}\n", green("the results agree"),

@@ -13,6 +13,7 @@
 #include "engine/plan_text.h"
 #include "ir/text.h"
 #include "report.h"
+#include "tune/compare.h"
 
 namespace sinter::cli {
 namespace {
@@ -45,13 +46,14 @@ std::vector<std::pair<std::string, T>> by_size(const std::map<std::string, T>& c
 int inspect_model(const Args& args) {
   const BuildOptions options = args.build.options();
   Module module = read_model(args.network, args.build, options);
+  const std::string graph_text = args.graph ? to_text(module) : "";
+  std::string plan_text;
   if (args.plan) {
-    const Built built = build_model(std::move(module), options);
-    fmt::print("{}", to_text(built.target, WeightOffsets(built.target.weights.size(), 0)));
-    return exit_ok;
+    const Target target = build_model(copy(module), options).target;
+    plan_text = to_text(target, WeightOffsets(target.weights.size(), 0));
   }
-  if (args.graph) {
-    fmt::print("{}", to_text(module));
+  if (!args.json && (args.graph || args.plan)) {
+    fmt::print("{}{}", graph_text, plan_text);
     return exit_ok;
   }
   const Graph& graph = *module.main;
@@ -85,6 +87,8 @@ int inspect_model(const Args& args) {
     json["parameter_bytes"] = bytes;
     json["op_types"] = exported;
     json["core_operators"] = ops;
+    if (args.graph) json["graph"] = graph_text;
+    if (args.plan) json["plan"] = plan_text;
     print_json(json);
     return exit_ok;
   }
@@ -122,26 +126,30 @@ void count_kernels(const Target& target, const Plan& plan, std::map<std::string,
   for (const Plan& body : plan.bodies) count_kernels(target, body, uses, steps);
 }
 
+// An engine keeps no graph; its steps say what they compute.
+std::string steps_text(const Target& target) {
+  std::string out;
+  for (size_t i = 0; i < target.main.steps.size(); ++i) {
+    const Step& step = target.main.steps[i];
+    std::string sources;
+    for (uint32_t s : step.sources)
+      if (s < target.sources.size()) sources += (sources.empty() ? "" : ", ") + printable(target.sources[s].name);
+    out += fmt::format("# {}: {}\n", i, sources);
+    for (const Choice& choice : step.choices)
+      out += fmt::format("{}  {}\n", target.kernels[choice.kernel], to_text(target.problems[choice.problem]));
+    if (step.op) out += fmt::format("{} with {} bodies\n", step.op->name, step.bodies.size());
+  }
+  return out;
+}
+
 int inspect_engine(const Args& args) {
   const auto executable = load_engine(args.network, {args.build.threads, true});
   const Engine engine(executable);
   const Target& target = engine.target();
-  if (args.plan) {
-    fmt::print("{}", to_text(target, WeightOffsets(target.weights.size(), 0)));
-    return exit_ok;
-  }
-  if (args.graph) {
-    // An engine keeps no graph; its steps say what they compute.
-    for (size_t i = 0; i < target.main.steps.size(); ++i) {
-      const Step& step = target.main.steps[i];
-      std::string sources;
-      for (uint32_t s : step.sources)
-        if (s < target.sources.size()) sources += (sources.empty() ? "" : ", ") + printable(target.sources[s].name);
-      fmt::print("# {}: {}\n", i, sources);
-      for (const Choice& choice : step.choices)
-        fmt::print("{}  {}\n", target.kernels[choice.kernel], to_text(target.problems[choice.problem]));
-      if (step.op) fmt::print("{} with {} bodies\n", step.op->name, step.bodies.size());
-    }
+  const std::string plan_text = args.plan ? to_text(target, WeightOffsets(target.weights.size(), 0)) : "";
+  const std::string graph_text = args.graph ? steps_text(target) : "";
+  if (!args.json && (args.graph || args.plan)) {
+    fmt::print("{}{}", graph_text, plan_text);
     return exit_ok;
   }
   std::map<std::string, KernelUse> uses;
@@ -169,7 +177,10 @@ int inspect_engine(const Args& args) {
     json["weights"] = target.weights.size();
     json["weight_bytes"] = bytes;
     json["steps"] = steps;
+    json["kernels"] = Json::object();
     for (const auto& [kernel, use] : uses) json["kernels"][kernel] = use.steps;
+    if (args.graph) json["graph"] = graph_text;
+    if (args.plan) json["plan"] = plan_text;
     print_json(json);
     return exit_ok;
   }

@@ -46,7 +46,7 @@ int list_settings() {
   Table table({"command", "option", "value", "default", "meaning"});
   for (const CommandOptions& command : all_options())
     for (const Options::Entry& entry : command.entries)
-      table.row({command.command, entry.flags, shortened(entry.type, 28), entry.initial, entry.help});
+      table.row({command.command, entry.flags, entry.type, entry.initial, entry.help});
   table.print();
   return exit_ok;
 }

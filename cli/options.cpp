@@ -37,6 +37,11 @@ void Options::value(const char* flags, int& into, const char* type, const char* 
 
 void Options::value(const char* flags, uint64_t& into, const char* type, const char* help) {
   add_value(app_, entries_, flags, into, type, help);
+  // Conversion alone would take "-1" and clip what is too large.
+  app_.get_option_no_throw(flags)->check([](const std::string& v) {
+    const bool good = !v.empty() && v.size() < 20 && v.find_first_not_of("0123456789") == std::string::npos;
+    return good ? std::string() : fmt::format("'{}' is not a whole number from 0 to 10^19 - 1", v);
+  });
 }
 
 void Options::value(const char* flags, double& into, const char* type, const char* help) {

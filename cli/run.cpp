@@ -1,12 +1,9 @@
 // sinter run: one run on given or made-up inputs.
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 
 #include "base/file.h"
 #include "base/scanner.h"
@@ -100,16 +97,15 @@ std::string summary(const Box& box) {
   return out;
 }
 
-int run(const Args& args) {
+int run_once(const Args& args) {
+  if (!args.directory.empty()) make_directories(args.directory);
   Loaded loaded = load(args.network, args.build);
   const Engine& engine = *loaded.engine;
   const std::vector<Box> inputs = read_inputs(inputs_of(engine), engine.target().symbols, best_of(engine), args.inputs);
-  if (!args.directory.empty() && mkdir(args.directory.c_str(), 0777) != 0 && errno != EEXIST)
-    throw Error(Code::io, fmt::format("cannot make directory '{}': {}", args.directory, std::strerror(errno)));
   Context context(loaded.engine, args.build.threads);
   for (size_t i = 0; i < inputs.size(); ++i) context.set_input(i, inputs[i]);
   const Control interrupt = control();
-  context.run(&interrupt);
+  with_values([&] { context.run(&interrupt); });
   Table table({"output", "type", "values", "file"});
   for (size_t o = 0; o < engine.outputs().size(); ++o) {
     const Binding& binding = engine.outputs()[o];
@@ -147,7 +143,7 @@ std::function<int()> declare_run(Options& o) {
       "sinter run model.onnx --print\n"
       "sinter run resnet50.engine --inputs image.npy --output-dir out --npy\n"
       "sinter run bert.engine --shapes input_ids:1x128 --seed 7");
-  return [args] { return run(*args); };
+  return [args] { return run_once(*args); };
 }
 
 }  // namespace sinter::cli

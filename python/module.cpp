@@ -19,7 +19,7 @@ namespace nb = nanobind;
 namespace {
 
 nb::object& error_type() {
-  static auto* type = new nb::object();   // never destroyed: the interpreter may be gone first
+  static auto* type = new nb::object();  // never destroyed: the interpreter may be gone first
   return *type;
 }
 
@@ -63,7 +63,8 @@ std::optional<sinter_dtype> from_dlpack(nb::dlpack::dtype d) {
         case 64: return SINTER_F64;
         default: return std::nullopt;
       }
-    case Code::Complex: return d.bits == 64 ? std::optional(SINTER_C64) : d.bits == 128 ? std::optional(SINTER_C128) : std::nullopt;
+    case Code::Complex:
+      return d.bits == 64 ? std::optional(SINTER_C64) : d.bits == 128 ? std::optional(SINTER_C128) : std::nullopt;
     case Code::Bfloat: return d.bits == 16 ? std::optional(SINTER_BF16) : std::nullopt;
     default: return std::nullopt;
   }
@@ -78,9 +79,15 @@ nb::dlpack::dtype to_dlpack(sinter_dtype dtype) {
   const int bits = sinter_dtype_bits(dtype);
   switch (dtype) {
     case SINTER_BOOL: return of(Code::Bool, 8);
-    case SINTER_I8: case SINTER_I16: case SINTER_I32: case SINTER_I64: return of(Code::Int, bits);
-    case SINTER_F16: case SINTER_F32: case SINTER_F64: return of(Code::Float, bits);
-    case SINTER_C64: case SINTER_C128: return of(Code::Complex, bits);
+    case SINTER_I8:
+    case SINTER_I16:
+    case SINTER_I32:
+    case SINTER_I64: return of(Code::Int, bits);
+    case SINTER_F16:
+    case SINTER_F32:
+    case SINTER_F64: return of(Code::Float, bits);
+    case SINTER_C64:
+    case SINTER_C128: return of(Code::Complex, bits);
     default: return of(Code::UInt, bits < 8 ? 8 : bits);
   }
 }
@@ -114,7 +121,8 @@ class Engine {
       if (info.rank >= 0) {
         t.shape.emplace();
         for (int k = 0; k < info.rank; ++k)
-          t.shape->push_back(info.dims[k] >= 0 ? nb::object(nb::int_(info.dims[k])) : nb::object(nb::str(info.dim_names[k])));
+          t.shape->push_back(info.dims[k] >= 0 ? nb::object(nb::int_(info.dims[k]))
+                                               : nb::object(nb::str(info.dim_names[k])));
       }
       out.push_back(std::move(t));
     }
@@ -162,11 +170,11 @@ struct Callbacks {
 };
 
 Engine* build(const std::optional<std::string>& path, const std::optional<nb::bytes>& model, int threads,
-                              const std::optional<std::string>& level,
-                              const std::vector<std::tuple<std::string, int64_t, int64_t, int64_t>>& dims, bool tf32,
-                              bool bf16, bool fp16, const std::optional<std::string>& timing_cache,
-                              const std::optional<std::string>& external_data_root, nb::object log, int log_level,
-                              nb::object progress) {
+              const std::optional<std::string>& level,
+              const std::vector<std::tuple<std::string, int64_t, int64_t, int64_t>>& dims, bool tf32, bool bf16,
+              bool fp16, const std::optional<std::string>& timing_cache,
+              const std::optional<std::string>& external_data_root, nb::object log, int log_level,
+              nb::object progress) {
   Callbacks callbacks{std::move(log), std::move(progress), {}, false};
   sinter_build_options options = SINTER_BUILD_OPTIONS_INIT;
   options.threads = threads;
@@ -195,7 +203,7 @@ Engine* build(const std::optional<std::string>& path, const std::optional<nb::by
   options.cancelled = [](void* user) -> int {
     auto& c = *static_cast<Callbacks*>(user);
     c.guarded([&] {
-      if (PyErr_CheckSignals() != 0) throw nb::python_error();   // Ctrl-C
+      if (PyErr_CheckSignals() != 0) throw nb::python_error();  // Ctrl-C
     });
     return c.stop;
   };
@@ -212,7 +220,7 @@ Engine* build(const std::optional<std::string>& path, const std::optional<nb::by
     throw nb::python_error();
   }
   check(code);
-  return new Engine(engine);   // owned by Python
+  return new Engine(engine);  // owned by Python
 }
 
 Engine* load(const std::optional<std::string>& path, const std::optional<nb::bytes>& bytes, int threads) {
@@ -224,7 +232,7 @@ Engine* load(const std::optional<std::string>& path, const std::optional<nb::byt
                 : sinter_engine_load_memory(bytes->data(), bytes->size(), threads, &engine);
   }
   check(code);
-  return new Engine(engine);   // owned by Python
+  return new Engine(engine);  // owned by Python
 }
 
 class Context {
@@ -262,8 +270,8 @@ class Context {
   void set_packed_input(size_t index, const Input& bytes, const std::string& dtype, const std::vector<int64_t>& dims) {
     for (int d = 0; d <= SINTER_STRING; ++d) {
       if (dtype != sinter_dtype_name(static_cast<sinter_dtype>(d))) continue;
-      check(sinter_context_set_input(handle_, index, static_cast<sinter_dtype>(d), dims.data(), dims.size(), bytes.data(),
-                                     bytes.nbytes()));
+      check(sinter_context_set_input(handle_, index, static_cast<sinter_dtype>(d), dims.data(), dims.size(),
+                                     bytes.data(), bytes.nbytes()));
       inputs_.at(index) = nb::cast(bytes);
       return;
     }
@@ -334,11 +342,12 @@ class Context {
       const nb::capsule owner(data, [](void* p) noexcept { std::free(p); });
       size_t shape[16];
       for (int k = 0; k < b.rank; ++k) shape[k] = static_cast<size_t>(b.dims[k]);
-      if (bits < 8) {   // packed: bytes and the extents they stand for
+      if (bits < 8) {  // packed: bytes and the extents they stand for
         const size_t flat[] = {b.bytes};
         nb::list extents;
         for (int k = 0; k < b.rank; ++k) extents.append(b.dims[k]);
-        results.push_back(nb::make_tuple(Output(data, 1, flat, owner, nullptr, to_dlpack(outputs_[i].dtype)).cast(), extents));
+        results.push_back(
+            nb::make_tuple(Output(data, 1, flat, owner, nullptr, to_dlpack(outputs_[i].dtype)).cast(), extents));
         continue;
       }
       results.push_back(
@@ -356,7 +365,8 @@ class Context {
     }
     check(sinter_context_set_tap(
         handle_,
-        [](void* user, const char* sources, sinter_dtype dtype, const int64_t* dims, int rank, const void* data, size_t bytes) {
+        [](void* user, const char* sources, sinter_dtype dtype, const int64_t* dims, int rank, const void* data,
+           size_t bytes) {
           nb::gil_scoped_acquire acquire;
           const auto& self = *static_cast<Context*>(user);
           if (sinter_dtype_bits(dtype) < 8) return;
@@ -376,6 +386,19 @@ class Context {
 
   int64_t memory() const { return sinter_context_memory(handle_); }
 
+  // A tap often refers to its context: the garbage collector sees and breaks that cycle.
+  static int traverse(PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (nb::inst_ready(self)) Py_VISIT(nb::inst_ptr<Context>(self)->tap_.ptr());
+    return 0;
+  }
+  static int clear(PyObject* self) {
+    Context& context = *nb::inst_ptr<Context>(self);
+    sinter_context_set_tap(context.handle_, nullptr, nullptr);
+    context.tap_ = nb::none();
+    return 0;
+  }
+
  private:
   struct OutputKind {
     bool numbers = false;
@@ -389,9 +412,16 @@ class Context {
 
 }  // namespace
 
+PyType_Slot context_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(&Context::traverse)},
+                               {Py_tp_clear, reinterpret_cast<void*>(&Context::clear)},
+                               {0, nullptr}};
+
 NB_MODULE(_sinter, m) {
   m.doc() = "Native half of the sinter package.";
+  // Module globals of a script may outlive this module at exit; what its author sees then should not look like a bug.
+  nb::set_leak_warnings(false);
   error_type() = nb::steal(PyErr_NewException("sinter.Error", PyExc_RuntimeError, nullptr));
+  for (const char* part : {"code", "node", "tensor", "hint"}) error_type().attr(part) = "";
   m.attr("Error") = error_type();
   m.attr("version") = sinter_version();
   nb::class_<TensorInfo>(m, "TensorInfo")
@@ -403,7 +433,7 @@ NB_MODULE(_sinter, m) {
       .def("tensors", &Engine::tensors)
       .def("save", &Engine::save)
       .def("serialize", &Engine::serialize);
-  nb::class_<Context>(m, "Context")
+  nb::class_<Context>(m, "Context", nb::type_slots(context_slots))
       .def(nb::init<const Engine&, int>(), nb::arg("engine"), nb::arg("threads") = 0, nb::keep_alive<1, 2>())
       .def("set_input", &Context::set_input, nb::arg("index"), nb::arg("array"), nb::arg("dtype").none() = nb::none())
       .def("set_packed_input", &Context::set_packed_input)

@@ -9,7 +9,6 @@
 static void check(sinter_code code) {
   if (code == SINTER_OK) return;
   fprintf(stderr, "%s: %s\n", sinter_code_name(code), sinter_error_message());
-  if (sinter_error_hint()[0]) fprintf(stderr, "%s\n", sinter_error_hint());
   exit(1);
 }
 

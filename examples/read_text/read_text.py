@@ -84,7 +84,11 @@ def read(pipeline, picture):
 
 def main():
     if len(sys.argv) > 1:
-        picture = np.asarray(Image.open(sys.argv[1]).convert("RGB"))[:, :, ::-1].copy()
+        try:
+            with Image.open(sys.argv[1]) as image:
+                picture = np.asarray(image.convert("RGB"))[:, :, ::-1].copy()
+        except (OSError, Image.DecompressionBombError) as error:
+            sys.exit(f"read_text: cannot read the picture: {error}")
     else:
         picture = render()
 
@@ -132,6 +136,8 @@ def main():
             print(f"  | {text}")
     elif lines:
         print("Both read the same text.")
+    else:
+        print("Neither finds any text in the picture.")
     return 0 if same and lines and largest <= 1e-3 else 1
 
 

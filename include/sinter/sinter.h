@@ -106,7 +106,7 @@ typedef struct sinter_dim_range {
 
 typedef struct sinter_build_options {
   size_t size;
-  int threads;       /* threads to build for; 0: all usable CPUs */
+  int threads;       /* threads to build for, at most 4096; 0: all usable CPUs */
   const char* level; /* instruction set: "portable", "avx2", "avx512"; NULL: this machine's best */
   const sinter_dim_range* dims;
   size_t dim_count;
@@ -153,7 +153,7 @@ typedef struct sinter_tensor_info {
   size_t size;
   const char* name; /* owned by the engine */
   sinter_kind kind;
-  sinter_dtype dtype; /* of a tensor */
+  sinter_dtype dtype;        /* of a tensor */
   int rank;                  /* -1: unknown */
   int64_t dims[16];          /* -1: varies */
   const char* dim_names[16]; /* "N", "H/2", "224"; owned by the engine */
@@ -167,23 +167,23 @@ SINTER_API sinter_code sinter_engine_output(const sinter_engine* engine, size_t 
 
 /* ---- Contexts ---- */
 
-/* threads: 0 for what the engine was loaded or built with. */
+/* threads: 0 for what the engine was loaded or built with, at most 4096. */
 SINTER_API sinter_code sinter_context_create(const sinter_engine* engine, int threads, sinter_context** context);
 SINTER_API void sinter_context_destroy(sinter_context* context);
 
-/* Row-major data of these extents; `bytes` is the buffer's size and is checked. The buffer stays the caller's and must
- * live, unchanged, until the run ends. */
+/* Row-major data of these extents, aligned as its element type; `bytes` is the buffer's size and is checked. The buffer
+ * stays the caller's and must live, unchanged, until the run ends. */
 SINTER_API sinter_code sinter_context_set_input(sinter_context* context, size_t index, sinter_dtype dtype,
                                                 const int64_t* dims, size_t rank, const void* data, size_t bytes);
-/* Any kind of value (strings, sequences, optionals) as a serialized ONNX TensorProto, SequenceProto or OptionalProto.
- */
+/* Any kind of value (strings, sequences, optionals) as a serialized ONNX TensorProto, SequenceProto or OptionalProto,
+ * which is copied. Bytes that are none, and elements of another dtype, give SINTER_INVALID_ARGUMENT. */
 SINTER_API sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index, const void* data,
                                                       size_t bytes);
-/* A buffer for an output; NULL: the allocator or the context keeps it (the default). One that is too small makes the run
- * fail, before anything is written to it. */
+/* A buffer for an output; NULL: the allocator or the context keeps it (the default). One that is too small makes the
+ * run fail, before anything is written to it. */
 SINTER_API sinter_code sinter_context_set_output(sinter_context* context, size_t index, void* data, size_t bytes);
-/* Called during a run for every tensor output without a buffer, as soon as its extents are known, also those that depend
- * on data. The memory stays the caller's and must live until the next run. NULL ends the run with
+/* Called during a run for every tensor output without a buffer, as soon as its extents are known, also those that
+ * depend on data. The memory stays the caller's and must live until the next run. NULL ends the run with
  * SINTER_OUT_OF_MEMORY. */
 typedef void* (*sinter_allocate)(void* user, size_t output, sinter_dtype dtype, const int64_t* dims, int rank,
                                  size_t bytes);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -82,11 +83,12 @@ struct build_options : sinter_build_options {
   build_options() : sinter_build_options(SINTER_BUILD_OPTIONS_INIT) {}
 };
 
-// A tensor in memory of its own.
+// A tensor in memory of its own; bools are bytes, since std::vector<bool> has none.
 template <typename T>
 struct tensor {
+  using element = std::conditional_t<std::is_same_v<T, bool>, unsigned char, T>;
   std::vector<int64_t> dims;
-  std::vector<T> data;
+  std::vector<element> data;
 };
 
 class engine {
@@ -120,6 +122,13 @@ class engine {
   ~engine() { sinter_engine_destroy(handle_); }
 
   void save(const std::string& path) const { check(sinter_engine_save(handle_, path.c_str())); }
+  // The engine file's bytes.
+  std::string serialize() const {
+    void* data = nullptr;
+    size_t bytes = 0;
+    check(sinter_engine_serialize(handle_, &data, &bytes));
+    return taken(data, bytes);
+  }
   size_t inputs() const { return sinter_engine_input_count(handle_); }
   size_t outputs() const { return sinter_engine_output_count(handle_); }
   sinter_tensor_info input(size_t i) const {
@@ -137,6 +146,14 @@ class engine {
   const sinter_engine* handle() const { return handle_; }
 
  private:
+  friend class context;
+  static std::string taken(void* data, size_t bytes) {
+    struct owner {
+      void* data;
+      ~owner() { sinter_free(data); }
+    } guard{data};
+    return std::string(static_cast<const char*>(data), bytes);
+  }
   engine() = default;
   sinter_engine* handle_ = nullptr;
 };
@@ -158,13 +175,44 @@ class context {
   }
   template <typename T>
   void set_input(size_t i, const tensor<T>& t) {
-    set_input(i, t.dims, t.data.data(), t.data.size());
+    set_input(i, t.dims, reinterpret_cast<const T*>(t.data.data()), t.data.size());
+  }
+  template <typename T>
+  void set_input(size_t i, const tensor<T>&& t) = delete;  // it would be gone before the run
+  // Strings, sequences and optionals, as serialized ONNX protos; copied.
+  void set_input_proto(size_t i, const std::string& proto) {
+    check(sinter_context_set_input_proto(handle_, i, proto.data(), proto.size()));
   }
   template <typename T>
   void set_output(size_t i, T* data, size_t count) {
     check(sinter_context_set_output(handle_, i, data, count * sizeof(T)));
   }
+  // Called for outputs without a buffer as soon as their extents are known; see sinter_context_set_allocator.
+  void set_allocator(sinter_allocate allocate, void* user) {
+    check(sinter_context_set_allocator(handle_, allocate, user));
+  }
+  // Sees every value that a step of later runs leaves; null removes it.
+  void set_tap(sinter_tap tap, void* user) { check(sinter_context_set_tap(handle_, tap, user)); }
+  // Polled during runs; nonzero ends one. Null removes it.
+  void set_cancel(int (*cancelled)(void*), void* user) { check(sinter_context_set_cancel(handle_, cancelled, user)); }
   void run() { check(sinter_context_run(handle_)); }
+
+  // Extents that an output has after a run, or will have with the inputs set; false when only running finds them out.
+  bool output_dims(size_t i, std::vector<int64_t>& dims) {
+    int64_t extents[16];
+    int rank = -1;
+    check(sinter_context_output_dims(handle_, i, extents, &rank));
+    if (rank >= 0) dims.assign(extents, extents + rank);
+    return rank >= 0;
+  }
+  // Any kind of output as a serialized ONNX proto.
+  std::string output_proto(size_t i) {
+    void* data = nullptr;
+    size_t bytes = 0;
+    check(sinter_context_get_output_proto(handle_, i, &data, &bytes));
+    return engine::taken(data, bytes);
+  }
+  int64_t memory() const { return sinter_context_memory(handle_); }
 
   // A copy of an output; throws when its dtype is not T's.
   template <typename T>

@@ -12,6 +12,7 @@ node, tensor and hint.
 
 import os
 import sys
+import threading
 
 import numpy as np
 
@@ -62,10 +63,11 @@ class TensorInfo:
 
 
 class Context:
-    """A running instance of an engine: one thread at a time; make one for each thread."""
+    """A running instance of an engine: threads that share one take turns, so make one for each thread."""
 
     def __init__(self, engine, threads=0):
         self.engine = engine
+        self._turn = threading.RLock()   # inputs set by one thread must not be run by another
         self._native = _sinter.Context(engine._native, threads)
 
     def run(self, *args, **kwargs):
@@ -87,18 +89,23 @@ class Context:
         if unknown:
             raise TypeError(f"the engine has no input named {', '.join(map(repr, sorted(unknown)))}; it has "
                             + ", ".join(repr(i.name) for i in inputs))
-        for index, info in enumerate(inputs):
-            if info.name not in values:
-                raise TypeError(f"input '{info.name}' is missing")
-            self._set(index, info, values[info.name])
-        return [self._result(info, value) for info, value in zip(self.engine.outputs, self._native.run())]
+        with self._turn:
+            for index, info in enumerate(inputs):
+                if info.name not in values:
+                    raise TypeError(f"input '{info.name}' is missing")
+                self._set(index, info, values[info.name])
+            results = self._native.run()
+        return [self._result(info, value) for info, value in zip(self.engine.outputs, results)]
 
     def on_value(self, tap):
         """Calls tap(sources, array) with every intermediate value of later runs; None stops that.
 
         sources names the nodes of the model that the value came from. Results of runs do not change.
         """
-        self._native.set_tap(tap)
+        if tap is not None and not callable(tap):
+            raise TypeError(f"a tap is called with (sources, array); {type(tap).__name__} cannot be called")
+        with self._turn:
+            self._native.set_tap(tap)
 
     @property
     def memory(self):
@@ -107,11 +114,18 @@ class Context:
 
     def _set(self, index, info, value):
         if info.kind == "sequence":
+            if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+                raise TypeError(f"input '{info.name}': a sequence of arrays is wanted, not {type(value).__name__}")
             return self._native.set_input_proto(index, _protos.encode_sequence(value))
         if info.kind == "optional":
             return self._native.set_input_proto(index, _protos.encode_optional(value))
         if info._dtype == "string":
             return self._native.set_input_proto(index, _protos.encode_tensor(value))
+        if isinstance(value, np.ndarray):
+            if not value.flags.aligned:
+                value = value.copy()
+        elif isinstance(value, (bool, int, float, complex, list, tuple)) and info._dtype in _NUMPY:
+            value = np.asarray(value, dtype=_NUMPY[info._dtype])   # Python's numbers have no width of their own
         try:
             return self._native.set_input(index, value)
         except TypeError:
@@ -120,7 +134,7 @@ class Context:
         name = _SINTER.get(array.dtype.name)
         if array.dtype.kind == "V" and name is None:
             name = info._dtype
-        if name is None:
+        if name is None or array.dtype.kind in "OSU":
             raise TypeError(f"input '{info.name}': {type(value).__name__} of {array.dtype} is no array of numbers")
         # What DLPack cannot carry goes by its bits; non-contiguous, foreign-endian and read-only arrays are copied.
         array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
@@ -174,6 +188,7 @@ class Engine:
         self.inputs = [TensorInfo(i) for i in native.tensors(True)]
         self.outputs = [TensorInfo(i) for i in native.tensors(False)]
         self._own = None
+        self._lock = threading.Lock()
 
     def context(self, threads=0):
         """A new Context. threads: 0 for what the engine was built or loaded with."""
@@ -187,7 +202,7 @@ class Engine:
     def __call__(self, *args, **kwargs):
         """Runs on inputs in order or by name; returns the output, or a tuple when there are several.
 
-        Uses one context of the engine: from several threads at once, make contexts of your own.
+        Uses one context of the engine, so calls from several threads take turns; contexts of your own run at once.
         """
         values = self._context().run(*args, **kwargs)
         return values[0] if len(values) == 1 else tuple(values)
@@ -201,12 +216,20 @@ class Engine:
         return self._native.serialize()
 
     def _context(self):
-        if self._own is None:
-            self._own = Context(self)
-        return self._own
+        with self._lock:
+            if self._own is None:
+                self._own = Context(self)
+            return self._own
 
     def __repr__(self):
         return f"<sinter.Engine {self.inputs} -> {self.outputs}>"
+
+
+def _range(name, bounds):
+    bounds = (bounds,) * 3 if isinstance(bounds, (int, np.integer)) else tuple(bounds)
+    if len(bounds) != 3:
+        raise ValueError(f"dims: {name!r} wants (min, best, max) or one number, not {bounds!r}")
+    return (name, *map(int, bounds))
 
 
 class _Bar:
@@ -224,7 +247,7 @@ def build(model, *, threads=0, level=None, dims=None, tf32=True, bf16=False, fp1
 
     model: path of an ONNX file, or its bytes. threads: to build for; 0 for all usable CPUs. level: instruction set
     ("portable", "avx2", "avx512"), None for this machine's best. dims: bounds of named dimensions,
-    {"N": (min, best, max)}. tf32, bf16, fp16: how contractions of float32 may round their operands. timing_cache: file
+    {"N": (min, best, max)}, or {"N": n} to fix one. tf32, bf16, fp16: how contractions of float32 may round their operands. timing_cache: file
     to read and update. external_data_root: directory for external tensor data. log: called with (level, message).
     progress: True for a bar, or called with (stage, fraction in [0, 1]).
 
@@ -233,7 +256,9 @@ def build(model, *, threads=0, level=None, dims=None, tf32=True, bf16=False, fp1
     if progress is True:
         progress = _Bar() if sys.stderr.isatty() else None
     is_bytes = isinstance(model, (bytes, bytearray, memoryview))
-    ranges = [(name, *map(int, bounds)) for name, bounds in (dims or {}).items()]
+    if log_level not in _LEVELS:
+        raise ValueError(f"log_level {log_level!r} is none of {', '.join(_LEVELS)}")
+    ranges = [_range(name, bounds) for name, bounds in (dims or {}).items()]
     sink = None if log is None else (lambda number, message: log(_LEVEL_NAMES[number], message))
     native = _sinter.build(
         None if is_bytes else os.fspath(model), bytes(model) if is_bytes else None, threads, level, ranges, tf32, bf16,

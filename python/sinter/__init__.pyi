@@ -39,7 +39,7 @@ def build(
     *,
     threads: int = 0,
     level: Optional[str] = None,
-    dims: Optional[Mapping[str, Tuple[int, int, int]]] = None,
+    dims: Optional[Mapping[str, Union[int, Tuple[int, int, int]]]] = None,
     tf32: bool = True,
     bf16: bool = False,
     fp16: bool = False,

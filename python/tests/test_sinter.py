@@ -254,6 +254,82 @@ def test_values_can_be_watched(affine):
     assert not seen
 
 
+def test_threads_that_share_an_engine_take_turns(affine):
+    engine = sinter.build(affine)
+    xs = [np.full((8, 4), k, np.float32) for k in range(4)]
+    expected = [engine(x) for x in xs]
+    wrong = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work(k):
+        for _ in range(500):
+            if not np.array_equal(engine(xs[k]), expected[k]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    sys.setswitchinterval(interval)
+    assert not wrong
+
+
+def test_elements_of_sequences_and_optionals_have_their_dtype():
+    # A kernel would read four bytes an element, also of these.
+    optional = helper.make_value_info("o", helper.make_optional_type_proto(
+        helper.make_tensor_type_proto(TensorProto.FLOAT, ["N"])))
+    engine = sinter.build(model([helper.make_node("OptionalGetElement", ["o"], ["g"]),
+                                 helper.make_node("Exp", ["g"], ["y"])], [optional],
+                                [value("y", TensorProto.FLOAT, ["N"])], opset=18))
+    np.testing.assert_array_equal(engine(np.zeros(3, np.float32)), [1, 1, 1])
+    with pytest.raises(sinter.Error, match="input 'o' is u8, the engine wants f32 or nothing"):
+        engine(np.zeros(1000, np.uint8))
+    sequence = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, ["N"])
+    engine = sinter.build(model([helper.make_node("ConcatFromSequence", ["s"], ["g"], axis=0),
+                                 helper.make_node("Exp", ["g"], ["y"])], [sequence],
+                                [value("y", TensorProto.FLOAT, ["M"])]))
+    with pytest.raises(sinter.Error, match="a sequence of u8, the engine wants a sequence of f32"):
+        engine([np.zeros(1000, np.uint8)])
+    with pytest.raises(TypeError, match="a sequence of arrays is wanted"):
+        engine(None)
+
+
+def test_arguments_that_make_no_sense(affine):
+    engine = sinter.build(affine, dims={"N": 2})
+    assert engine(np.zeros((2, 4), np.float32)).shape == (2, 3)
+    with pytest.raises(sinter.Error, match="outside"):
+        engine(np.zeros((3, 4), np.float32))
+    for wrong, error in (({"dims": {"N": (1, 2)}}, ValueError), ({"log_level": "loud"}, ValueError),
+                         ({"threads": -1}, sinter.Error)):
+        with pytest.raises(error):
+            sinter.build(affine, **wrong)
+    with pytest.raises(sinter.Error, match="threads"):
+        engine.context(-1)
+    with pytest.raises(TypeError, match="input 'x'"):
+        engine(None)
+    with pytest.raises(TypeError, match="cannot be called"):
+        engine.context().on_value(5)
+    assert sinter.Error("mine").code == ""
+
+
+def test_numbers_of_python_take_the_inputs_dtype(affine):
+    engine = sinter.build(affine)
+    np.testing.assert_array_equal(engine([[1, 2, 3, 4]]), engine(np.float32([[1, 2, 3, 4]])))
+
+
+def test_ranks_beyond_what_is_computed_with():
+    data = model([helper.make_node("Relu", ["x"], ["y"])],
+                 [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+                 [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    engine = sinter.build(data)
+    assert engine(np.ones((1,) * 16, np.float32)).ndim == 16
+    with pytest.raises((ValueError, sinter.Error)):
+        engine(np.ones((1,) * 17, np.float32))
+
+
 def test_command_line_tool_is_in_the_package():
-    out = subprocess.run(["sinter", "--version"], capture_output=True, text=True, check=True).stdout
+    tool = os.path.join(os.path.dirname(sys.executable), "sinter")
+    out = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout
     assert sinter.__version__ in out

@@ -4,12 +4,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
 #include "api/compile.h"
 #include "backend/verify.h"
+#include "base/checked.h"
 #include "engine/file.h"
 #include "runtime/engine.h"
 #include "tensor/tensor_proto.h"
@@ -23,7 +26,7 @@ struct sinter_engine {
 
 struct sinter_context {
   std::unique_ptr<Context> context;
-  bool ran = false;
+  std::atomic<bool> ran{false};
   sinter_tap tap = nullptr;
   void* tap_user = nullptr;
   Control control;
@@ -53,6 +56,7 @@ sinter_code guard(F body) noexcept {
     return static_cast<sinter_code>(e.code());
   } catch (const std::bad_alloc&) {
     last_error = {};
+    last_error.message = "out of memory";  // short enough to need none
     return SINTER_OUT_OF_MEMORY;
   } catch (const std::exception& e) {
     try {
@@ -61,6 +65,8 @@ sinter_code guard(F body) noexcept {
     }
     return SINTER_INTERNAL;
   } catch (...) {
+    last_error = {};
+    last_error.message = "unknown failure";
     return SINTER_INTERNAL;
   }
 }
@@ -69,9 +75,21 @@ void need(const void* pointer, const char* what) {
   if (!pointer) throw Error(Code::invalid_argument, fmt::format("{} is null", what));
 }
 
-struct Callbacks {
-  const sinter_build_options* options;
-};
+void need_path(const char* path) {
+  need(path, "path");
+  if (!*path) throw Error(Code::invalid_argument, "path is empty");
+}
+
+void need_threads(int threads) {
+  if (threads < 0 || threads > 4096)
+    throw Error(Code::invalid_argument, fmt::format("{} threads: must be from 0 to 4096", threads));
+}
+
+// What a failed call leaves behind an object's pointer is null, whatever failed.
+template <typename T>
+void clear(T** object) {
+  if (object) *object = nullptr;
+}
 
 BuildOptions build_options(const sinter_build_options* given, sinter_build_options& copy, ModelSource& source) {
   const sinter_build_options defaults = SINTER_BUILD_OPTIONS_INIT;
@@ -82,6 +100,7 @@ BuildOptions build_options(const sinter_build_options* given, sinter_build_optio
     std::memcpy(&copy, given, std::min(given->size, sizeof copy));
   }
   BuildOptions options;
+  need_threads(copy.threads);
   options.threads = copy.threads;
   if (copy.level) options.level = copy.level;
   for (size_t i = 0; i < copy.dim_count; ++i) {
@@ -123,7 +142,6 @@ sinter_engine* wrap(std::shared_ptr<const Executable> executable) {
 
 void build(ModelSource source, const sinter_build_options* given, sinter_engine** engine) {
   need(engine, "engine");
-  *engine = nullptr;
   sinter_build_options copy;
   const BuildOptions options = build_options(given, copy, source);
   Built built = compile(source, options);
@@ -211,8 +229,9 @@ int sinter_dtype_bits(sinter_dtype dtype) {
 }
 
 sinter_code sinter_build_file(const char* path, const sinter_build_options* options, sinter_engine** engine) {
+  clear(engine);
   return guard([&] {
-    need(path, "path");
+    need_path(path);
     ModelSource source;
     source.path = path;
     build(std::move(source), options, engine);
@@ -221,6 +240,7 @@ sinter_code sinter_build_file(const char* path, const sinter_build_options* opti
 
 sinter_code sinter_build_memory(const void* model, size_t bytes, const sinter_build_options* options,
                                 sinter_engine** engine) {
+  clear(engine);
   return guard([&] {
     need(model, "model");
     // Weights of the engine may point into the model, so its bytes are kept.
@@ -236,7 +256,7 @@ sinter_code sinter_build_memory(const void* model, size_t bytes, const sinter_bu
 sinter_code sinter_engine_save(const sinter_engine* engine, const char* path) {
   return guard([&] {
     need(engine, "engine");
-    need(path, "path");
+    need_path(path);
     const Target* target = &engine->engine->target();
     save_engine(std::span(&target, 1), path);
   });
@@ -255,19 +275,21 @@ sinter_code sinter_engine_serialize(const sinter_engine* engine, void** data, si
 void sinter_free(void* data) { std::free(data); }
 
 sinter_code sinter_engine_load(const char* path, int threads, sinter_engine** engine) {
+  clear(engine);
   return guard([&] {
-    need(path, "path");
+    need_path(path);
     need(engine, "engine");
-    *engine = nullptr;
+    need_threads(threads);
     *engine = wrap(load_engine(path, {.threads = threads}));
   });
 }
 
 sinter_code sinter_engine_load_memory(const void* data, size_t bytes, int threads, sinter_engine** engine) {
+  clear(engine);
   return guard([&] {
     need(data, "data");
     need(engine, "engine");
-    *engine = nullptr;
+    need_threads(threads);
     Tensor copy(DType::u8, {static_cast<int64_t>(bytes)});
     if (bytes > 0) std::memcpy(copy.mutable_data(), data, bytes);
     *engine = wrap(load_engine({copy.as<std::byte>(), bytes}, copy.owner(), {.threads = threads}));
@@ -288,10 +310,11 @@ sinter_code sinter_engine_output(const sinter_engine* engine, size_t index, sint
 }
 
 sinter_code sinter_context_create(const sinter_engine* engine, int threads, sinter_context** context) {
+  clear(context);
   return guard([&] {
     need(engine, "engine");
     need(context, "context");
-    *context = nullptr;
+    need_threads(threads);
     auto out = std::make_unique<sinter_context>();
     out->context = std::make_unique<Context>(engine->engine, threads);
     *context = out.release();
@@ -307,16 +330,28 @@ sinter_code sinter_context_set_input(sinter_context* context, size_t index, sint
     if (rank > 0) need(dims, "dims");
     Context& c = *context->context;
     const auto inputs = c.engine().inputs();
-    if (index < inputs.size() && inputs[index].type.is_tensor() &&
-        static_cast<unsigned>(dtype) != static_cast<unsigned>(inputs[index].type.dtype))
-      throw Error(Code::invalid_argument, fmt::format("input '{}' is {}, the engine wants {}", inputs[index].name,
-                                                      sinter_dtype_name(dtype), dtype_name(inputs[index].type.dtype)))
-          .at_tensor(inputs[index].name);
+    if (index >= inputs.size()) return c.set_input(index, {dims, 0}, data, bytes);  // says so
+    const std::string& name = inputs[index].name;
+    const Type& type = inputs[index].type;
+    if (!type.is_tensor() || (type.dtype == DType::string && dtype == SINTER_STRING))
+      throw Error(Code::invalid_argument,
+                  fmt::format("input '{}' is no tensor of numbers; sinter_context_set_input_proto sets it", name))
+          .at_tensor(name);
+    if (static_cast<unsigned>(dtype) != static_cast<unsigned>(type.dtype))
+      throw Error(Code::invalid_argument, fmt::format("input '{}' is {}, the engine wants {}", name,
+                                                      sinter_dtype_name(dtype), dtype_name(type.dtype)))
+          .at_tensor(name);
     context->ran = false;
-    if (index < inputs.size() && inputs[index].type.is_tensor() && !inputs[index].type.has_shape() &&
-        dtype != SINTER_STRING) {
-      const Tensor view(static_cast<DType>(dtype), Dims(dims, dims + rank), data, nullptr);
-      if (view.bytes() > static_cast<int64_t>(bytes)) throw Error(Code::invalid_argument, "the buffer is too small");
+    if (!type.has_shape()) {
+      if (rank > max_rank_of_values)
+        throw Error(Code::invalid_argument,
+                    fmt::format("input '{}' has rank {}, at most {} are allowed", name, rank, max_rank_of_values))
+            .at_tensor(name);
+      const Tensor view(type.dtype, Dims(dims, dims + rank), data, nullptr);
+      if (view.bytes() > 0 && (!data || static_cast<size_t>(view.bytes()) > bytes))
+        throw Error(Code::invalid_argument,
+                    fmt::format("input '{}' needs {} bytes, its buffer has {}", name, view.bytes(), data ? bytes : 0))
+            .at_tensor(name);
       return c.set_input(index, Box(view.clone()));
     }
     c.set_input(index, {dims, rank}, data, bytes);
@@ -331,7 +366,16 @@ sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index
     if (index >= c.engine().inputs().size())
       throw Error(Code::invalid_argument, fmt::format("the engine has no input numbered {}", index));
     context->ran = false;
-    c.set_input(index, decode_value({static_cast<const std::byte*>(data), bytes}, c.engine().inputs()[index].type));
+    const Binding& input = c.engine().inputs()[index];
+    Box value;
+    try {
+      value = decode_value({static_cast<const std::byte*>(data), bytes}, input.type);
+    } catch (const Error& error) {
+      throw Error(Code::invalid_argument, fmt::format("input '{}': {}", input.name, error.what()))
+          .at_tensor(input.name);
+    }
+    require_fits(value, input.type, input.name);
+    c.set_input(index, std::move(value));
   });
 }
 
@@ -377,7 +421,13 @@ sinter_code sinter_context_run(sinter_context* context) {
     need(context, "context");
     context->ran = false;
     Tap tap(*context);
-    context->context->run(context->cancelled ? &context->control : nullptr, context->tap ? &tap : nullptr);
+    try {
+      context->context->run(context->cancelled ? &context->control : nullptr, context->tap ? &tap : nullptr);
+    } catch (const Error& error) {
+      // Operators judge the values of this run as they judged the model; it is these values that are wrong.
+      if (error.code() != Code::model_invalid) throw;
+      throw Error(Code::fault, error.what());
+    }
     context->ran = true;
   });
 }
@@ -397,7 +447,8 @@ sinter_code sinter_context_get_output(sinter_context* context, size_t index, sin
     int64_t n = 1;
     for (int64_t d : extents) n *= d;
     if (dtype) *dtype = static_cast<sinter_dtype>(type.dtype);
-    if (dims && rank) fill_dims(extents, dims, rank);
+    if (dims) std::copy(extents.begin(), extents.end(), dims);
+    if (rank) *rank = static_cast<int>(extents.size());
     if (data) *data = c.data(index);
     if (bytes) *bytes = static_cast<size_t>(byte_size(type.dtype, n));
   });

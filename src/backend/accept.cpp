@@ -193,8 +193,10 @@ Answer compare(const Tensor& made, const Tensor& expected, const Bounds& bounds,
       const double a = made.get_real(i), e = expected.get_real(i);
       if (a == e || (std::isnan(a) && std::isnan(e))) continue;
       const double unit = dtype == DType::f16 ? 1e-3 : dtype == DType::bf16 ? 8e-3 : 0;
+      // A mean over nothing has no magnitude.
+      const double magnitude = sized ? bounds.magnitude->get_real(i) : 0;
       const double allowed = (bounds.relative + unit) * std::abs(e) + bounds.absolute +
-                             (sized ? bounds.of_magnitude * bounds.magnitude->get_real(i) : 0);
+                             (std::isfinite(magnitude) ? bounds.of_magnitude * magnitude : 0);
       excess = std::abs(a - e) / std::max(allowed, 1e-30);
       if (std::isnan(excess)) excess = INFINITY;
     }

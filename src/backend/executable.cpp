@@ -99,6 +99,9 @@ PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const
     if (seg.end > seg.begin) merge(later, plan.steps[seg.end - 1].defines);
     for (uint32_t s : seg.slots)
       if (plan.slots[s].kind != SlotKind::boxed) symbols_of_slot(plan.slots[s], seg.depends);
+    // The size of a view is checked against its base, which may have been sized in an earlier segment.
+    for (uint32_t s : seg.slots)
+      if (plan.slots[s].kind == SlotKind::view) symbols_of_slot(plan.slots[plan.slots[s].of], seg.depends);
     merge(seg.depends, {});
     std::erase_if(seg.depends, [&](SymbolId id) { return std::binary_search(later.begin(), later.end(), id); });
     seg.slots = placement_order(plan, seg.slots);

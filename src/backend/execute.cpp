@@ -22,7 +22,7 @@ void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_
   switch (fact.kind) {
     case Fact::Kind::equal: holds = left == right; break;
     case Fact::Kind::at_least: holds = left >= right; break;
-    case Fact::Kind::divides: holds = left != 0 && right % left == 0; break;
+    case Fact::Kind::divides: holds = left == -1 || (left != 0 && right % left == 0); break;
   }
   if (!holds)
     throw Error(Code::invalid_argument, fmt::format("these extents do not fit together: {} ({} = {}, {} = {})",
@@ -65,17 +65,21 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
   for (uint32_t s = 0; s < slots; ++s) {
     const Slot& slot = plan.slots[s];
     if (slot.kind == SlotKind::boxed) boxes_[s] = &owned_[s];
-    if (const auto* tensor = std::get_if<Tensor>(&slot.contents); tensor && slot.kind == SlotKind::boxed)
+    if (const auto* tensor = std::get_if<Tensor>(&slot.contents); tensor && slot.kind == SlotKind::boxed) {
       owned_[s] = Box(*tensor);
-    uint32_t base = s;
-    while (plan.slots[base].kind == SlotKind::view) base = plan.slots[base].of;
-    const SlotKind kind = plan.slots[base].kind;
-    if (kind == SlotKind::binding || kind == SlotKind::parameter || kind == SlotKind::boxed) external_.push_back(s);
+      extents_[s] = tensor->dims();
+    }
+    // Views follow their base, which may move when a segment is bound again.
+    const SlotKind kind = slot.kind;
+    if (kind == SlotKind::binding || kind == SlotKind::parameter || kind == SlotKind::boxed || kind == SlotKind::view)
+      external_.push_back(s);
   }
   // Bases before their views.
-  std::stable_sort(external_.begin(), external_.end(), [&](uint32_t a, uint32_t b) {
-    return (plan.slots[a].kind == SlotKind::view) < (plan.slots[b].kind == SlotKind::view);
-  });
+  std::vector<uint32_t> distance(slots, 0);
+  for (uint32_t s : external_)
+    for (uint32_t base = s; plan.slots[base].kind == SlotKind::view; base = plan.slots[base].of) ++distance[s];
+  std::stable_sort(external_.begin(), external_.end(),
+                   [&](uint32_t a, uint32_t b) { return distance[a] < distance[b]; });
   for (uint32_t i = 0; i < steps; ++i) {
     const size_t values = plan.steps[i].operands.size() + plan.steps[i].results.size();
     arguments_[i].resize(values, nullptr);
@@ -99,8 +103,10 @@ void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extent
   pointers_[s] = pointer;
   boxes_[s] = box;
   extents_[s] = extents;
-  if (box) bytes_[s] = box->kind == Box::Kind::tensor && box->tensor.dtype() != DType::string ? box->tensor.bytes() : 0;
-  else bytes_[s] = type.is_tensor() ? byte_size(type.dtype, element_count(extents)) : 0;
+  if (box)
+    bytes_[s] = box->kind == Box::Kind::tensor && box->tensor.dtype() != DType::string ? box->tensor.bytes() : 0;
+  else
+    bytes_[s] = type.is_tensor() ? byte_size(type.dtype, element_count(extents)) : 0;
   if (!type.has_shape() || type.shape->size() != extents.size()) return;
   for (size_t k = 0; k < extents.size(); ++k)
     if (const auto id = (*type.shape)[k].as_symbol();
@@ -162,8 +168,10 @@ void Frame::bind_segment(size_t index) {
     size_slot(s);
     if (slot.kind == SlotKind::view) {
       // Sizes that inference could not prove equal are checked here.
-      if (bytes_[s] > bytes_[slot.of])
-        throw Error(Code::invalid_argument, "these extents make a reshaped tensor larger than its source");
+      if (bytes_[s] != bytes_[slot.of])
+        throw Error(Code::invalid_argument,
+                    fmt::format("these extents do not fit together: a reshaped tensor has {} bytes, its source has {}",
+                                bytes_[s], bytes_[slot.of]));
       continue;
     }
     if (slot.kind == SlotKind::arena) {
@@ -244,8 +252,10 @@ void Frame::bind_step(uint32_t i) {
               {problem, symbols, operands, results, host_pointers, state_.threads}, bound);
   state_.workspace.reserve(bound.workspace);
   if (bound.scratch > state_.scratch_bytes) {
-    state_.scratch_bytes = align_up(bound.scratch, alignment, "scratch");
-    state_.scratch.reserve(checked_mul(state_.scratch_bytes, state_.threads, "scratch"));
+    // Known to be there before it is said to be.
+    const int64_t wanted = align_up(bound.scratch, alignment, "scratch");
+    state_.scratch.reserve(checked_mul(wanted, state_.threads, "scratch"));
+    state_.scratch_bytes = wanted;
   }
 }
 
@@ -382,7 +392,7 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
     if (boxes[n] != &wrapped[n]) continue;
     const uint32_t s = id(n);
     const Tensor& made = wrapped[n].tensor;
-    if (made.dims() != extents_[s] || made.dtype() != slot(s).type.dtype)
+    if (wrapped[n].kind != Box::Kind::tensor || made.dims() != extents_[s] || made.dtype() != slot(s).type.dtype)
       return Status(Code::fault, fmt::format("a result is {}, the plan says otherwise", type_text(made)));
     if (made.bytes() > 0) std::memcpy(pointers_[s], made.data(), static_cast<size_t>(made.bytes()));
   }
@@ -392,20 +402,31 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
 void Frame::finish_results(const Step& step) {
   bool any_box = false;
   for (uint32_t s : step.results) {
-    if (!boxes_[s] || boxes_[s]->kind != Box::Kind::tensor) continue;
+    if (!boxes_[s]) continue;
+    const Type& type = slot(s).type;
+    if (boxes_[s]->kind != Box::Kind::tensor) {
+      // Whoever reads a tensor may rely on finding one.
+      if (type.is_tensor()) throw Error(Code::fault, "a result is no tensor, the plan says otherwise");
+      extents_[s].clear();
+      bytes_[s] = 0;
+      continue;
+    }
     any_box = true;
     Tensor& tensor = boxes_[s]->tensor;
     extents_[s] = tensor.dims();
     bytes_[s] = tensor.dtype() == DType::string ? 0 : tensor.bytes();
-    const Type& type = slot(s).type;
+    if (type.is_tensor() && type.dtype != tensor.dtype())
+      throw Error(Code::fault, fmt::format("a result is {}, the plan says otherwise", type_text(tensor)));
     if (!type.has_shape()) continue;
-    if (type.dtype != tensor.dtype() || type.shape->size() != tensor.rank())
+    if (type.shape->size() != tensor.rank())
       throw Error(Code::fault, fmt::format("a result is {}, the plan says otherwise", type_text(tensor)));
     for (size_t k = 0; k < tensor.rank(); ++k)
       if (const auto id = (*type.shape)[k].as_symbol();
           id && std::find(step.defines.begin(), step.defines.end(), *id) != step.defines.end())
         state_.symbols[*id] = tensor.dims()[k];
   }
+  for (SymbolId id : step.defines)
+    if (state_.symbols[id] < 0) throw Error(Code::fault, "a step leaves an extent open that it should find out");
   if (!any_box) return;
   for (uint32_t s : step.results) {
     if (!boxes_[s] || boxes_[s]->kind != Box::Kind::tensor || !slot(s).type.has_shape()) continue;

@@ -80,8 +80,8 @@ class OutputProvider {
 
 // State shared by a frame and the frames of its bodies.
 struct RunState {
-  std::vector<int64_t> symbols;        // values by plan symbol; -1: unbound
-  std::vector<void*> bindings;         // buffers by Target::bindings
+  std::vector<int64_t> symbols;  // values by plan symbol; -1: unbound
+  std::vector<void*> bindings;   // buffers by Target::bindings
   Memory workspace, scratch;
   int64_t scratch_bytes = 0;  // per thread
   std::atomic<uint32_t> fault{0};
@@ -122,9 +122,9 @@ class Frame {
  private:
   // Values of one loop from one iteration to the next; storage stays from run to run.
   struct LoopState {
-    std::vector<Box> current, next;   // carried
-    std::vector<Box> slices;          // of scanned operands
-    std::vector<Box> stacked;         // slices of results along a leading axis, with room to grow
+    std::vector<Box> current, next;  // carried
+    std::vector<Box> slices;         // of scanned operands
+    std::vector<Box> stacked;        // slices of results along a leading axis, with room to grow
   };
   struct SegmentState {
     bool bound = false;

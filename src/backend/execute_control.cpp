@@ -52,8 +52,7 @@ Status Frame::run_branch(uint32_t i) {
   body.check_parameters();
   Status status = body.run();
   if (!status.ok()) return status;
-  for (size_t r = 0; r < step.results.size(); ++r)
-    take(owned_[step.results[r]], body, body.info_.plan->results[r]);
+  for (size_t r = 0; r < step.results.size(); ++r) take(owned_[step.results[r]], body, body.info_.plan->results[r]);
   return {};
 }
 
@@ -63,7 +62,8 @@ bool flag(const std::vector<int64_t>& flags, size_t k) { return k < flags.size()
 
 int64_t counted_axis(int64_t axis, size_t rank) {
   if (axis < 0) axis += static_cast<int64_t>(rank);
-  if (axis < 0 || axis >= static_cast<int64_t>(rank)) throw Error(Code::fault, "a loop names an axis that is not there");
+  if (axis < 0 || axis >= static_cast<int64_t>(rank))
+    throw Error(Code::fault, "a loop names an axis that is not there");
   return axis;
 }
 
@@ -77,7 +77,8 @@ const Dims& dims_of(const Box& box) {
 // Storage of at least `count` slices along a leading axis; slices of the first `used` stay.
 void make_room(Box& box, DType dtype, const Dims& slice, int64_t used, int64_t count) {
   const auto fits = [&] {
-    if (box.kind != Box::Kind::tensor || box.tensor.dtype() != dtype || box.tensor.rank() != slice.size() + 1) return false;
+    if (box.kind != Box::Kind::tensor || box.tensor.dtype() != dtype || box.tensor.rank() != slice.size() + 1)
+      return false;
     return std::equal(slice.begin(), slice.end(), box.tensor.dims().begin() + 1);
   };
   const bool same = fits();
@@ -106,8 +107,10 @@ void Frame::pass_iteration(Frame& body, const LoopAttrs& attrs, const Step& step
   body.pass(0, &iteration, nullptr, scalar);
   body.pass(1, &always, nullptr, scalar);
   for (uint32_t j = 0; j < carried; ++j) {
-    if (iteration == 0) pass_to(body, 2 + j, step.operands[2 + j]);
-    else body.pass(2 + j, data_of(loop.current[j]), &loop.current[j], dims_of(loop.current[j]));
+    if (iteration == 0)
+      pass_to(body, 2 + j, step.operands[2 + j]);
+    else
+      body.pass(2 + j, data_of(loop.current[j]), &loop.current[j], dims_of(loop.current[j]));
   }
   for (uint32_t s = 0; s < loop.slices.size(); ++s) {
     const uint32_t from = step.operands[2 + carried + s];
@@ -134,8 +137,8 @@ void Frame::stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& 
     Box& stack = loop.stacked[k];
     const Box* box = body.boxes_[from];
     if (box && box->kind != Box::Kind::tensor) throw Error(Code::fault, "a stacked result is no tensor");
-    const Tensor slice = box ? box->tensor
-                             : Tensor(body.slot(from).type.dtype, body.extents_[from], body.pointers_[from], nullptr);
+    const Tensor slice =
+        box ? box->tensor : Tensor(body.slot(from).type.dtype, body.extents_[from], body.pointers_[from], nullptr);
     if (iteration > 0 && !std::equal(slice.dims().begin(), slice.dims().end(), stack.tensor.dims().begin() + 1,
                                      stack.tensor.dims().end()))
       throw Error(Code::fault, "slices of a stacked result have different extents");
@@ -148,14 +151,18 @@ void Frame::finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& s
   const auto carried = static_cast<size_t>(attrs.carried);
   for (size_t j = 0; j < carried; ++j) {
     Box& out = owned_[step.results[j]];
-    if (count > 0) std::swap(out, loop.current[j]);
-    else take(out, *this, step.operands[2 + j]);
+    if (count > 0)
+      std::swap(out, loop.current[j]);
+    else
+      take(out, *this, step.operands[2 + j]);
   }
   for (size_t k = 0; k < loop.stacked.size(); ++k) {
     const Slot& made = body.slot(body.info_.plan->results[1 + carried + k]);
     Dims dims;
-    if (count > 0) dims.assign(loop.stacked[k].tensor.dims().begin() + 1, loop.stacked[k].tensor.dims().end());
-    else if (made.type.has_shape()) dims = evaluate_or_zero(*made.type.shape, state_.symbols);
+    if (count > 0)
+      dims.assign(loop.stacked[k].tensor.dims().begin() + 1, loop.stacked[k].tensor.dims().end());
+    else if (made.type.has_shape())
+      dims = evaluate_or_zero(*made.type.shape, state_.symbols);
     Tensor slice(made.type.dtype, dims);
     const int64_t axis = counted_axis(attrs.stack_axes[k], dims.size() + 1);
     dims.insert(dims.begin() + axis, count);
@@ -189,6 +196,7 @@ Status Frame::run_loop(uint32_t i) {
   Frame& body = body_frame(step.bodies[0]);
   int64_t iteration = 0;
   for (; iteration < trips && condition; ++iteration) {
+    if (state_.control) state_.control->poll();  // a body may have no steps
     int64_t number = iteration;
     pass_iteration(body, attrs, step, loop, number, trips);
     body.check_parameters();

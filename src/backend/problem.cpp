@@ -83,6 +83,9 @@ void complete(Problem& problem) {
   for (const Problem::Result& result : problem.results) {
     if (result.value >= problem.types.size() || result.value < problem.operands.size())
       throw Error(Code::engine_invalid, fmt::format("result {} is no value of a stage", result.value));
+    for (const Problem::Result& other : problem.results)
+      if (&other != &result && other.value == result.value)
+        throw Error(Code::engine_invalid, fmt::format("value {} is a result twice", result.value));
     const Type& type = problem.types[result.value];
     if (type.has_shape() && !layout_fits(result.layout, type.shape->size()))
       throw Error(Code::engine_invalid, fmt::format("layout '{}' does not fit its result", to_text(result.layout)));
@@ -96,7 +99,7 @@ std::string to_text(const Problem& problem) {
     if (i) out += ", ";
     if (operand.host) out += "host ";
     if (!std::holds_alternative<std::monostate>(operand.contents)) {
-      out += literal_text(operand.type, operand.contents, problem.symbols);
+      out += literal_text(operand.type, operand.contents, problem.symbols, INT64_MAX);
       continue;
     }
     if (operand.constant) out += "const ";

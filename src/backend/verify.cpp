@@ -104,6 +104,9 @@ class Verifier {
       case SlotKind::binding:
         of(target_.bindings.size(), "binding");
         if (!main || !plain || !slot.layout.is_row_major()) fail(fmt::format("slot {} cannot be a binding", s));
+        // A second slot of another type would see the caller's buffer as larger than it is.
+        if (!(slot.type == target_.bindings[slot.of].type))
+          fail(fmt::format("slot {} is not the type of its binding", s));
         break;
       case SlotKind::weight: {
         of(target_.weights.size(), "weight");
@@ -121,7 +124,13 @@ class Verifier {
           fail(fmt::format("slot {} is no possible view of slot {}", s, slot.of));
         break;
       }
-      case SlotKind::boxed: break;
+      case SlotKind::boxed:
+        // Extents of a plain value are checked where a step makes it; a constant one is a `known` slot.
+        if (plain && !std::holds_alternative<std::monostate>(slot.contents))
+          fail(fmt::format("slot {} is boxed and has the contents of a plain tensor", s));
+        if (const auto* tensor = std::get_if<Tensor>(&slot.contents); tensor && !(slot.type == Type::of(*tensor)))
+          fail(fmt::format("slot {} has contents that do not fit its type", s));
+        break;
       case SlotKind::known: {
         if (!plain || !slot.layout.is_row_major()) fail(fmt::format("slot {} cannot hold known contents", s));
         const auto* tensor = std::get_if<Tensor>(&slot.contents);
@@ -158,6 +167,8 @@ class Verifier {
     const size_t count = plan.slots.size();
     for (uint32_t s = 0; s < count; ++s) slot(plan, s, main);
     views_are_trees(plan);
+    bindings_are_single(plan);
+    bodies_are_trees(plan);
     std::vector<bool> written(count, false);
     std::vector<uint32_t> first(count, never), last(count, 0), segment(count, 0);
     const auto base_of = [&](uint32_t s) {
@@ -243,6 +254,29 @@ class Verifier {
     }
   }
 
+  // Two slots of one buffer could be written at different times by different steps.
+  void bindings_are_single(const Plan& plan) const {
+    std::vector<bool> named(target_.bindings.size(), false);
+    for (const Slot& slot : plan.slots) {
+      if (slot.kind != SlotKind::binding) continue;
+      if (named[slot.of]) fail(fmt::format("two slots are binding {}", slot.of));
+      named[slot.of] = true;
+    }
+  }
+
+  // Every body belongs to one step: one that no step names would not be verified, one of several would be verified (and
+  // its symbols bound) again and again.
+  static void bodies_are_trees(const Plan& plan) {
+    std::vector<bool> named(plan.bodies.size(), false);
+    for (const Step& step : plan.steps)
+      for (uint32_t body : step.bodies) {
+        if (body >= named.size() || step.kind != Step::Kind::control) fail("a step names no body");
+        if (named[body]) fail(fmt::format("body {} belongs to two steps", body));
+        named[body] = true;
+      }
+    if (std::find(named.begin(), named.end(), false) != named.end()) fail("a body belongs to no step");
+  }
+
   // Two arena slots of one segment that live at the same time: one lies above the other, directly or through others.
   static void lifetimes(const Plan& plan, const std::vector<uint32_t>& first, const std::vector<uint32_t>& last,
                         const std::vector<uint32_t>& segment) {
@@ -299,15 +333,17 @@ class Verifier {
           fail(fmt::format("operand {} of step {} is not what its problem says", i, now));
         if (operand.constant && slot.kind != SlotKind::weight)
           fail(fmt::format("operand {} of step {} must be a weight", i, now));
-        if (slot.kind == SlotKind::boxed && !kernel.takes_boxes && !slot.type.is_plain())
-          fail(fmt::format("operand {} of step {} is boxed", i, now));
+        if (!kernel.takes_boxes && !slot.type.is_plain()) fail(fmt::format("operand {} of step {} is boxed", i, now));
       }
+      // Symbols that its stages find out have no value when such a kernel is bound.
+      if (!kernel.takes_boxes && !problem.defined.empty())
+        fail(fmt::format("step {} has a kernel that finds out no extents", now));
       for (size_t r = 0; r < step.results.size(); ++r) {
         const Slot& slot = plan.slots[step.results[r]];
         const Problem::Result& result = problem.results[r];
         if (!(slot.type == rename(problem.types[result.value], choice.symbols)) || !(slot.layout == result.layout))
           fail(fmt::format("result {} of step {} is not what its problem says", r, now));
-        if (slot.kind == SlotKind::boxed && !kernel.takes_boxes)
+        if (!kernel.takes_boxes && (slot.kind == SlotKind::boxed || !slot.type.is_plain()))
           fail(fmt::format("result {} of step {} is boxed", r, now));
         if (slot.kind != SlotKind::boxed && !symbols_known(slot.type))
           fail(fmt::format("result {} of step {} has no known size", r, now));
@@ -372,15 +408,22 @@ class Verifier {
     claimed_[id] = true;
   }
 
+  // The same apart from extents.
+  static bool alike(const Type& a, const Type& b) {
+    if (a.kind != b.kind) return false;
+    if (a.is_tensor()) return a.dtype == b.dtype;
+    return !a.element || !b.element || alike(*a.element, *b.element);
+  }
+
   // A value may be passed to a parameter: equal dtype and rank, or boxed. Extents are checked when it is passed.
   static void same_kind(const Plan& plan, uint32_t from, const Plan& body, uint32_t to, uint32_t now) {
     if (to >= body.slots.size()) fail("a parameter is no slot");
     const Type& a = plan.slots[from].type;
     const Type& b = body.slots[to].type;
     // A parameter of unknown rank takes a plain tensor too: it is wrapped where it is read.
-    const bool fits = b.is_plain()    ? a.is_plain() && a.dtype == b.dtype && a.shape->size() == b.shape->size()
+    const bool fits = b.is_plain()   ? a.is_plain() && a.dtype == b.dtype && a.shape->size() == b.shape->size()
                       : a.is_plain() ? b.is_tensor() && !b.shape && a.dtype == b.dtype
-                                     : a.kind == b.kind;
+                                     : alike(a, b);
     if (!fits) fail(fmt::format("step {} passes a value of another kind to a body", now));
   }
 
@@ -430,7 +473,8 @@ void Verifier::check_loop_form(const Plan& plan, const Step& step, const Plan& b
       const DType dtype = k == 0 ? DType::i64 : DType::boolean;
       if (step.operands[k] != no_slot && !is(plan.slots[step.operands[k]].type, dtype))
         fail(fmt::format("loop {} has a trip count or condition of another type", now));
-      if (!is(parameter, dtype) || !parameter.shape || !parameter.shape->empty()) fail(fmt::format("the body of loop {} has another form", now));
+      if (!is(parameter, dtype) || !parameter.shape || !parameter.shape->empty())
+        fail(fmt::format("the body of loop {} has another form", now));
       continue;
     }
     if (step.operands[k] == no_slot) fail(fmt::format("loop {} passes nothing to its body", now));
@@ -454,7 +498,7 @@ void Verifier::check_loop_form(const Plan& plan, const Step& step, const Plan& b
       const Type& parameter = body.slots[body.parameters[1 + r]].type;
       const bool fits = parameter.is_plain() ? result.is_plain() && result.dtype == parameter.dtype &&
                                                    result.shape->size() == parameter.shape->size()
-                                             : result.kind == parameter.kind;
+                                             : alike(result, parameter);
       if (!fits) fail(fmt::format("carried value {} of loop {} changes its kind", r - 1, now));
     }
   }

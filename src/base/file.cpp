@@ -6,10 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/error.h"
+#include "base/scanner.h"
 
 namespace sinter {
 namespace {
@@ -78,8 +81,25 @@ std::string read_text_file(const std::string& path, size_t limit) {
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
-void write_file_atomically(const std::string& path, std::span<const std::span<const std::byte>> pieces) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
+namespace {
+
+// The file that is to be replaced: behind links, and nothing but a file (a rename would put a file in a device's
+// place).
+std::string target_of(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return path;
+  if (!S_ISREG(info.st_mode))
+    throw Error(Code::io, fmt::format("cannot write '{}': it exists and is no regular file", printable(path)));
+  const std::unique_ptr<char, void (*)(void*)> resolved(::realpath(path.c_str(), nullptr), std::free);
+  return resolved ? resolved.get() : path;
+}
+
+}  // namespace
+
+void write_file_atomically(const std::string& given, std::span<const std::span<const std::byte>> pieces) {
+  static std::atomic<unsigned> count{0};  // two threads may write to one path at a time
+  const std::string path = target_of(given);
+  const std::string temporary = fmt::format("{}.{}.{}.tmp", path, ::getpid(), ++count);
   {
     Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (file.fd < 0) fail(temporary, "create");

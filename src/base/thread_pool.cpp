@@ -96,8 +96,12 @@ struct Pool::State {
 Pool::Pool(unsigned workers, unsigned spin_microseconds) : state_(std::make_unique<State>()) {
   state_->spin_microseconds = spin_microseconds;
   state_->pid = getpid();
-  for (unsigned i = 0; i < std::min(workers, State::count_mask - 1); ++i)
-    state_->threads.emplace_back([state = state_.get(), i] { state->work(i + 1); });
+  try {
+    for (unsigned i = 0; i < std::min(workers, State::count_mask - 1); ++i)
+      state_->threads.emplace_back([state = state_.get(), i] { state->work(i + 1); });
+  } catch (const std::exception&) {
+    // The system gives no more threads: those that started do the work.
+  }
 }
 
 Pool::~Pool() {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <set>
 
 #include "base/checked.h"
 #include "builder/problem_of.h"
@@ -214,7 +215,10 @@ class Emitter {
     Choice choice;
     choice.kernel = kernel_index(target, chosen.decision.kernel);
     choice.symbols = made.symbols;
-    for (SymbolId k : made.problem.defined) step.defines.push_back(made.symbols[k]);
+    for (SymbolId k : made.problem.defined) {
+      step.defines.push_back(made.symbols[k]);
+      defined_.insert(made.symbols[k]);
+    }
     choice.problem = problem_index(target, std::move(made.problem));
     step.choices.push_back(std::move(choice));
     step.operands = std::move(operands);
@@ -233,6 +237,7 @@ class Emitter {
   TimingCache* timings_;
   Emitted out_;
   Target init_;
+  std::set<SymbolId> defined_;             // by steps emitted so far
   std::map<uint32_t, uint32_t> imported_;  // init slot → weight of the engine
   std::deque<Scope> body_inits_;
 
@@ -388,8 +393,9 @@ void Emitter::emit_control(Scope& scope, const Node& node) {
     Scope inner(body, plan, &body_inits_.back());
     for (ValueId v : body.inputs) {
       const Slot slot{body[v].type, {}, SlotKind::parameter, 0, {}, {}};
-      inner.slot_of[v] = {add_slot(inner, slot)};
-      plan.parameters.push_back(inner.slot_of[v].natural());
+      plan.parameters.push_back(add_slot(inner, slot));
+      // A parameter whose contents are known is read as the constant that it is.
+      if (!inner.constant[v]) inner.slot_of[v] = {plan.parameters.back()};
     }
     emit_nodes(inner);
     for (ValueId v : body.outputs) plan.results.push_back(slot_in(inner, v, {}));
@@ -399,11 +405,10 @@ void Emitter::emit_control(Scope& scope, const Node& node) {
     const Type& type = scope.graph[v].type;
     if (type.has_shape())
       for (const Dim& d : *type.shape)
-        if (const auto id = d.as_symbol();
-            id &&
-            (module_.symbols[*id].bound == Symbol::Bound::exit ||
-             module_.symbols[*id].bound == Symbol::Bound::trip_count) &&
-            std::find(step.defines.begin(), step.defines.end(), *id) == step.defines.end())
+        if (const auto id = d.as_symbol(); id &&
+                                           (module_.symbols[*id].bound == Symbol::Bound::exit ||
+                                            module_.symbols[*id].bound == Symbol::Bound::trip_count) &&
+                                           defined_.insert(*id).second)  // others passed through
           step.defines.push_back(*id);
     // Results are boxes: which body made them, and how large, is known only at run time.
     const uint32_t s = add_slot(scope, {type, {}, SlotKind::boxed, 0, {}, {}});

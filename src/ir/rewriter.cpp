@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
 #include <queue>
 
 namespace sinter {
@@ -73,35 +75,84 @@ void Rewriter::finish() {
   tidy(graph);
 }
 
-bool tidy(Graph& graph) {
-  const size_t nodes = graph.nodes.size();
-  for (Node& node : graph.nodes)
-    for (Graph& body : node.bodies) tidy(body);
-  // Live nodes: those whose results are read where contents do not already say what they are.
-  std::vector<bool> live(nodes, false);
-  std::vector<NodeId> stack;
-  const auto reach = [&](ValueId v) {
-    if (v == no_id || graph[v].has_contents() || graph[v].def == no_id || live[graph[v].def]) return;
-    live[graph[v].def] = true;
-    stack.push_back(graph[v].def);
-  };
-  for (ValueId v : graph.outputs) reach(v);
-  while (!stack.empty()) {
-    const NodeId n = stack.back();
-    stack.pop_back();
-    for (ValueId v : graph.nodes[n].inputs) reach(v);
+namespace {
+
+void add_symbols(const Value& value, std::vector<SymbolId>& out) {
+  collect_symbols(value.type, out);
+  if (const auto* dims = std::get_if<std::vector<Dim>>(&value.contents))
+    for (const Dim& d : *dims) d.collect_symbols(out);
+}
+
+void add_symbols(const Graph& graph, std::vector<SymbolId>& out) {
+  for (const Value& value : graph.values) add_symbols(value, out);
+  for (const Node& node : graph.nodes)
+    for (const Graph& body : node.bodies) add_symbols(body, out);
+}
+
+// What known contents within bodies speak of.
+void add_known(const Graph& graph, std::vector<SymbolId>& out) {
+  for (const Value& value : graph.values)
+    if (const auto* dims = std::get_if<std::vector<Dim>>(&value.contents))
+      for (const Dim& d : *dims) d.collect_symbols(out);
+  for (const Node& node : graph.nodes)
+    for (const Graph& body : node.bodies) add_known(body, out);
+}
+
+// Extents that nodes find out reach others in types and in known contents, where no value is read.
+struct Symbols {
+  std::vector<std::vector<SymbolId>> mentioned;     // by node, sorted
+  std::vector<SymbolId> by_results;                 // of the graph
+  std::map<SymbolId, std::vector<NodeId>> made_by;  // nodes whose results speak of it and whose operands do not
+
+  explicit Symbols(const Graph& graph) {
+    std::vector<SymbolId> given;
+    for (ValueId v : graph.inputs) add_symbols(graph[v], given);
+    for (ValueId v : graph.outputs) add_symbols(graph[v], by_results);
+    for (NodeId n = 0; n < graph.nodes.size(); ++n) {
+      const Node& node = graph.nodes[n];
+      std::vector<SymbolId> read, made;
+      for (ValueId v : node.inputs)
+        if (v != no_id) add_symbols(graph[v], read);
+      for (const Graph& body : node.bodies) add_known(body, read);
+      for (ValueId v : node.outputs) collect_symbols(graph[v].type, made);
+      for (SymbolId id : made)
+        if (!std::binary_search(read.begin(), read.end(), id) && !std::binary_search(given.begin(), given.end(), id))
+          made_by[id].push_back(n);
+      for (const Graph& body : node.bodies) add_symbols(body, read);
+      for (SymbolId id : made) read.push_back(id);
+      std::sort(read.begin(), read.end());
+      read.erase(std::unique(read.begin(), read.end()), read.end());
+      mentioned.push_back(std::move(read));
+    }
   }
-  // Kahn's algorithm, smallest old index first.
+
+  // The node that gives the symbol its value: a live one where there is any; no_id when it comes from outside.
+  NodeId maker(SymbolId id, const std::vector<bool>& live) const {
+    const auto at = made_by.find(id);
+    if (at == made_by.end()) return no_id;
+    for (NodeId n : at->second)
+      if (live[n]) return n;
+    return at->second.front();
+  }
+};
+
+// Kahn's algorithm, smallest old index first.
+std::vector<NodeId> in_order(const Graph& graph, const std::vector<bool>& live, const Symbols* symbols) {
+  const size_t nodes = graph.nodes.size();
   std::vector<uint32_t> missing(nodes, 0);
   std::vector<std::vector<NodeId>> readers(nodes);
   std::priority_queue<NodeId, std::vector<NodeId>, std::greater<>> ready;
+  const auto after = [&](NodeId n, NodeId first) {
+    ++missing[n];
+    readers[first].push_back(n);
+  };
   for (NodeId n = 0; n < nodes; ++n) {
     if (!live[n]) continue;
-    for (ValueId v : graph.nodes[n].inputs) {
-      if (v == no_id || graph[v].has_contents() || graph[v].def == no_id) continue;
-      ++missing[n];
-      readers[graph[v].def].push_back(n);
-    }
+    for (ValueId v : graph.nodes[n].inputs)
+      if (v != no_id && !graph[v].has_contents() && graph[v].def != no_id) after(n, graph[v].def);
+    if (symbols)
+      for (SymbolId id : symbols->mentioned[n])
+        if (const NodeId maker = symbols->maker(id, live); maker != no_id && maker != n) after(n, maker);
     if (missing[n] == 0) ready.push(n);
   }
   std::vector<NodeId> order;
@@ -112,6 +163,52 @@ bool tidy(Graph& graph) {
     for (NodeId r : readers[n])
       if (--missing[r] == 0) ready.push(r);
   }
+  if (order.size() != static_cast<size_t>(std::count(live.begin(), live.end(), true)))
+    return in_order(graph, live, nullptr);  // a symbol that a node and its own operand find out
+  return order;
+}
+
+}  // namespace
+
+bool tidy(Graph& graph) {
+  const size_t nodes = graph.nodes.size();
+  for (Node& node : graph.nodes)
+    for (Graph& body : node.bodies) tidy(body);
+  const Symbols symbols(graph);
+  // Live nodes: those whose results are read where contents do not already say what they are.
+  std::vector<bool> live(nodes, false);
+  std::vector<NodeId> stack;
+  const auto reach = [&](ValueId v) {
+    if (v == no_id || graph[v].has_contents() || graph[v].def == no_id || live[graph[v].def]) return;
+    live[graph[v].def] = true;
+    stack.push_back(graph[v].def);
+  };
+  const auto reach_all = [&] {
+    while (!stack.empty()) {
+      const NodeId n = stack.back();
+      stack.pop_back();
+      for (ValueId v : graph.nodes[n].inputs) reach(v);
+    }
+  };
+  for (ValueId v : graph.outputs) reach(v);
+  reach_all();
+  // Then those that find out an extent of something live.
+  const auto reach_symbols = [&](const std::vector<SymbolId>& ids) {
+    for (SymbolId id : ids)
+      if (const NodeId n = symbols.maker(id, live); n != no_id && !live[n]) {
+        live[n] = true;
+        stack.push_back(n);
+        reach_all();
+      }
+  };
+  for (size_t before = SIZE_MAX, now = 0; now != before;) {
+    before = now;
+    reach_symbols(symbols.by_results);
+    for (NodeId n = 0; n < nodes; ++n)
+      if (live[n]) reach_symbols(symbols.mentioned[n]);
+    now = static_cast<size_t>(std::count(live.begin(), live.end(), true));
+  }
+  const std::vector<NodeId> order = in_order(graph, live, &symbols);
   bool changed = order.size() != nodes;
   for (size_t i = 0; i < order.size() && !changed; ++i) changed = order[i] != i;
   // Renumber values: inputs first, then as nodes mention them.

@@ -12,12 +12,10 @@
 namespace sinter {
 
 const Fields& fields_of(const LoopAttrs*) {
-  static const Fields f = describe<LoopAttrs>({field<&LoopAttrs::carried>("carried"),
-                                               field<&LoopAttrs::counted>("counted"),
-                                               field<&LoopAttrs::scan_axes>("scan_axes"),
-                                               field<&LoopAttrs::scan_reversed>("scan_reversed"),
-                                               field<&LoopAttrs::stack_axes>("stack_axes"),
-                                               field<&LoopAttrs::stack_reversed>("stack_reversed")});
+  static const Fields f = describe<LoopAttrs>(
+      {field<&LoopAttrs::carried>("carried"), field<&LoopAttrs::counted>("counted"),
+       field<&LoopAttrs::scan_axes>("scan_axes"), field<&LoopAttrs::scan_reversed>("scan_reversed"),
+       field<&LoopAttrs::stack_axes>("stack_axes"), field<&LoopAttrs::stack_reversed>("stack_reversed")});
   return f;
 }
 
@@ -61,8 +59,10 @@ void move_elements(const Tensor& from, int64_t from_at, Tensor& to, int64_t to_a
     std::copy_n(from.strings().begin() + from_at, count, to.strings().begin() + to_at);
   } else if (is_sub_byte(from.dtype())) {
     for (int64_t i = 0; i < count; ++i) {
-      if (is_float(from.dtype())) to.set_real(to_at + i, from.get_real(from_at + i));
-      else to.set_integer(to_at + i, from.get_integer(from_at + i));
+      if (is_float(from.dtype()))
+        to.set_real(to_at + i, from.get_real(from_at + i));
+      else
+        to.set_integer(to_at + i, from.get_integer(from_at + i));
     }
   } else if (count > 0) {
     const auto width = static_cast<size_t>(bit_size(from.dtype()) / 8);
@@ -153,7 +153,8 @@ LoopForm loop_form(const InferContext& c) {
   if (2 + form.carried + form.scanned > c.inputs()) c.fail("it has fewer operands than its attributes say");
   if (c.outputs() != form.carried + form.stacked) c.fail("it has not as many results as its attributes say");
   if (!a.scan_reversed.empty() && a.scan_reversed.size() != form.scanned) c.fail("scan_reversed has the wrong length");
-  if (!a.stack_reversed.empty() && a.stack_reversed.size() != form.stacked) c.fail("stack_reversed has the wrong length");
+  if (!a.stack_reversed.empty() && a.stack_reversed.size() != form.stacked)
+    c.fail("stack_reversed has the wrong length");
   if (form.scanned > 0 && !c.has(0)) c.fail("scanned operands need a trip count");
   return form;
 }

@@ -8,8 +8,6 @@
 namespace sinter {
 namespace {
 
-constexpr int64_t max_printed = 64;
-
 // Integers as extents are read: u64 beyond 63 bits as negative numbers, which wrap back.
 std::string element_text(const Tensor& t, int64_t i) {
   if (t.dtype() == DType::string) return quoted(t.strings()[static_cast<size_t>(i)]);
@@ -19,13 +17,13 @@ std::string element_text(const Tensor& t, int64_t i) {
 
 }  // namespace
 
-std::string literal_text(const Type& type, const Contents& contents, const SymbolTable& symbols) {
+std::string literal_text(const Type& type, const Contents& contents, const SymbolTable& symbols, int64_t limit) {
   const auto* dims = std::get_if<std::vector<Dim>>(&contents);
   const auto* tensor = std::get_if<Tensor>(&contents);
   const bool list = type.has_shape() && type.shape->size() == 1 && type.dtype == DType::i64;
   const int64_t count = dims ? static_cast<int64_t>(dims->size()) : tensor->count();
   std::string out = list ? "[" : to_text(type, symbols) + "(";
-  if (count > max_printed || (tensor && is_complex(tensor->dtype()))) return to_text(type, symbols) + "(...)";
+  if (count > limit || (tensor && is_complex(tensor->dtype()))) return to_text(type, symbols) + "(...)";
   for (int64_t i = 0; i < count; ++i) {
     if (i) out += ", ";
     out += dims ? to_string((*dims)[static_cast<size_t>(i)], symbols) : element_text(*tensor, i);

@@ -250,6 +250,8 @@ class Grouping {
 }  // namespace
 
 bool group(Module& module, const PassContext&) {
+  // Nodes that nothing reads would become stages, and what they read operands.
+  tidy(*module.main);
   Grouping(*module.main).run();
   return true;
 }

@@ -1,9 +1,9 @@
 // specialize: what follows an If whose branches have values of different rank moves into the branches.
 //
-// Exporters write "squeeze if the extent is 1" as an If, and every value behind it would have an unknown rank and run by
-// reference. With the continuation inside, each branch knows its ranks, conditions on them fold, and an If with a known
-// condition is replaced by its branch. A continuation that is not valid for one of the branches (it may never be taken)
-// stays there as it was, with the rank unknown.
+// Exporters write "squeeze if the extent is 1" as an If, and every value behind it would have an unknown rank and run
+// by reference. With the continuation inside, each branch knows its ranks, conditions on them fold, and an If with a
+// known condition is replaced by its branch. A continuation that is not valid for one of the branches (it may never be
+// taken) stays there as it was, with the rank unknown.
 
 #include <fmt/format.h>
 
@@ -17,8 +17,8 @@ namespace sinter {
 namespace {
 
 // Copies of a continuation cost build time and plan size.
-constexpr size_t max_continuation = 500;   // nodes
-constexpr int max_splits = 4;              // nested ones
+constexpr size_t max_continuation = 500;  // nodes
+constexpr int max_splits = 4;             // nested ones
 
 bool is(const Node& node, std::string_view name) { return node.op->name == name; }
 
@@ -83,7 +83,8 @@ class Specializer {
     return env.at[v];
   }
 
-  void place(const Graph& old, std::span<const ValueId> from, std::span<const ValueId> to, Env& env, GraphBuilder& b) const {
+  void place(const Graph& old, std::span<const ValueId> from, std::span<const ValueId> to, Env& env,
+             GraphBuilder& b) const {
     for (size_t o = 0; o < from.size(); ++o) {
       env.at[from[o]] = to[o];
       Value& value = b.graph[to[o]];
@@ -196,7 +197,7 @@ class Specializer {
         if (v != no_id) wanted[v] = true;
     for (ValueId v : old.outputs) wanted[v] = true;
     Ids captures;
-    std::vector<ValueId> captured;   // by capture: the old value
+    std::vector<ValueId> captured;  // by capture: the old value
     for (ValueId v = 0; v < old.values.size(); ++v) {
       if (!wanted[v] || env.at[v] == no_id || b.graph[env.at[v]].has_contents()) continue;
       captures.push_back(env.at[v]);
@@ -268,7 +269,11 @@ bool specialize(Module& module, const PassContext& context) {
   }
   if (specializer.splits() == 0 && specializer.inlined() == 0) return false;
   context.journal.entries.push_back(
-      {0, context.journal.pass, "specialize", Effect::exact, {},
+      {0,
+       context.journal.pass,
+       "specialize",
+       Effect::exact,
+       {},
        fmt::format("{} continuations moved into branches, {} branches taken while building", specializer.splits(),
                    specializer.inlined())});
   module.main = std::move(fresh);

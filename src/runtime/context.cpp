@@ -147,6 +147,16 @@ void Context::bind_shapes() {
               .at_tensor(inputs[i].name);
     }
   }
+  // Extents that are no bare symbol.
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].type.has_shape()) continue;
+    const Dims wanted = evaluate(*inputs[i].type.shape, symbols);
+    for (size_t k = 0; k < wanted.size(); ++k)
+      if (extent_of(i, k) != wanted[k])
+        throw Error(Code::invalid_argument, fmt::format("input '{}', axis {}: extent {}, the engine wants {}",
+                                                        inputs[i].name, k, extent_of(i, k), wanted[k]))
+            .at_tensor(inputs[i].name);
+  }
   for (size_t i = 0; i < inputs.size(); ++i)
     if (!inputs[i].type.is_plain()) frame_->set_box(target.main.parameters[i], boxes_[i]);
   frame_->bind_first();
@@ -178,15 +188,16 @@ void* Context::buffer_for(size_t output, const Dims& extents, int64_t bytes) {
   const Binding& binding = engine_->outputs()[output];
   if (user_outputs_[output]) {
     if (user_bytes_[output] < static_cast<size_t>(bytes))
-      throw Error(Code::invalid_argument,
-                  fmt::format("output '{}' needs {} bytes, its buffer has {}", binding.name, bytes, user_bytes_[output]))
+      throw Error(Code::invalid_argument, fmt::format("output '{}' needs {} bytes, its buffer has {}", binding.name,
+                                                      bytes, user_bytes_[output]))
           .at_tensor(binding.name);
     return user_outputs_[output];
   }
   if (!allocator_.allocate) return nullptr;
   void* data = allocator_.allocate(allocator_.user, output, binding.type.dtype, extents, bytes);
   if (!data && bytes > 0)
-    throw Error(Code::out_of_memory, fmt::format("the caller's allocator gave no {} bytes for output '{}'", bytes, binding.name))
+    throw Error(Code::out_of_memory,
+                fmt::format("the caller's allocator gave no {} bytes for output '{}'", bytes, binding.name))
         .at_tensor(binding.name);
   return data;
 }
@@ -205,8 +216,9 @@ void Context::deliver_boxed(size_t output) {
   delivered_[output] = nullptr;
   if (!box || box->kind != Box::Kind::tensor || box->tensor.dtype() == DType::string) {
     if (!user_outputs_[output]) return;
-    throw Error(Code::invalid_argument, fmt::format("output '{}' does not fit a buffer of bytes; read it from the context",
-                                                    engine_->outputs()[output].name));
+    throw Error(Code::invalid_argument,
+                fmt::format("output '{}' does not fit a buffer of bytes; read it from the context",
+                            engine_->outputs()[output].name));
   }
   const Tensor& tensor = box->tensor;
   if (void* data = buffer_for(output, tensor.dims(), tensor.bytes())) {

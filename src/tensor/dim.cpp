@@ -33,7 +33,25 @@ int compare(const std::vector<AtomRef>& a, const std::vector<AtomRef>& b) {
   return 0;
 }
 
+// Shared parts are gone through wherever they stand, so size is time.
+constexpr size_t max_atoms = 1 << 14, max_terms = 1 << 12, max_degree = 256;
+
+// Counts down `left` by the atoms of d.
+void count_atoms(const Dim& d, size_t& left) {
+  if (!d.terms()) return;
+  for (const Term& term : *d.terms())
+    for (const AtomRef& atom : term.atoms) {
+      if (left-- <= 1) throw Error(Code::limit, "an expression of extents has too many parts");
+      if (atom->kind == Kind::symbol) continue;
+      count_atoms(atom->a, left);
+      count_atoms(atom->b, left);
+    }
+}
+
 Dim of_atom(Atom atom) {
+  size_t left = max_atoms;
+  count_atoms(atom.a, left);
+  count_atoms(atom.b, left);
   Dim::Terms terms;
   terms.push_back({1, {std::make_shared<const Atom>(std::move(atom))}});
   return Dim::from_terms(std::move(terms));
@@ -102,6 +120,7 @@ Dim map_symbols(const Dim& d, auto&& f) {
 Dim Dim::symbol(SymbolId id) { return of_atom({Kind::symbol, id, 0, 0}); }
 
 Dim Dim::from_terms(Terms terms) {
+  if (terms.size() > 2 * max_terms) throw Error(Code::limit, "a sum of extents has too many terms");
   std::sort(terms.begin(), terms.end(),
             [](const Term& a, const Term& b) { return sinter::compare(a.atoms, b.atoms) < 0; });
   Terms out;
@@ -210,11 +229,14 @@ Dim operator-(const Dim& a, const Dim& b) { return a + -b; }
 
 Dim operator*(const Dim& a, const Dim& b) {
   if (a.is_constant() && b.is_constant()) return checked_mul(a.constant(), b.constant(), "extent");
+  if (a.terms() && b.terms() && a.terms()->size() * b.terms()->size() > max_terms)
+    throw Error(Code::limit, "a product of extents has too many terms");
   Dim::Terms terms;
   for_terms(a, [&](const Term& x) {
     for_terms(b, [&](const Term& y) {
       Term product{checked_mul(x.coefficient, y.coefficient, "extent"), x.atoms};
       product.atoms.insert(product.atoms.end(), y.atoms.begin(), y.atoms.end());
+      if (product.atoms.size() > max_degree) throw Error(Code::limit, "a product of extents has too many factors");
       std::sort(product.atoms.begin(), product.atoms.end(),
                 [](const AtomRef& p, const AtomRef& q) { return compare(*p, *q) < 0; });
       terms.push_back(std::move(product));

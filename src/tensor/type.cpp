@@ -114,12 +114,17 @@ Dim parse_dim(Scanner& scanner, SymbolTable& symbols, bool add_symbols) {
   return dim;
 }
 
-Type parse_type(Scanner& scanner, SymbolTable& symbols, bool add_symbols) {
+namespace {
+
+constexpr int max_nesting = 32;  // of sequences and optionals
+
+Type parse_nested(Scanner& scanner, SymbolTable& symbols, bool add_symbols, int depth) {
+  if (depth > max_nesting) scanner.fail("types nested too deep");
   if (scanner.accept("invalid")) return {};
   const bool sequence = scanner.accept("seq");
   if (sequence || scanner.accept("optional")) {
     scanner.expect("(");
-    Type element = parse_type(scanner, symbols, add_symbols);
+    Type element = parse_nested(scanner, symbols, add_symbols, depth + 1);
     scanner.expect(")");
     return sequence ? Type::sequence(std::move(element)) : Type::optional(std::move(element));
   }
@@ -138,6 +143,12 @@ Type parse_type(Scanner& scanner, SymbolTable& symbols, bool add_symbols) {
   } while (scanner.accept(","));
   scanner.expect("]");
   return Type::tensor(*dtype, std::move(shape));
+}
+
+}  // namespace
+
+Type parse_type(Scanner& scanner, SymbolTable& symbols, bool add_symbols) {
+  return parse_nested(scanner, symbols, add_symbols, 0);
 }
 
 }  // namespace sinter

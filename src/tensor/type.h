@@ -50,8 +50,8 @@ struct Type {
 using Contents = std::variant<std::monostate, Tensor, std::vector<Dim>>;
 
 Dim element_count(const Shape& shape);
-std::optional<Dims> constant_dims(const Shape& shape);                // none if any extent is symbolic
-Dims evaluate(const Shape& shape, std::span<const int64_t> symbols);  // throws on negative extents and overflow
+std::optional<Dims> constant_dims(const Shape& shape);                        // none if any extent is symbolic
+Dims evaluate(const Shape& shape, std::span<const int64_t> symbols);          // throws on negative extents and overflow
 Dims evaluate_or_zero(const Shape& shape, std::span<const int64_t> symbols);  // 0 where a symbol is unbound (-1)
 Shape rename(const Shape& shape, std::span<const SymbolId> map);
 Type rename(const Type& type, std::span<const SymbolId> map);

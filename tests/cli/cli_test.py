@@ -3,6 +3,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -232,6 +233,10 @@ def inspecting(folder):
     facts = json.loads(sinter("inspect", model, "--json")[0])
     assert facts["kind"] == "model" and facts["inputs"] == [{"name": "x", "type": "f32[N, 8]"}]
     assert facts["parameters"] == 8 * 16 + 16 + 16 * 4
+    facts = json.loads(sinter("inspect", model, "--json", "--graph", "--plan")[0])
+    assert facts["graph"].startswith("graph(") and "steps {" in facts["plan"]
+    facts = json.loads(sinter("inspect", engine, "--json", "--graph", "--plan")[0])
+    assert "MatMul" in facts["graph"] and "steps {" in facts["plan"]
     facts = json.loads(sinter("inspect", engine, "--json")[0])
     assert facts["kind"] == "engine" and facts["outputs"] == [{"name": "y", "type": "f32[N, 4]"}]
     assert facts["profiles"] == [{"name": "N", "min": 1, "opt": 4, "max": 8}]
@@ -259,6 +264,101 @@ def bad_models(folder):
     _, err = sinter("build", f"{folder}/absent.onnx", code=FAILURE)
     assert "absent.onnx" in err, err
     sinter("inspect", f"{folder}/absent.onnx", code=FAILURE)
+
+
+@test
+def flags_that_contradict(folder):
+    model = add(folder)
+    np.save(f"{folder}/a.npy", np.float32([1, 2]))
+    _, err = sinter("build", model, "-o", f"{folder}/e", "--dim", "N=5", "--dim", "N=6", code=USAGE)
+    assert "'N' is given bounds twice" in err, err
+    _, err = sinter("run", model, "--shapes", "a:2", "--shapes", "b:3", code=USAGE)
+    assert "contradict" in err, err
+    sinter("run", model, "--shapes", "a:2", "--shapes", "a:3", code=USAGE)
+    _, err = sinter("run", model, "--inputs", f"{folder}/a.npy", "--shapes", "a:9", code=USAGE)
+    assert "extents of its file" in err, err
+    for seed in ("-1", "x", "9" * 30):
+        sinter("run", model, "--seed", seed, code=USAGE)
+    for tolerance in ("nan", "-1"):
+        sinter("compare", model, "--rtol", tolerance, code=USAGE)
+    sinter("build", model, "-o", f"{folder}/e")
+    _, err = sinter("run", f"{folder}/e", "--dim", "N=1:2:3", "--bf16")
+    assert "no effect: --dim, --bf16" in err, err
+
+
+@test
+def places_that_cannot_be_written(folder):
+    model = add(folder)
+    if os.geteuid() == 0:
+        device = f"{folder}/full"
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+    else:
+        device = "/dev/full"
+    for path in (device, folder, f"{folder}/absent/e"):
+        sinter("build", model, "-o", path, code=FAILURE)
+        sinter("build", model, "-o", f"{folder}/e", "--report", path, code=FAILURE)
+        sinter("bench", model, "--duration", 0.01, "--json", path, code=FAILURE)
+        assert not os.path.exists(f"{folder}/e")  # said before the work is done
+    assert stat.S_ISCHR(os.stat(device).st_mode)
+    os.symlink("e", f"{folder}/link")
+    sinter("build", model, "-o", f"{folder}/e")
+    sinter("build", model, "-o", f"{folder}/link")
+    assert os.path.islink(f"{folder}/link")
+    os.symlink("add.onnx", f"{folder}/to_model")
+    sinter("build", model, "-o", f"{folder}/to_model", code=USAGE)
+    sinter("run", model, "--output-dir", f"{folder}/new/deep")
+    assert os.listdir(f"{folder}/new/deep") == ["output_0.pb"]
+    _, err = sinter("run", model, "--output-dir", f"{folder}/e/x", code=FAILURE)
+    assert "a file has this name" in err, err
+
+
+@test
+def bad_inputs_are_not_bad_models(folder):
+    model = add(folder)
+    for name, content in (("garbage.pb", b"\xff" * 50), ("cut.npy", b"\x93NUMPY\x01\x00\xff\xff{"), ("empty.pb", b"")):
+        with open(f"{folder}/{name}", "wb") as file:
+            file.write(content)
+        for command in ("run", "bench", "compare", "bisect"):
+            _, err = sinter(command, model, "--inputs", f"{folder}/{name}", code=FAILURE)
+            assert name in err and "input 'a'" in err, err
+    np.save(f"{folder}/u8.npy", np.zeros(3, np.uint8))
+    for command in ("run", "compare"):
+        _, err = sinter(command, model, "--inputs", f"{folder}/u8.npy", code=USAGE)
+        assert "input 'a' is u8, the engine wants f32" in err, err
+
+
+@test
+def values_that_do_not_suit_are_not_bad_models(folder):
+    # The window does not fit into 2 x 2; whether it fits is known only when the extents are.
+    path = save(f"{folder}/c.onnx", [helper.make_node("Conv", ["x", "w"], ["y"], "conv")],
+                [value("x", [1, 1, "H", "W"])], [value("y", [1, 1, "a", "b"])], [("w", np.ones((1, 1, 5, 5), np.float32))])
+    for command in ("run", "bench", "compare", "bisect"):
+        sinter(command, path, "--shapes", "x:1x1x8x8", *(["--duration", 0.01] if command == "bench" else []))
+        run = subprocess.run([SINTER, command, path, "--shapes", "x:1x1x2x2"], capture_output=True, text=True, check=False)
+        assert run.returncode in (FAILURE, USAGE) and "invalid model" not in run.stderr, (command, run)
+
+
+@test
+def elements_of_optionals_have_their_dtype(folder):
+    # A kernel would read four bytes an element, also of these.
+    optional = helper.make_value_info("o", helper.make_optional_type_proto(
+        helper.make_tensor_type_proto(TensorProto.FLOAT, ["N"])))
+    nodes = [helper.make_node("OptionalGetElement", ["o"], ["g"]), helper.make_node("Exp", ["g"], ["y"])]
+    path = save(f"{folder}/o.onnx", nodes, [optional], [value("y", ["N"])])
+    np.save(f"{folder}/u8.npy", np.zeros(1000, np.uint8))
+    _, err = sinter("run", path, "--inputs", f"{folder}/u8.npy", code=USAGE)
+    assert "the engine wants f32 or nothing" in err, err
+
+
+@test
+def control_characters_stay_off_the_terminal(folder):
+    odd = "x\n\x1b[31m"
+    path = save(f"{folder}/odd.onnx", [helper.make_node("Relu", [odd], ["y\x07"], odd)], [value(odd, ["N"])],
+                [value("y\x07", ["N"])])
+    for command in (["run"], ["run", "--print"], ["inspect"], ["bench", "--duration", 0.01, "--warm-up", 0],
+                    ["compare", "--all"], ["build"]):
+        out, err = sinter(command[0], path, *command[1:])
+        assert "\x1b" not in out + err and "\x07" not in out + err, out + err
 
 
 @test

@@ -2,9 +2,9 @@
 //
 //   onnx_suite DATA_FOLDER EXCLUDED_FILE [--only SUBSTRING] [--verbose] [--jobs N] [--save]
 //
-// EXCLUDED_FILE has lines "pattern  reason" (a * stands for any characters). Every case that it does not name must pass;
-// a pattern that names no case and an excluded case that passes are failures too. --save goes through the bytes of an
-// engine file between building and running. Cases run in worker processes, so that a crash is one failed case.
+// EXCLUDED_FILE has lines "pattern  reason" (a * stands for any characters). Every case that it does not name must
+// pass; a pattern that names no case and an excluded case that passes are failures too. --save goes through the bytes
+// of an engine file between building and running. Cases run in worker processes, so that a crash is one failed case.
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -35,7 +35,7 @@ namespace {
 using namespace sinter;
 
 struct Case {
-  std::string name, model, folder;   // folder: of test_data_set_0, or empty for the real models
+  std::string name, model, folder;  // folder: of test_data_set_0, or empty for the real models
   double rtol = 1e-3, atol = 1e-7;
 };
 
@@ -144,7 +144,8 @@ std::string run_case(const Case& c, bool save) {
       }
       const auto dims = constant_dims(*type.shape);
       Tensor x(DType::f32, *dims);
-      for (int64_t k = 0; k < x.count(); ++k) x.as_mutable<float>()[k] = static_cast<float>(k) / static_cast<float>(x.count());
+      for (int64_t k = 0; k < x.count(); ++k)
+        x.as_mutable<float>()[k] = static_cast<float>(k) / static_cast<float>(x.count());
       context.set_input(i, Box(std::move(x)));
     }
     context.run();
@@ -173,7 +174,7 @@ bool matches(std::string_view pattern, std::string_view name) {
 struct Worker {
   pid_t pid = 0;
   int fd = -1;
-  size_t next = 0;        // case that runs or comes next
+  size_t next = 0;  // case that runs or comes next
   std::string pending;
 };
 
@@ -211,15 +212,22 @@ int main(int argc, char** argv) {
   size_t jobs = 2;
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
-    if (a == "--verbose") verbose = true;
-    else if (a == "--save") save = true;
-    else if (a == "--only" && i + 1 < argc) only = argv[++i];
-    else if (a == "--jobs" && i + 1 < argc) jobs = static_cast<size_t>(std::max(1, std::atoi(argv[++i])));
-    else if (data.empty()) data = a;
-    else excluded_file = a;
+    if (a == "--verbose")
+      verbose = true;
+    else if (a == "--save")
+      save = true;
+    else if (a == "--only" && i + 1 < argc)
+      only = argv[++i];
+    else if (a == "--jobs" && i + 1 < argc)
+      jobs = static_cast<size_t>(std::max(1, std::atoi(argv[++i])));
+    else if (data.empty())
+      data = a;
+    else
+      excluded_file = a;
   }
   if (excluded_file.empty()) {
-    std::fprintf(stderr, "usage: onnx_suite DATA_FOLDER EXCLUDED_FILE [--only SUBSTRING] [--verbose] [--jobs N] [--save]\n");
+    std::fprintf(stderr,
+                 "usage: onnx_suite DATA_FOLDER EXCLUDED_FILE [--only SUBSTRING] [--verbose] [--jobs N] [--save]\n");
     return 2;
   }
   std::vector<Case> cases = find_cases(data);
@@ -309,7 +317,8 @@ int main(int argc, char** argv) {
         continue;
       }
       if (worker.next < cases.size()) {
-        results[worker.next] = WIFSIGNALED(status) ? std::string("crashed: ") + ::strsignal(WTERMSIG(status)) : "the process ended";
+        results[worker.next] =
+            WIFSIGNALED(status) ? std::string("crashed: ") + ::strsignal(WTERMSIG(status)) : "the process ended";
         worker.next += workers.size();
       }
       worker.pending.clear();

@@ -95,7 +95,8 @@ TEST(EngineFile, FirstTargetThatRunsHereIsTaken) {
 }
 
 TEST(EngineFile, NoEngineIsSaidSo) {
-  for (const std::string& text : std::vector<std::string>{"", "dummy", "ONNX but not an engine, long enough for a header to be looked for in it"}) {
+  for (const std::string& text : std::vector<std::string>{
+           "", "dummy", "ONNX but not an engine, long enough for a header to be looked for in it"}) {
     std::vector<std::byte> bytes(text.size());
     std::memcpy(bytes.data(), text.data(), text.size());
     EXPECT_FALSE(is_engine(bytes));

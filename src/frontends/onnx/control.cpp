@@ -25,8 +25,7 @@ Ids joined(Ids a, const Ids& b) {
 void import_if(NodeContext& c) {
   Ids captures;
   std::vector<sinter::Graph> bodies;
-  for (const char* name : {"then_branch", "else_branch"})
-    bodies.push_back(c.body(body_attr(c, name), {}, captures));
+  for (const char* name : {"then_branch", "else_branch"}) bodies.push_back(c.body(body_attr(c, name), {}, captures));
   const size_t own[] = {0, 0};
   c.complete_captures(bodies, own, captures);
   for (size_t k = 0; k < bodies.size(); ++k)
@@ -64,7 +63,7 @@ bool widen(Module& module, std::span<Type> declared, std::span<const Type> made)
   return changed;
 }
 
-constexpr int max_rounds = 16;   // every round opens an extent or a rank; real bodies settle in two
+constexpr int max_rounds = 16;  // every round opens an extent or a rank; real bodies settle in two
 
 // Imports a body so that the types of its carried parameters hold for every iteration. `skip`: results before them.
 sinter::Graph settled_body(NodeContext& c, const Graph& graph, std::vector<Type>& parameters, size_t first,
@@ -106,7 +105,8 @@ void import_loop(NodeContext& c) {
   attrs.counted = c.has(0) && starts && (is_true(body, again) || again == body.inputs[1]);
   std::vector<sinter::Graph> bodies;
   bodies.push_back(std::move(body));
-  Ids results = c.b.add(op_named("Loop"), attrs, joined(std::move(inputs), captures), carried + stacked, std::move(bodies));
+  Ids results =
+      c.b.add(op_named("Loop"), attrs, joined(std::move(inputs), captures), carried + stacked, std::move(bodies));
   results.resize(std::min(results.size(), c.outputs()));
   c.out(std::move(results));
 }
@@ -183,7 +183,8 @@ Ids scan(GraphBuilder& b, const Graph& graph, const ScanForm& form, const Ids& o
 void count_axes(NodeContext& c, std::vector<int64_t>& axes, size_t index, size_t rank) {
   int64_t& axis = axes[index];
   if (axis < 0) axis += static_cast<int64_t>(rank);
-  if (axis < 0 || axis >= static_cast<int64_t>(rank)) c.fail(fmt::format("scan axis {} of a value of rank {}", axis, rank));
+  if (axis < 0 || axis >= static_cast<int64_t>(rank))
+    c.fail(fmt::format("scan axis {} of a value of rank {}", axis, rank));
 }
 
 void import_scan(NodeContext& c) {

@@ -241,7 +241,8 @@ constexpr Entry table[] = {
     {"Celu", 12,
      [](NodeContext& c) {
        const ValueId scaled = wiring::div(c.b, c.in(0), like(c.b, c.in(0), c.real("alpha", 1)));
-       c.out(0, wiring::mul(c.b, wiring::pointwise(c.b, "Elu", {{"alpha", 1}}, scaled), like(c.b, c.in(0), c.real("alpha", 1))));
+       c.out(0, wiring::mul(c.b, wiring::pointwise(c.b, "Elu", {{"alpha", 1}}, scaled),
+                            like(c.b, c.in(0), c.real("alpha", 1))));
      }},
     {"Clip", 1, import_clip_1},
     {"Clip", 11, import_clip},

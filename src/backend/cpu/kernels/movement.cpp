@@ -33,6 +33,13 @@ struct Pieces {
   std::vector<int64_t> first_chunk;
 };
 
+// Axes in symbols were not tested by inference.
+bool axes_are_constant(const Problem& problem, size_t input) {
+  const Stage& stage = problem.stages[0];
+  if (input >= stage.inputs.size() || stage.inputs[input] == absent_operand) return true;
+  return std::holds_alternative<Tensor>(problem.operands[stage.inputs[input]].contents);
+}
+
 Answer copy_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1) return Answer::no("more than one stage");
   const Stage& stage = problem.stages[0];
@@ -41,6 +48,9 @@ Answer copy_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
                      is_view(stage);
   if (!known) return Answer::no("not a strided copy");
   if (Answer a = plain_problem(problem); !a) return a;
+  if (stage.inputs.empty() || stage.inputs[0] != 0) return Answer::no("the first operand is not what is copied");
+  if (problem.results.size() != 1 && !is_op(stage, "Split")) return Answer::no("not one result");
+  if (is_op(stage, "Slice") && !axes_are_constant(problem, 3)) return Answer::no("the axes must be constant");
   for (const Operand& operand : problem.operands)
     if (!strided_or_any(operand.layout)) return Answer::no("an operand is packed");
   for (const Problem::Result& result : problem.results)
@@ -197,6 +207,7 @@ Answer pad_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (Answer a = plain_problem(problem); !a) return a;
   const int bits = bit_size(problem.operands[problem.stages[0].inputs[0]].type.dtype);
   if (bits > 64) return Answer::no("elements wider than 8 bytes");
+  if (!axes_are_constant(problem, 3)) return Answer::no("the axes must be constant");
   for (const Operand& operand : problem.operands)
     if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
   if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");

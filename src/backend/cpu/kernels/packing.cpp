@@ -10,6 +10,7 @@ namespace {
 Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Identity")) return Answer::no("not a layout change");
   if (Answer a = plain_problem(problem); !a) return a;
+  if (problem.operands.size() != 1 || problem.results.size() != 1) return Answer::no("not one operand and one result");
   const Layout::Kind kind = problem.results[0].layout.kind;
   if (kind != Layout::Kind::matrix_panels && kind != Layout::Kind::conv_panels)
     return Answer::no("the result is not packed");
@@ -43,6 +44,8 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   const size_t rank = dims.size();
   p.width = to.width;
   p.lanes = to.lanes;
+  bound.chunks[0] = 0;
+  if (product(dims) == 0) return;  // other extents may be of any size
   // Offsets of every position of the axes [begin, end).
   const auto offsets = [&](size_t begin, size_t end) {
     std::vector<int64_t> out{0};
@@ -65,6 +68,7 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
     p.matrix_offsets = offsets(0, rank - 2);
   } else {
     p.n = dims[0] / to.groups;
+    if (p.n == 0) return;  // more groups than columns: nothing is stored
     p.k = dims[1];
     p.n_stride = strides[0];
     p.k_stride = strides[1];

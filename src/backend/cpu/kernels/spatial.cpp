@@ -372,7 +372,7 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   const int64_t bytes = checked_mul(checked_mul(plan.pixels, plan.channels, "image"), 4, "image");
   const int64_t lines = (plan.channels + 15) / 16;
   const int64_t wanted = plan.images >= 4 * c.threads ? 1 : chunks_for(bytes, lines, c.threads);
-  plan.step = wanted == 0 ? 1 : (lines + wanted - 1) / wanted * 16;
+  plan.step = wanted == 0 || lines == 0 ? 1 : (lines + wanted - 1) / wanted * 16;
   plan.parts = (plan.channels + plan.step - 1) / plan.step;
   bound.chunks[0] = checked_mul(plan.images, plan.parts, "chunks");
   SpatialArgs& args = plan.args;

@@ -1,0 +1,145 @@
+// The C and C++ interfaces on arguments that make no sense, and the parts of them that no example shows. Prints what
+// went wrong and ends with 1, or "the interface holds".
+//
+//   interface MODEL.onnx (an Add of a and b, f32[N]) ANY_RANK.onnx (a Relu of x, f32 of unknown rank)
+#include <cstdio>
+#include <sinter/sinter.hpp>
+#include <string>
+#include <vector>
+
+namespace {
+
+int wrong = 0;
+
+void expect(bool good, const char* what) {
+  if (good) return;
+  std::printf("not so: %s (%s)\n", what, sinter_error_message());
+  ++wrong;
+}
+
+// The call fails with this code, and says something.
+void refused(sinter_code got, sinter_code expected, const char* what) {
+  expect(got == expected && sinter_error_message()[0] != 0, what);
+}
+
+template <typename T>
+T* stale() {
+  return reinterpret_cast<T*>(size_t{64});
+}
+
+}  // namespace
+
+#define REFUSED(call) refused(call, SINTER_INVALID_ARGUMENT, #call)
+#define EXPECT(what) expect(what, #what)
+
+int main(int argc, char** argv) try {
+  if (argc != 3) return 2;
+  auto* engine = stale<sinter_engine>();
+  REFUSED(sinter_build_file(nullptr, nullptr, &engine));
+  EXPECT(engine == nullptr);
+  REFUSED(sinter_build_file("", nullptr, &engine));
+  REFUSED(sinter_build_file(argv[1], nullptr, nullptr));
+  REFUSED(sinter_build_memory(nullptr, 0, nullptr, &engine));
+  refused(sinter_build_memory("x", 0, nullptr, &engine), SINTER_MODEL_INVALID, "an empty model");
+  REFUSED(sinter_engine_load(argv[1], -1, &engine));
+  REFUSED(sinter_engine_load(argv[1], 1 << 30, &engine));
+  refused(sinter_engine_load(argv[1], 0, &engine), SINTER_ENGINE_INVALID, "a model where an engine is expected");
+  sinter::build_options options;
+  options.threads = -1;
+  REFUSED(sinter_build_file(argv[1], &options, &engine));
+  options = {};
+  options.size = 1;
+  REFUSED(sinter_build_file(argv[1], &options, &engine));
+  options = {};
+  options.dim_count = 1;
+  REFUSED(sinter_build_file(argv[1], &options, &engine));
+  const sinter_dim_range twice[] = {{"N", 5, 5, 5}, {"N", 6, 6, 6}};
+  options.dims = twice;
+  options.dim_count = 2;
+  REFUSED(sinter_build_file(argv[1], &options, &engine));
+  options = {};
+  options.progress = [](void*, const char*, double) { throw 5; };
+  refused(sinter_build_file(argv[1], &options, &engine), SINTER_INTERNAL, "an exception of a callback");
+
+  auto* raw = stale<sinter_context>();
+  REFUSED(sinter_context_create(nullptr, 0, &raw));
+  EXPECT(raw == nullptr);
+  const std::string bytes = sinter::engine::build(argv[1]).serialize();
+  sinter::engine add = sinter::engine::load(bytes.data(), bytes.size());
+  REFUSED(sinter_context_create(add.handle(), -1, &raw));
+  sinter_tensor_info info{};
+  REFUSED(sinter_engine_input(add.handle(), 0, &info));
+  info.size = sizeof info;
+  REFUSED(sinter_engine_output(add.handle(), static_cast<size_t>(-1), &info));
+
+  sinter::context context(add);
+  sinter_context* c = context.handle();
+  { const sinter::engine gone = std::move(add); }  // a context keeps its engine alive
+  const int64_t two[] = {2}, below[] = {-2}, huge[] = {INT64_MAX};
+  const float values[] = {1, 2};
+  REFUSED(sinter_context_run(c));
+  REFUSED(sinter_context_set_input(c, 0, SINTER_F32, two, 1, values, 7));
+  REFUSED(sinter_context_set_input(c, 0, SINTER_F32, two, 1, nullptr, 8));
+  REFUSED(sinter_context_set_input(c, 0, SINTER_F32, nullptr, 1, values, 8));
+  REFUSED(sinter_context_set_input(c, 0, SINTER_F64, two, 1, values, 8));
+  REFUSED(sinter_context_set_input(c, 9, SINTER_F32, two, 1, values, 8));
+  REFUSED(sinter_context_set_input(c, 0, SINTER_F32, below, 1, values, 8));
+  REFUSED(sinter_context_set_input_proto(c, 0, "\xff\xff", 2));
+  sinter::tensor<float> a{{2}, {1, 2}}, b{{2}, {10, 20}};
+  context.set_input(0, a);
+  context.set_input(1, b);
+  std::vector<int64_t> dims;
+  EXPECT(context.output_dims(0, dims) && dims == std::vector<int64_t>{2});
+  float out[2] = {};
+  context.set_output(0, out, 1);
+  REFUSED(sinter_context_run(c));
+  EXPECT(out[0] == 0);
+  context.set_output(0, out, 2);
+  int taps = 0;
+  context.set_tap([](void* user, const char*, sinter_dtype, const int64_t*, int, const void*,
+                     size_t) { ++*static_cast<int*>(user); },
+                  &taps);
+  context.run();
+  EXPECT(taps == 1 && out[0] == 11 && out[1] == 22);
+  int64_t extent = 0;
+  EXPECT(sinter_context_get_output(c, 0, nullptr, &extent, nullptr, nullptr, nullptr) == SINTER_OK && extent == 2);
+  EXPECT(!context.output_proto(0).empty());
+  context.set_tap(nullptr, nullptr);
+  context.set_cancel([](void*) { return 1; }, nullptr);
+  refused(sinter_context_run(c), SINTER_CANCELLED, "a run that is cancelled");
+  context.set_cancel(nullptr, nullptr);
+  context.set_output<float>(0, nullptr, 0);
+  context.set_allocator([](void*, size_t, sinter_dtype, const int64_t*, int, size_t) -> void* { return nullptr; }, c);
+  refused(sinter_context_run(c), SINTER_OUT_OF_MEMORY, "an allocator that has nothing");
+  context.set_allocator(nullptr, nullptr);
+  context.run();
+  EXPECT(context.output<float>(0).data == std::vector<float>({11, 22}));
+  try {
+    context.output<bool>(0);
+    EXPECT(!"f32 is no bool");
+  } catch (const sinter::error& e) {
+    EXPECT(e.code() == SINTER_INVALID_ARGUMENT);
+  }
+
+  const sinter::engine relu = sinter::engine::build(argv[2]);
+  sinter::context any(relu);
+  const std::vector<int64_t> ones(20, 1);
+  REFUSED(sinter_context_set_input(any.handle(), 0, SINTER_F32, ones.data(), 20, values, 4));
+  REFUSED(sinter_context_set_input(any.handle(), 0, SINTER_F32, two, 1, nullptr, 8));
+  REFUSED(sinter_context_set_input(any.handle(), 0, SINTER_F32, two, 1, values, 7));
+  refused(sinter_context_set_input(any.handle(), 0, SINTER_F32, huge, 1, values, 8), SINTER_LIMIT, "2^63 elements");
+  any.set_input(0, std::vector<int64_t>(ones.begin(), ones.begin() + 16), values, 1);
+  EXPECT(!any.output_dims(0, dims));
+  any.run();
+  EXPECT(any.output_dims(0, dims) && dims.size() == 16);
+
+  sinter_engine_destroy(nullptr);
+  sinter_context_destroy(nullptr);
+  sinter_free(nullptr);
+  EXPECT(sinter_engine_input_count(nullptr) == 0 && sinter_context_memory(nullptr) == 0);
+  if (wrong == 0) std::printf("the interface holds\n");
+  return wrong == 0 ? 0 : 1;
+} catch (const sinter::error& e) {
+  std::printf("%s: %s\n", sinter_code_name(e.code()), e.what());
+  return 1;
+}
