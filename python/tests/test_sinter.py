@@ -152,6 +152,18 @@ def test_data_dependent_output():
     assert engine(np.zeros(3, np.float32)).shape == (1, 0)
 
 
+def test_a_fault_names_its_node():
+    data = model([helper.make_node("Gather", ["x", "i"], ["y"], name="pick")],
+                 [value("x", TensorProto.FLOAT, [3]), value("i", TensorProto.INT64, [1])],
+                 [value("y", TensorProto.FLOAT, [1])])
+    engine = sinter.build(data)
+    x = np.arange(3, dtype=np.float32)
+    with pytest.raises(sinter.Error) as caught:
+        engine(x, np.array([3]))
+    assert caught.value.code == "fault" and caught.value.node == "pick" and "out of range" in str(caught.value)
+    assert engine(x, np.array([2])).tolist() == [2]
+
+
 def test_strings_and_sequences():
     data = model([helper.make_node("Identity", ["x"], ["y"])], [value("x", TensorProto.STRING, [2])],
                  [value("y", TensorProto.STRING, [2])])

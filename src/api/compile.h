@@ -8,7 +8,6 @@
 
 #include "builder/pipeline.h"
 #include "ir/graph.h"
-#include "tensor/type.h"
 
 namespace sinter {
 
@@ -18,10 +17,6 @@ struct ModelSource {
   std::shared_ptr<const void> owner;  // keeps the bytes alive; null: they are copied where needed
   std::string external_data_root;     // empty: the model file's directory
 };
-
-// A caller's value must be what an input's type says, down to the elements of sequences and optionals: kernels trust
-// dtypes. Throws Error(Code::invalid_argument). Extents are the context's to check.
-void require_fits(const Box& value, const Type& type, const std::string& input);
 
 // Reads and imports.
 Module import_model(const ModelSource& source, const BuildOptions& options);

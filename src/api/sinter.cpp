@@ -374,7 +374,6 @@ sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index
       throw Error(Code::invalid_argument, fmt::format("input '{}': {}", input.name, error.what()))
           .at_tensor(input.name);
     }
-    require_fits(value, input.type, input.name);
     c.set_input(index, std::move(value));
   });
 }

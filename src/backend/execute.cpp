@@ -353,6 +353,9 @@ Status Frame::run_kernel(uint32_t i) {
       if (job.failed) return std::move(job.status);
     }
   }
+  if (state_.fault.load(std::memory_order_relaxed) != no_fault && state_.fault_source == no_slot &&
+      !step.sources.empty())
+    state_.fault_source = step.sources[0];
   if (state_.observer) state_.observer->after(*this, step, choice_[i]);
   return {};
 }

@@ -84,7 +84,8 @@ struct Kernel {
   void (*bind)(const Kernel&, const void* prepared, const BindContext&, Bound&);
   // One chunk of one phase. noexcept in effect: a bad status ends the run.
   Status (*run)(const Launch&);
-  bool takes_boxes = false;  // reads and writes Box operands; may allocate
+  const Fields* (*config)() = nullptr;  // its tuning parameters; null: none
+  bool takes_boxes = false;             // reads and writes Box operands; may allocate
 };
 
 // A backend: its table and what it says of the machine.

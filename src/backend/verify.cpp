@@ -310,6 +310,8 @@ class Verifier {
       if (step.operands.size() != problem.operands.size() || step.results.size() != problem.results.size() ||
           choice.symbols.size() != problem.symbols.size())
         fail(fmt::format("step {} does not fit its problem", now));
+      if (choice.config.fields() != (kernel.config ? kernel.config() : nullptr))
+        fail(fmt::format("step {} has not the tuning parameters of its kernel", now));
       for (SymbolId id : choice.symbols)
         if (id >= target_.symbols.size()) fail(fmt::format("step {} names no symbol", now));
       for (const Guard& guard : choice.when)

@@ -257,6 +257,11 @@ class Parser {
         choice.problem = id();
         s_.expect("symbols");
         choice.symbols = symbol_list();
+        if (s_.accept("config")) {
+          const Kernel* kernel = choice.kernel < t_.kernels.size() ? find_kernel(t_.kernels[choice.kernel]) : nullptr;
+          if (!kernel || !kernel->config) s_.fail("tuning parameters for a kernel that has none");
+          choice.config = Attrs::parse(kernel->config(), s_);
+        }
         if (s_.accept("when")) {
           s_.expect("[");
           do {

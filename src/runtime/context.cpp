@@ -23,6 +23,16 @@ class Busy {
   std::atomic<bool>& flag_;
 };
 
+Error fault_at(uint32_t fault, uint32_t source, const Target& target) {
+  if (source >= target.sources.size())
+    return Error(Code::fault, fmt::format("{} in the data of this run", fault_text(fault)));
+  const SourceNode& node = target.sources[source];
+  Error error(Code::fault,
+              fmt::format("node '{}' ({}): {} in the data of this run", node.name, node.op_type, fault_text(fault)));
+  error.at_node(node.name);
+  return error;
+}
+
 }  // namespace
 
 Context::Context(std::shared_ptr<const Engine> engine, int threads) : engine_(std::move(engine)) {
@@ -79,24 +89,23 @@ void Context::set_input(size_t input, std::span<const int64_t> extents, const vo
 }
 
 void Context::set_input(size_t input, Box box) {
-  if (input < extents_.size() && engine_->inputs()[input].type.is_plain() && box.kind == Box::Kind::tensor) {
-    if (box.tensor.dtype() != engine_->inputs()[input].type.dtype)
-      throw Error(Code::invalid_argument,
-                  fmt::format("input '{}' is {}, the engine wants {}", engine_->inputs()[input].name,
-                              dtype_name(box.tensor.dtype()), dtype_name(engine_->inputs()[input].type.dtype)));
-    boxes_[input] = std::move(box);
-    const Tensor& tensor = boxes_[input].tensor;
-    return set_input(input, tensor.dims(), tensor.data(), static_cast<size_t>(tensor.bytes()));
-  }
-  const Busy guard(busy_);
   if (input >= extents_.size())
     throw Error(Code::invalid_argument,
                 fmt::format("the engine has {} inputs, none numbered {}", extents_.size(), input));
   const Binding& binding = engine_->inputs()[input];
-  if (binding.type.is_tensor() && (box.kind != Box::Kind::tensor || box.tensor.dtype() != binding.type.dtype ||
-                                   (binding.type.has_shape() && binding.type.shape->size() != box.tensor.rank())))
-    throw Error(Code::invalid_argument, fmt::format("input '{}' is not what the engine wants: {}", binding.name,
-                                                    to_text(binding.type, engine_->target().symbols)));
+  require_fits(box, binding.type, binding.name);
+  if (binding.type.is_plain()) {
+    // The box keeps the tensor's bytes alive.
+    const Tensor tensor = box.tensor;
+    set_input(input, tensor.dims(), tensor.data(), static_cast<size_t>(tensor.bytes()));
+    boxes_[input] = std::move(box);
+    return;
+  }
+  const Busy guard(busy_);
+  if (binding.type.has_shape() && binding.type.shape->size() != box.tensor.rank())
+    throw Error(Code::invalid_argument, fmt::format("input '{}' has rank {}, the engine wants {}", binding.name,
+                                                    box.tensor.rank(), binding.type.shape->size()))
+        .at_tensor(binding.name);
   boxes_[input] = std::move(box);
   set_[input] = true;
   shapes_changed_ = true;
@@ -234,6 +243,7 @@ void Context::run(const Control* control, StepObserver* observer) {
   ran_ = false;
   if (shapes_changed_) bind_shapes();
   state_.fault.store(no_fault, std::memory_order_relaxed);
+  state_.fault_source = no_slot;
   state_.control = control;
   state_.observer = observer;
   const Pool::Lease lease = Pool::shared().lease(static_cast<unsigned>(state_.threads));
@@ -249,7 +259,7 @@ void Context::run(const Control* control, StepObserver* observer) {
   state_.lease = nullptr;
   status.check();
   if (const uint32_t fault = state_.fault.load(std::memory_order_relaxed); fault != no_fault)
-    throw Error(Code::fault, fmt::format("{} in the data of this run", fault_text(fault)));
+    throw fault_at(fault, state_.fault_source, engine_->target());
   const Target& target = engine_->target();
   for (size_t o = 0; o < user_outputs_.size(); ++o)
     if (target.main.slots[target.main.results[o]].kind == SlotKind::boxed) deliver_boxed(o);

@@ -33,6 +33,10 @@ class Engine {
   size_t inputs_ = 0;
 };
 
+// A caller's value must be what an input's type says, down to the elements of sequences and optionals: kernels trust
+// dtypes. Throws Error(Code::invalid_argument). Extents are the context's to check.
+void require_fits(const Box& value, const Type& type, const std::string& input);
+
 class Context final : private OutputProvider {
  public:
   explicit Context(std::shared_ptr<const Engine> engine, int threads = 0);

@@ -155,14 +155,15 @@ SymbolId SymbolTable::add(Symbol symbol) {
     const std::string base = symbol.name + "_";
     for (int n = 1; find(symbol.name); ++n) symbol.name = base + std::to_string(n);
   }
+  const auto id = static_cast<SymbolId>(symbols_.size());
+  by_name_.emplace(symbol.name, id);
   symbols_.push_back(std::move(symbol));
-  return static_cast<SymbolId>(symbols_.size() - 1);
+  return id;
 }
 
 std::optional<SymbolId> SymbolTable::find(std::string_view name) const {
-  for (SymbolId id = 0; id < symbols_.size(); ++id)
-    if (symbols_[id].name == name) return id;
-  return std::nullopt;
+  const auto at = by_name_.find(name);
+  return at == by_name_.end() ? std::nullopt : std::optional(at->second);
 }
 
 Interval bounds(const SymbolTable& symbols, const Dim& d) { return bounds_at(symbols, d, 4); }

@@ -4,6 +4,7 @@
 // judged under different knowledge. prove may answer "unknown"; it never answers wrongly.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,12 +33,13 @@ class SymbolTable {
  public:
   SymbolId add(Symbol symbol);  // a name already taken gets a numbered suffix
   const Symbol& operator[](SymbolId id) const { return symbols_[id]; }
-  Symbol& at(SymbolId id) { return symbols_[id]; }
+  Symbol& at(SymbolId id) { return symbols_[id]; }  // its name stays
   size_t size() const { return symbols_.size(); }
   std::optional<SymbolId> find(std::string_view name) const;
 
  private:
   std::vector<Symbol> symbols_;
+  std::map<std::string, SymbolId, std::less<>> by_name_;
 };
 
 struct Fact {
