@@ -160,7 +160,7 @@ def test_a_fault_names_its_node():
     x = np.arange(3, dtype=np.float32)
     with pytest.raises(sinter.Error) as caught:
         engine(x, np.array([3]))
-    assert caught.value.code == "fault" and caught.value.node == "pick" and "out of range" in str(caught.value)
+    assert caught.value.code == "fault at run time" and caught.value.node == "pick" and "out of range" in str(caught.value)
     assert engine(x, np.array([2])).tolist() == [2]
 
 
