@@ -58,6 +58,7 @@ class LeftFactor {
   // row(m, out): writes the K numbers of row m.
   template <typename Row>
   LeftFactor(int64_t rows, int64_t depth, Row row) : rows(rows), depth(depth) {
+    if (depth == 0) return;
     data.resize(static_cast<size_t>((rows + 1) / 2 * 2 * depth));
     std::vector<T> line(static_cast<size_t>(depth));
     for (int64_t m = 0; m < rows; ++m) {

@@ -1,5 +1,5 @@
 // Engine files: the same bytes from the same model, refusal of changed and foreign ones, several targets in one file.
-#include <cstring>
+#include <algorithm>
 
 #include "engines.h"
 #include "ops/contraction.h"
@@ -98,7 +98,7 @@ TEST(EngineFile, NoEngineIsSaidSo) {
   for (const std::string& text : std::vector<std::string>{
            "", "dummy", "ONNX but not an engine, long enough for a header to be looked for in it"}) {
     std::vector<std::byte> bytes(text.size());
-    std::memcpy(bytes.data(), text.data(), text.size());
+    std::copy_n(reinterpret_cast<const std::byte*>(text.data()), text.size(), bytes.begin());
     EXPECT_FALSE(is_engine(bytes));
     EXPECT_THROW(load(bytes), Error);
   }
