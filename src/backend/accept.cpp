@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/definition.h"
 #include "base/checked.h"
 #include "base/thread_pool.h"
 #include "ops/arrays.h"
@@ -345,14 +346,12 @@ std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_
                                   std::span<const Tensor> operands) {
   (void)symbols;
   std::vector<Box> values(problem.types.size());
-  for (size_t i = 0; i < operands.size(); ++i) values[i] = Box(operands[i]);
-  for (size_t s = 0; s < problem.stages.size(); ++s) {
-    const Stage& stage = problem.stages[s];
-    std::vector<const Box*> inputs;
-    for (uint16_t v : stage.inputs) inputs.push_back(v == absent_operand ? nullptr : &values[v]);
-    std::vector<Box> made = evaluate_op(*stage.op, stage.attrs, inputs, stage.outputs);
-    for (size_t o = 0; o < stage.outputs; ++o) values[problem.first_result[s] + o] = std::move(made[o]);
+  std::vector<const Box*> pointers(problem.types.size(), nullptr);
+  for (size_t i = 0; i < operands.size(); ++i) {
+    values[i] = Box(operands[i]);
+    pointers[i] = &values[i];
   }
+  evaluate_stages(problem, pointers, values);
   std::vector<Tensor> out;
   for (const Problem::Result& result : problem.results) out.push_back(values[result.value].tensor);
   return out;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/definition.h"
 #include "base/checked.h"
 #include "tune/bisect.h"
 
@@ -126,17 +127,7 @@ class Judge final : public StepObserver {
       }
       pointers[i] = &values[i];
     }
-    for (size_t s = 0; s < problem.stages.size(); ++s) {
-      const Stage& stage = problem.stages[s];
-      std::vector<const Box*> inputs;
-      for (uint16_t v : stage.inputs) inputs.push_back(v == absent_operand ? nullptr : pointers[v]);
-      std::vector<Box> results = evaluate_op(*stage.op, stage.attrs, inputs, stage.outputs);
-      for (size_t o = 0; o < stage.outputs; ++o) {
-        const size_t v = problem.first_result[s] + o;
-        values[v] = std::move(results[o]);
-        pointers[v] = &values[v];
-      }
-    }
+    evaluate_stages(problem, pointers, values);
     std::vector<Box> out;
     for (const Problem::Result& result : problem.results) out.push_back(values[result.value]);
     return out;

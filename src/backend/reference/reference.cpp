@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "backend/definition.h"
 #include "backend/kernel.h"
 
 namespace sinter {
@@ -52,17 +53,7 @@ Status run(const Launch& launch) {
         pointers[i] = launch.boxes[i];
       }
     }
-    for (size_t s = 0; s < problem.stages.size(); ++s) {
-      const Stage& stage = problem.stages[s];
-      std::vector<const Box*> inputs;
-      for (uint16_t v : stage.inputs) inputs.push_back(v == absent_operand ? nullptr : pointers[v]);
-      std::vector<Box> results = evaluate_op(*stage.op, stage.attrs, inputs, stage.outputs);
-      for (size_t o = 0; o < stage.outputs; ++o) {
-        const size_t v = problem.first_result[s] + o;
-        values[v] = std::move(results[o]);
-        pointers[v] = &values[v];
-      }
-    }
+    evaluate_stages(problem, pointers, values);
     for (size_t r = 0; r < problem.results.size(); ++r)
       *launch.boxes[problem.operands.size() + r] = values[problem.results[r].value];
   } catch (const Error& error) {
