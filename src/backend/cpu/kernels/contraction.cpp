@@ -129,6 +129,15 @@ Answer device_f32(const Problem& problem, uint16_t value) {
   return Answer::yes();
 }
 
+Answer convolution_operands(const Problem& problem, const Stage& stage) {
+  if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
+  for (size_t i = 0; i < stage.inputs.size(); ++i) {
+    if (i == 2 && stage.inputs[i] == absent_operand) continue;
+    if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
+  }
+  return Answer::yes();
+}
+
 Layout matrix_layout(const DeviceSpec& device, int64_t n, bool transposed) {
   const ContractTable& table = contract_table(device.level);
   return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed);

@@ -43,6 +43,8 @@ struct Product {
 // Whether the problem's stage operand is a device operand of f32 in a strided layout or `any`; host operands and
 // operands with known contents have no bytes.
 Answer device_f32(const Problem& problem, uint16_t value);
+// Image, weights and perhaps a bias, each as above: what every kind of convolution takes.
+Answer convolution_operands(const Problem& problem, const Stage& stage);
 // The panels that this level wants for N columns.
 Layout matrix_layout(const DeviceSpec& device, int64_t n, bool transposed);
 Layout conv_layout(const DeviceSpec& device, int64_t n_per_group, int64_t groups);

@@ -95,11 +95,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device)
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
-  for (size_t i = 0; i < stage.inputs.size(); ++i) {
-    if (i == 2 && stage.inputs[i] == absent_operand) continue;
-    if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
-  }
+  if (Answer a = convolution_operands(problem, stage); !a) return a;
   const View view = view_of(problem);
   if (view.rank < 3 || problem.types[view.w].shape->size() != view.rank) return Answer::no("ranks do not fit");
   if (Answer a = window_known(view.rank - 2, window_ref(stage.attrs.as<ConvAttrs>())); !a) return a;

@@ -30,11 +30,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
     return Answer::no("not a ConvTranspose");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
-  for (size_t i = 0; i < stage.inputs.size(); ++i) {
-    if (i == 2 && stage.inputs[i] == absent_operand) continue;
-    if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
-  }
+  if (Answer a = convolution_operands(problem, stage); !a) return a;
   const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
