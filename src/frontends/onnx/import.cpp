@@ -75,6 +75,8 @@ std::string symbol_name(std::string_view text) {
 
 }  // namespace
 
+std::span<const Entry> all_entries() { return entries(); }
+
 const Entry* find_entry(std::string_view domain, std::string_view name, int64_t opset, int& oldest) {
   const std::vector<Entry>& all = entries();
   const int version = static_cast<int>(std::min<int64_t>(opset, INT32_MAX));
@@ -149,6 +151,8 @@ uint32_t Importer::source_of(const Scope& scope, const Node& node, size_t index)
 
 Dim Importer::input_extent(const ValueInfo& info, size_t axis) {
   const ValueType::Extent& extent = (*info.type.shape)[axis];
+  if (options_.open_extents)
+    return Dim::symbol(module_.symbols.add({.name = symbol_name(fmt::format("{}_{}", info.name, axis))}));
   if (extent.value) return Dim(*extent.value);
   const std::string_view param = extent.param;
   if (param.empty() || param == "?" || param == "None")
@@ -210,6 +214,10 @@ void Importer::main_inputs(Scope& scope) {
   for (const ValueInfo& info : model_.graph.inputs) {
     // An input with a default value: what the model carries is what is compiled.
     if (scope.initializers.count(info.name)) continue;
+    if (const auto frozen = options_.frozen.find(info.name); frozen != options_.frozen.end()) {
+      define(scope, info.name, scope.building.b.constant(frozen->second, std::string(info.name)));
+      continue;
+    }
     Type type;
     try {
       type = input_type(info);

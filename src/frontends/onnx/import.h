@@ -5,7 +5,10 @@
 // are reported in one error. Functions are inlined unless an entry knows the name better.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/control.h"
@@ -18,7 +21,9 @@ namespace sinter::onnx {
 struct ImportOptions {
   Logger logger;
   Control control;
-  int64_t max_nodes = 1000000;  // after functions and bodies are written out
+  int64_t max_nodes = 1000000;                        // after functions and bodies are written out
+  std::map<std::string, Tensor, std::less<>> frozen;  // inputs that become constants, by name
+  bool open_extents = false;  // whatever extents the model declares: each extent of an input is a symbol of its own
 };
 
 Module import(std::shared_ptr<const Model> model, const ImportOptions& options = {});
@@ -84,6 +89,9 @@ struct Entry {
   void (*import)(NodeContext&);
   std::string_view domain = "";  // "" is the default domain
 };
+
+// All of them, by domain, name and opset.
+std::span<const Entry> all_entries();
 
 // Families of entries, each in its own file; import.cpp joins them.
 std::span<const Entry> pointwise_entries();
