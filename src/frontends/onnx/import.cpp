@@ -30,7 +30,7 @@ const std::vector<Entry>& entries() {
          {pointwise_entries(), shape_entries(), indexing_entries(), generation_entries(), selection_entries(),
           reduction_entries(), contraction_entries(), pooling_entries(), normalization_entries(), recurrent_entries(),
           resize_entries(), signal_entries(), attention_entries(), control_entries(), sequence_entries(),
-          quantization_entries(), loss_entries()})
+          quantization_entries(), string_entries(), loss_entries()})
       list.insert(list.end(), family.begin(), family.end());
     std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {
       return Key{a.domain, a.name, a.since} < Key{b.domain, b.name, b.since};

@@ -110,6 +110,7 @@ std::span<const Entry> signal_entries();
 std::span<const Entry> attention_entries();
 std::span<const Entry> control_entries();
 std::span<const Entry> sequence_entries();
+std::span<const Entry> string_entries();
 std::span<const Entry> quantization_entries();
 std::span<const Entry> loss_entries();  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
 
