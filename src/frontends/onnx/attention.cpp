@@ -3,21 +3,18 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
 
-#include "frontends/onnx/entries.h"
+#include "frontends/onnx/attention.h"
 #include "ops/contraction.h"
 #include "ops/movement.h"
 
 namespace sinter::onnx {
-namespace {
 
 using wiring::add;
 using wiring::cast;
 using wiring::like;
 using wiring::mul;
 
-// [B, S, H*D] to [B, H, S, D]
 ValueId split_heads(NodeContext& c, ValueId x, int64_t heads) {
   const Shape s = c.b.shape(x);
   if (heads < 1) c.fail("q_num_heads and kv_num_heads must be given for operands of rank 3, and be positive");
@@ -27,12 +24,6 @@ ValueId split_heads(NodeContext& c, ValueId x, int64_t heads) {
   return wiring::transpose(c.b, cut, {0, 2, 1, 3});
 }
 
-// Query heads that share one key head stand on an axis of their own, so that MatMul broadcasts keys over them.
-struct Heads {
-  Dim keys, shared;
-  bool grouped = false;
-};
-
 Heads head_groups(NodeContext& c, const Dim& queries, const Dim& keys) {
   if (queries == keys) return {keys, 1, false};
   const auto q = queries.as_constant(), k = keys.as_constant();
@@ -41,7 +32,6 @@ Heads head_groups(NodeContext& c, const Dim& queries, const Dim& keys) {
   return {keys, *q / *k, true};
 }
 
-// [B, Hq, S, D] to [B, Hk, shared, S, D]; an extent of 1 for all heads stays 1.
 ValueId grouped(NodeContext& c, ValueId x, const Heads& heads) {
   if (!heads.grouped) return x;
   Shape s = c.b.shape(x);
@@ -59,11 +49,40 @@ ValueId ungrouped(NodeContext& c, ValueId x, const Heads& heads) {
   return wiring::reshape(c.b, x, {s[0], s[1] * s[2], s[3], s[4]});
 }
 
-constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
-
 ValueId as_bias(GraphBuilder& b, ValueId allowed, DType dtype) {
   return wiring::where(b, allowed, b.scalar(dtype, 0), b.scalar(dtype, minus_infinity));
 }
+
+ValueId causal_bias(GraphBuilder& b, const Dim& queries, const Dim& keys, const Dim& past, DType dtype) {
+  const auto count = [&](const Dim& d) { return wiring::scalar_of(b, b.dims({d})); };
+  const ValueId column = wiring::iota(b, count(keys));
+  ValueId row = wiring::unsqueeze(b, wiring::iota(b, count(queries)), {1});
+  if (!(past == Dim(0))) row = add(b, row, count(past));
+  return as_bias(b, b.op("LessOrEqual", {column, row}), dtype);
+}
+
+ValueId rotated(GraphBuilder& b, ValueId x, ValueId cosine, ValueId sine, const Dim& turned, bool interleaved) {
+  const Dim size = b.shape(x)[3], half = floordiv(turned, 2);
+  const auto part = [&](int64_t which) {
+    if (!interleaved) return wiring::slice(b, x, 3, which == 0 ? Dim(0) : half, which == 0 ? half : half * Dim(2));
+    return b.op("Slice", {x, b.integers({which}), b.dims({turned}), b.integers({3}), b.integers({2})});
+  };
+  const ValueId x1 = part(0), x2 = part(1);
+  const ValueId real = wiring::sub(b, mul(b, cosine, x1), mul(b, sine, x2));
+  const ValueId imaginary = add(b, mul(b, sine, x1), mul(b, cosine, x2));
+  ValueId y;
+  if (interleaved) {
+    const Shape s = b.shape(real);
+    y = wiring::concat(b, {wiring::unsqueeze(b, real, {4}), wiring::unsqueeze(b, imaginary, {4})}, 4);
+    y = wiring::reshape(b, y, {s[0], s[1], s[2], s[3] * Dim(2)});
+  } else {
+    y = wiring::concat(b, {real, imaginary}, 3);
+  }
+  if (!(turned == size)) y = wiring::concat(b, {y, wiring::slice(b, x, 3, turned, size)}, 3);
+  return y;
+}
+
+namespace {
 
 // The mask as something to add, lengthened to `total` keys with what masks out.
 ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& total, DType dtype) {
@@ -77,15 +96,6 @@ ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& total, DType dtype) {
     mask = b.op("Pad", PadAttrs{}, {mask, b.dims({0, missing}), value, b.integers({-1})});
   }
   return boolean ? as_bias(b, mask, dtype) : cast(b, mask, dtype);
-}
-
-// Query i sees keys up to i + past.
-ValueId causal_bias(GraphBuilder& b, const Dim& queries, const Dim& keys, const Dim& past, DType dtype) {
-  const auto count = [&](const Dim& d) { return wiring::scalar_of(b, b.dims({d})); };
-  const ValueId column = wiring::iota(b, count(keys));
-  ValueId row = wiring::unsqueeze(b, wiring::iota(b, count(queries)), {1});
-  if (!(past == Dim(0))) row = add(b, row, count(past));
-  return as_bias(b, b.op("LessOrEqual", {column, row}), dtype);
 }
 
 void import_attention(NodeContext& c) {
@@ -176,31 +186,12 @@ void import_rotary_embedding(NodeContext& c) {
   const Dim size = b.shape(x)[3];
   const int64_t given = c.integer("rotary_embedding_dim", 0);
   if (given < 0 || given % 2 != 0) c.fail(fmt::format("rotary_embedding_dim {} must be even and positive", given));
-  const Dim turned = given == 0 ? size : Dim(given);
-  const Dim half = floordiv(turned, 2);
   const auto cache = [&](size_t i) {
     ValueId v = cast(b, c.in(i), work);
     if (c.has(3)) v = wiring::gather(b, v, c.in(3), 0);
     return wiring::unsqueeze(b, v, {rank == 3 ? 2 : 1});
   };
-  const ValueId cosine = cache(1), sine = cache(2);
-  const bool interleaved = c.integer("interleaved", 0) != 0;
-  const auto part = [&](int64_t which) {
-    if (!interleaved) return wiring::slice(b, x, 3, which == 0 ? Dim(0) : half, which == 0 ? half : half * Dim(2));
-    return b.op("Slice", {x, b.integers({which}), b.dims({turned}), b.integers({3}), b.integers({2})});
-  };
-  const ValueId x1 = part(0), x2 = part(1);
-  const ValueId real = wiring::sub(b, mul(b, cosine, x1), mul(b, sine, x2));
-  const ValueId imaginary = add(b, mul(b, sine, x1), mul(b, cosine, x2));
-  ValueId y;
-  if (interleaved) {
-    const Shape s = b.shape(real);
-    y = wiring::concat(b, {wiring::unsqueeze(b, real, {4}), wiring::unsqueeze(b, imaginary, {4})}, 4);
-    y = wiring::reshape(b, y, {s[0], s[1], s[2], s[3] * Dim(2)});
-  } else {
-    y = wiring::concat(b, {real, imaginary}, 3);
-  }
-  if (!(turned == size)) y = wiring::concat(b, {y, wiring::slice(b, x, 3, turned, size)}, 3);
+  ValueId y = rotated(b, x, cache(1), cache(2), given == 0 ? size : Dim(given), c.integer("interleaved", 0) != 0);
   if (rank == 3) y = wiring::reshape(b, y, original);
   c.out(0, cast(b, y, b.dtype(c.in(0))));
 }

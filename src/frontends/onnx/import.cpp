@@ -26,11 +26,27 @@ struct Key {
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> all = [] {
     std::vector<Entry> list;
-    for (const std::span<const Entry> family :
-         {pointwise_entries(), shape_entries(), indexing_entries(), generation_entries(), selection_entries(),
-          reduction_entries(), contraction_entries(), pooling_entries(), normalization_entries(), recurrent_entries(),
-          resize_entries(), signal_entries(), attention_entries(), control_entries(), sequence_entries(),
-          quantization_entries(), string_entries(), loss_entries()})
+    for (const std::span<const Entry> family : {pointwise_entries(),
+                                                shape_entries(),
+                                                indexing_entries(),
+                                                generation_entries(),
+                                                selection_entries(),
+                                                reduction_entries(),
+                                                contraction_entries(),
+                                                pooling_entries(),
+                                                normalization_entries(),
+                                                recurrent_entries(),
+                                                resize_entries(),
+                                                signal_entries(),
+                                                attention_entries(),
+                                                control_entries(),
+                                                sequence_entries(),
+                                                quantization_entries(),
+                                                string_entries(),
+                                                loss_entries(),
+                                                contrib_quantized_entries(),
+                                                contrib_attention_entries(),
+                                                contrib_misc_entries()})
       list.insert(list.end(), family.begin(), family.end());
     std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {
       return Key{a.domain, a.name, a.since} < Key{b.domain, b.name, b.since};

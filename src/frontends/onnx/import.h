@@ -62,6 +62,11 @@ class NodeContext {
   // Axes given as an attribute in old opsets and as operand `input` in new ones; no_id when neither.
   ValueId axes_operand(std::string_view attribute, size_t input) const;
 
+  // The same node with other operands, read as an operator of another opset version.
+  NodeContext with(Ids inputs, int64_t version) const {
+    return NodeContext(b, node, version, std::move(inputs), importer_);
+  }
+
   void out(size_t output, ValueId value);
   void out(Ids values);
 
@@ -112,6 +117,9 @@ std::span<const Entry> control_entries();
 std::span<const Entry> sequence_entries();
 std::span<const Entry> string_entries();
 std::span<const Entry> quantization_entries();
+std::span<const Entry> contrib_quantized_entries();  // domain com.microsoft: quantized operators
+std::span<const Entry> contrib_attention_entries();
+std::span<const Entry> contrib_misc_entries();
 std::span<const Entry> loss_entries();  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
 
 }  // namespace sinter::onnx
