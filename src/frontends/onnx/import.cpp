@@ -43,6 +43,7 @@ const std::vector<Entry>& entries() {
                                                 sequence_entries(),
                                                 quantization_entries(),
                                                 string_entries(),
+                                                ml_entries(),
                                                 loss_entries(),
                                                 contrib_quantized_entries(),
                                                 contrib_attention_entries(),

@@ -116,6 +116,7 @@ std::span<const Entry> attention_entries();
 std::span<const Entry> control_entries();
 std::span<const Entry> sequence_entries();
 std::span<const Entry> string_entries();
+std::span<const Entry> ml_entries();  // domain ai.onnx.ml
 std::span<const Entry> quantization_entries();
 std::span<const Entry> contrib_quantized_entries();  // domain com.microsoft: quantized operators
 std::span<const Entry> contrib_attention_entries();
