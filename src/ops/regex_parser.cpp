@@ -182,10 +182,13 @@ class Parser {
     all->kind = RegexTree::Kind::sequence;
     while (!at_end() && !next_is('|') && !next_is(')')) {
       if (accept(std::string_view("\\Q"))) {
+        Tree last;  // the only character that a repetition behind the quotation is about
         while (!at_end() && !accept(std::string_view("\\E"))) {
           const char32_t c = take();
-          all->parts.push_back(any_of({{c, c}}));
+          if (last) all->parts.push_back(std::move(last));
+          last = any_of({{c, c}});
         }
+        if (last) all->parts.push_back(repeated(std::move(last)));
         continue;
       }
       Tree one = atom();
