@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "frontends/onnx/attention.h"
+#include "ops/cast.h"
 #include "ops/indexing.h"
 #include "ops/movement.h"
 #include "ops/reduction.h"
@@ -472,18 +473,23 @@ void import_gated_relative_position_bias(NodeContext& c) {
 
 // ---- embedding ----
 
-void import_embed_layer_norm(NodeContext& c) {
+struct Tables {
+  ValueId word, position, segment, gamma, beta;  // segment may be absent
+};
+
+// Operands 0, 1, 7 and 8 are tokens, segments, mask and positions of both forms.
+void embed_layer_norm(NodeContext& c, const Tables& t, ValueId places) {
   GraphBuilder& b = c.b;
   if (rank_of(c, 0) != 2) c.fail("input_ids must have rank 2");
   const Dim tokens = b.shape(c.in(0))[1];
-  ValueId sum = wiring::gather(b, c.in(2), c.in(0), 0);
-  const ValueId places = c.has(8) ? wiring::gather(b, c.in(3), c.in(8), 0) : wiring::slice(b, c.in(3), 0, 0, tokens);
-  sum = add(b, sum, places);
-  if (c.has(4)) {
+  const ValueId at =
+      places != no_id ? wiring::gather(b, t.position, places, 0) : wiring::slice(b, t.position, 0, 0, tokens);
+  ValueId sum = add(b, wiring::gather(b, t.word, c.in(0), 0), at);
+  if (t.segment != no_id) {
     if (!c.has(1)) c.fail("segment_ids are missing");
-    sum = add(b, sum, wiring::gather(b, c.in(4), c.in(1), 0));
+    sum = add(b, sum, wiring::gather(b, t.segment, c.in(1), 0));
   }
-  c.out(0, wiring::layer_norm(b, sum, c.in(5), c.in(6), -1, c.real("epsilon", 1e-12)).y);
+  c.out(0, wiring::layer_norm(b, sum, t.gamma, t.beta, -1, c.real("epsilon", 1e-12)).y);
   if (c.wants(1)) {
     // How many tokens count, per batch entry; none without a mask.
     const ValueId mask = c.has(7) ? cast(b, c.in(7), DType::i32)
@@ -493,15 +499,46 @@ void import_embed_layer_norm(NodeContext& c) {
   if (c.wants(2)) c.out(2, sum);
 }
 
+void import_embed_layer_norm(NodeContext& c) {
+  embed_layer_norm(c, {c.in(2), c.in(3), c.maybe(4), c.in(5), c.in(6)}, c.maybe(8));
+}
+
+// Tables of 8 bits: scales are operands 8 to 12, zero points 13 to 17.
+void import_quantized_embed_layer_norm(NodeContext& c) {
+  const auto table = [&](size_t i) {
+    if (!c.has(i)) return no_id;
+    return c.b.op("DequantizeLinear", DequantizeAttrs{.to = c.b.dtype(c.in(i + 6))},
+                  {c.in(i), wiring::scalar_of(c.b, c.in(i + 6)), wiring::scalar_of(c.b, c.in(i + 11))});
+  };
+  embed_layer_norm(c, {table(2), table(3), table(4), table(5), table(6)}, no_id);
+}
+
+// The default domain's operators, without what is new here.
+void import_linear_attention_here(NodeContext& c) {
+  if (c.integer("state_window", 0) != 0) c.unsupported("state_window");
+  import_linear_attention(c);
+}
+
+void import_causal_conv(NodeContext& c) {
+  for (const char* name : {"channels_last", "input_channel_offset", "input_channels", "state_length",
+                           "state_update_capacity", "state_window"})
+    if (c.integer(name, 0) != 0) c.unsupported(name);
+  if (c.integer("dilation", 1) != 1 || c.integer("ndim", 1) != 1) c.unsupported("dilation and ndim other than 1");
+  c.out(imported_as(c, "", "CausalConvWithState", 27, c.all()));
+}
+
 constexpr const char* microsoft = "com.microsoft";
 
 constexpr Entry table[] = {
     {"Attention", 1, import_attention, microsoft},
+    {"CausalConvWithState", 1, import_causal_conv, microsoft},
     {"EmbedLayerNormalization", 1, import_embed_layer_norm, microsoft},
     {"GatedRelativePositionBias", 1, import_gated_relative_position_bias, microsoft},
     {"GroupQueryAttention", 1, import_group_query, microsoft},
+    {"LinearAttention", 1, import_linear_attention_here, microsoft},
     {"MultiHeadAttention", 1, import_multi_head, microsoft},
     {"QAttention", 1, import_quantized_attention, microsoft},
+    {"QEmbedLayerNormalization", 1, import_quantized_embed_layer_norm, microsoft},
     {"RelativePositionBias", 1, import_relative_position_bias, microsoft},
     {"RotaryEmbedding", 1, import_rotary_embedding, microsoft},
 };

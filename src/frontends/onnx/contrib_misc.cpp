@@ -220,6 +220,46 @@ void import_gated_rms_norm(NodeContext& c) {
   c.out(0, cast(b, mul(b, y, open), b.dtype(c.in(0))));
 }
 
+// gate * sigmoid(alpha * gate) * (up + beta), both clamped where there is a limit.
+void import_swiglu(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (c.integer("round_activation", 0) != 0) c.unsupported("round_activation");
+  ValueId gate = wiring::widened(b, c.in(0)), up;
+  if (c.has(1)) {
+    up = wiring::widened(b, c.in(1));
+  } else {
+    const auto axis = static_cast<int64_t>(rank_of(c, 0, 1)) - 1;
+    const Dim whole = b.shape(gate).back(), half = floordiv(whole, 2);
+    up = wiring::slice(b, gate, axis, half, whole);
+    gate = wiring::slice(b, gate, axis, 0, half);
+  }
+  if (const double limit = c.real("limit", 0); limit > 0) {
+    gate = b.op("Min", {gate, like(b, gate, limit)});
+    up = wiring::pointwise(b, "Clip", {{"low", -limit}, {"high", limit}}, up);
+  }
+  const ValueId open = wiring::pointwise(b, "Swish", {{"alpha", c.real("activation_alpha", 1)}}, gate);
+  up = add(b, up, like(b, up, c.real("activation_beta", 0)));
+  c.out(0, cast(b, mul(b, open, up), b.dtype(c.in(0))));
+}
+
+void import_scaled_silu(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  const ValueId scale =
+      c.has(1) ? cast(b, wiring::scalar_of(b, c.in(1)), b.dtype(c.in(0))) : like(b, c.in(0), c.real("alpha", 1));
+  c.out(0, wiring::pointwise(b, "Swish", {{"alpha", 1}}, mul(b, c.in(0), scale)));
+}
+
+// X + Y * gate; with a weight the gate is sigmoid(gate . weight).
+void import_gated_add(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  ValueId gate = c.in(2);
+  if (c.has(3)) {
+    const ValueId score = wiring::matmul(b, wiring::widened(b, gate), wiring::widened(b, c.in(3)));
+    gate = cast(b, b.op("Sigmoid", {score}), b.dtype(c.in(0)));
+  }
+  c.out(0, add(b, c.in(0), mul(b, c.in(1), gate)));
+}
+
 // ---- data movement and integers ----
 
 // Windows of `size` at every `step` along an axis; the window becomes the last axis.
@@ -346,6 +386,7 @@ constexpr Entry table[] = {
     {"ComplexMulConj", 1, [](NodeContext& c) { complex_product(c, true); }, microsoft},
     {"ConvTransposeWithDynamicPads", 1, import_dynamic_conv_transpose, microsoft},
     {"ExpandDims", 1, import_expand_dims, microsoft},
+    {"GatedAdd", 1, import_gated_add, microsoft},
     {"GatedRMSNorm", 1, import_gated_rms_norm, microsoft},
     {"GatherND", 1,
      [](NodeContext& c) {
@@ -369,7 +410,9 @@ constexpr Entry table[] = {
     {"Pad", 1, import_pad, microsoft},
     {"Range", 1, import_range, microsoft},
     {"Rfft", 1, import_rfft, microsoft},
+    {"ScaledSiLU", 1, import_scaled_silu, microsoft},
     {"SkipGroupNorm", 1, import_skip_group_norm, microsoft},
+    {"SwiGLU", 1, import_swiglu, microsoft},
     {"TorchEmbedding", 1, [](NodeContext& c) { c.out(0, wiring::gather(c.b, c.in(0), c.in(1), 0)); }, microsoft},
     {"TransposeMatMul", 1,
      [](NodeContext& c) {
