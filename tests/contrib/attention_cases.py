@@ -102,6 +102,17 @@ def cases():
     multi("unidirectional", [q, own, own * 2], {"unidirectional": 1})
     multi("bias and mask", [q, own, own * 2, bias, keys_mask], outputs=3)
 
+    token = real(batch, 1, hidden)
+
+    def with_past(q, k, v, m, a, old_k, old_v, l, w, i, d):
+        q, k, v = ((t + d[n * 24:n * 24 + 24]).reshape(2, 1, 3, 8) for n, t in enumerate((q, k, v)))
+        k, v = np.concatenate([old_k, k.swapaxes(1, 2)], 2), np.concatenate([old_v, v.swapaxes(1, 2)], 2)
+        return multi_head(q, k.swapaxes(1, 2), v.swapaxes(1, 2)), k, v
+
+    case("DecoderMaskedMultiHeadAttention", "DecoderMaskedMultiHeadAttention",
+         [token, token * 2, token * 3, None, None, *old, None, None, None, bias], {"num_heads": heads}, outputs=3,
+         formula=with_past)
+
     # GroupQueryAttention
     heads, kv, size = 4, 2, 16
     base = {"num_heads": heads, "kv_num_heads": kv}
@@ -223,4 +234,35 @@ def cases():
           r.uniform(0, 1, (2, 5, 2)).astype(np.float32)], a, outputs=2)
     case("CausalConvWithState", "CausalConvWithState", [real(2, 3, 6), real(3, 1, 4), real(3), real(2, 3, 3)],
          {"activation": "silu"}, outputs=2)
+
+    # Sequences of 3 and 5 tokens without padding.
+    offsets = np.array([[0, 1, 2, 5, 6], [7, 8, 9, 3, 4]], np.int32)
+    marks = np.array([0, 3, 8], np.int32)
+
+    def packed(q, k, v):
+        return np.concatenate([multi_head(*(t[None, a:z].reshape(1, z - a, 3, 8) for t in (q, k, v)))[0]
+                               for a, z in ((0, 3), (3, 8))])
+
+    case("PackedAttention", "PackedAttention", [real(8, 12), w[:, :72], bias, offsets, marks], {"num_heads": 3},
+         constants=(1, 2), formula=lambda t, m, d, o, s: packed(*np.split(t @ m + d, 3, 1)))
+    case("PackedMultiHeadAttention", "PackedMultiHeadAttention",
+         [real(8, 24), real(8, 24), real(8, 24), bias, offsets, marks], {"num_heads": 3},
+         formula=lambda q, k, v, d, o, s: packed(q + d[:24], k + d[24:48], v + d[48:]))
+    case("PackedMultiHeadAttention together", "PackedMultiHeadAttention",
+         [real(8, 3, 3, 8), None, None, None, offsets, marks], {"num_heads": 3},
+         formula=lambda t, k, v, d, o, s: packed(*(t[:, :, i].reshape(8, 24) for i in range(3))))
+    case("RemovePadding", "RemovePadding", [real(2, 5, 4), np.array([3, 5], np.int32)], outputs=4,
+         formula=lambda t, n: (np.concatenate([t[0, :3], t[1]]),
+                               np.array([[0, 1, 2, 5, 6], [7, 8, 9, 3, 4]], np.int32), marks,
+                               np.array([5], np.int32)))
+    case("RestorePadding", "RestorePadding", [real(8, 4), offsets],
+         formula=lambda t, o: np.concatenate([t[:3], np.zeros((2, 4), np.float32), t[3:]]).reshape(2, 5, 4))
+
+    # Half precision: what is computed must not be rounded more often than the judge's.
+    named = {c.name: c for c in all_cases}
+    for name in ("MultiHeadAttention past", "GroupQueryAttention token, rotary", "RotaryEmbedding rank 3 interleaved=0"):
+        c = named[name]
+        halves = [v.astype(np.float16) if v is not None and v.dtype == np.float32 else v for v in c.inputs]
+        all_cases.append(Case(name + " f16", c.op, halves, c.attributes, c.outputs, c.constants, 3e-3,
+                              compare=c.compare))
     return all_cases

@@ -154,4 +154,26 @@ def cases():
     case("TorchEmbedding", "TorchEmbedding", [real(5, 3), np.array([[1, 4], [0, 2]], np.int64)],
          formula=lambda w, i: w[i])
     case("Unique", "Unique", [np.array([2, 1, 1, 3, 4, 3], np.float32)], outputs=3)
+
+    v, rows = real(8), real(2, 3, 8)
+    case("BiasGelu", "BiasGelu", [rows, v])
+    case("FastGelu", "FastGelu", [rows, v])
+    case("FastGelu alone", "FastGelu", [rows])
+    case("Gelu", "Gelu", [rows])
+    case("QuickGelu", "QuickGelu", [rows], {"alpha": 1.702})
+    case("QuickGelu alpha", "QuickGelu", [rows], {"alpha": 1.0})
+    case("SkipLayerNormalization", "SkipLayerNormalization", [rows, real(2, 3, 8), v, real(8), real(8)],
+         {"epsilon": 1e-5}, outputs=["y", "", "", "s"])
+    case("SkipLayerNormalization broadcast", "SkipLayerNormalization", [rows, real(1, 3, 8), v])
+    case("SkipSimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization", [rows, real(2, 3, 8), v, real(8)],
+         {"epsilon": 1e-5}, outputs=["y", "", "", "s"])
+    case("SimplifiedLayerNormalization", "SimplifiedLayerNormalization", [rows, v], {"epsilon": 1e-5}, domain="")
+    case("FusedGemm", "FusedGemm", [real(3, 4), real(4, 5), real(5)],
+         {"activation": "LeakyRelu", "activation_alpha": 0.2, "alpha": 0.5})
+    for dtype in (np.uint8, np.int8, np.uint16, np.int16):
+        scale, zero = np.array([0.02, 0.05, 0.03], np.float32), np.array([3, 0, 1], dtype)
+        case(f"QuantizeLinear {np.dtype(dtype).name}", "QuantizeLinear", [real(2, 3, 4), scale, zero], {"axis": 1},
+             constants=(1, 2))
+        case(f"DequantizeLinear {np.dtype(dtype).name}", "DequantizeLinear",
+             [r.integers(0, 100, (2, 3, 4)).astype(dtype), scale, zero], {"axis": 1}, constants=(1, 2))
     return all_cases

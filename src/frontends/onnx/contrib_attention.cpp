@@ -12,6 +12,7 @@
 #include "ops/indexing.h"
 #include "ops/movement.h"
 #include "ops/reduction.h"
+#include "ops/selection.h"
 
 namespace sinter::onnx {
 namespace {
@@ -23,7 +24,11 @@ using wiring::mul;
 
 ValueId count_of(GraphBuilder& b, const Dim& d) { return wiring::scalar_of(b, b.dims({d})); }
 
-// An operand of one element, as an extent where it is known, else as a value.
+// [B, 1, 1, 1] or [B, 1]
+ValueId per_batch(GraphBuilder& b, ValueId x, size_t rank) {
+  return wiring::unsqueeze(b, x, wiring::axis_range(1, rank));
+}
+
 ValueId number(NodeContext& c, size_t i) { return as_scalar(c, c.in(i)); }
 
 int64_t heads_of(NodeContext& c, std::string_view name) {
@@ -263,12 +268,131 @@ void import_multi_head(NodeContext& c) {
   if (c.wants(3)) c.out(3, scores);
 }
 
-// ---- GroupQueryAttention: a cache whose filled part differs by batch entry ----
-
-// [B, 1, 1, 1] or [B, 1]
-ValueId per_batch(GraphBuilder& b, ValueId x, size_t rank) {
-  return wiring::unsqueeze(b, x, wiring::axis_range(1, rank));
+// One token at a time, with the operands in another order. Caches that are written in place are not values of a graph.
+void import_decoder_multi_head(NodeContext& c) {
+  if (c.integer("past_present_share_buffer", 0) != 0) c.unsupported("past_present_share_buffer");
+  if (c.has(8) || c.has(9)) c.unsupported("beam_width and cache_indirection");
+  NodeContext other =
+      c.with({c.in(0), c.maybe(1), c.maybe(2), c.maybe(10), c.maybe(3), c.maybe(4), c.maybe(5), c.maybe(6)}, c.opset);
+  import_multi_head(other);
+  c.out(other.results());
 }
+
+// ---- tokens without padding: rows of all sequences, one after the other ----
+
+// token_offset [B, S]: places of the tokens that count, in order, then of the others.
+struct Packing {
+  Dim batch, tokens;
+  ValueId places;  // i64[T, 1] in [0, B * S)
+};
+
+Packing packing_of(NodeContext& c, ValueId offsets, const Dim& rows) {
+  GraphBuilder& b = c.b;
+  if (b.rank(offsets) != 2) c.fail("token_offset must have rank 2");
+  const Shape s = b.shape(offsets);
+  const ValueId flat = wiring::reshape(b, cast(b, offsets, DType::i64), {s[0] * s[1]});
+  return {s[0], s[1], wiring::unsqueeze(b, wiring::slice(b, flat, 0, 0, rows), {1})};
+}
+
+// [T, ...] to [B, S, ...], zero where no token counts.
+ValueId padded(NodeContext& c, ValueId x, const Packing& p) {
+  GraphBuilder& b = c.b;
+  Shape shape = b.shape(x);
+  shape[0] = p.batch * p.tokens;
+  const ValueId zeros = wiring::fill(b, like(b, x, 0), b.dims(shape));
+  const ValueId all = b.op("ScatterND", ScatterNDAttrs{}, {zeros, p.places, x});
+  shape[0] = p.tokens;
+  shape.insert(shape.begin(), p.batch);
+  return wiring::reshape(b, all, shape);
+}
+
+// [B, S, H] to [T, H]
+ValueId unpadded(NodeContext& c, ValueId x, const Packing& p) {
+  const Shape s = c.b.shape(x);
+  return c.b.op("GatherND", GatherNDAttrs{}, {wiring::reshape(c.b, x, {s[0] * s[1], s[2]}), p.places});
+}
+
+void import_restore_padding(NodeContext& c) {
+  const size_t rank = rank_of(c, 0, 2);
+  if (rank != 2) c.fail(fmt::format("the operand has rank {}, it must be 2", rank));
+  c.out(0, padded(c, c.in(0), packing_of(c, c.in(1), c.b.shape(c.in(0))[0])));
+}
+
+void import_remove_padding(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 3) c.fail("input must have rank 3");
+  const Shape s = b.shape(c.in(0));
+  const ValueId counts = cast(b, c.in(1), DType::i64);
+  const ValueId column = wiring::iota(b, count_of(b, s[1]));
+  const ValueId valid = wiring::reshape(b, b.op("Less", {column, per_batch(b, counts, 2)}), {s[0] * s[1]});
+  const auto places = [&](ValueId flags) { return wiring::squeeze(b, b.op("NonZero", {flags}), {0}); };
+  const ValueId kept = places(valid);
+  c.out(0, wiring::gather(b, wiring::reshape(b, c.in(0), {s[0] * s[1], s[2]}), kept, 0));
+  if (c.wants(1)) {
+    const ValueId all = wiring::concat(b, {kept, places(b.op("Not", {valid}))}, 0);
+    c.out(1, cast(b, wiring::reshape(b, all, {s[0], s[1]}), DType::i32));
+  }
+  if (c.wants(2)) {
+    const ValueId sums = b.op("CumSum", CumulativeAttrs{}, {counts, b.constant(Tensor::scalar_i64(0))});
+    c.out(2, cast(b, wiring::concat(b, {b.integers({0}), sums}, 0), DType::i32));
+  }
+  if (c.wants(3)) c.out(3, cast(b, wiring::reduce(b, "Max", counts, {0}), DType::i32));
+}
+
+// q, k, v of [T, H * D]; sums: where sequences begin, and the end.
+void packed_attention(NodeContext& c, ValueId q, ValueId k, ValueId v, size_t offsets, size_t sums, size_t bias) {
+  GraphBuilder& b = c.b;
+  const int64_t heads = heads_of(c, "num_heads");
+  const Packing p = packing_of(c, c.in(offsets), b.shape(q)[0]);
+  const auto whole = [&](ValueId x) { return split_heads(c, padded(c, x, p), heads); };
+  const ValueId marks = cast(b, c.in(sums), DType::i64);
+  const ValueId counts =
+      wiring::sub(b, wiring::slice(b, marks, 0, 1, p.batch + Dim(1)), wiring::slice(b, marks, 0, 0, p.batch));
+  const ValueId column = wiring::iota(b, count_of(b, p.tokens));
+  const DType work = b.dtype(wiring::widened(b, q));
+  Attend options;
+  options.bias = padding_bias(c, b.op("Less", {column, per_batch(b, counts, 4)}), work);
+  if (c.has(bias)) join(b, options.bias, cast(b, c.in(bias), work));
+  c.out(0, unpadded(c, attend(c, whole(q), whole(k), whole(v), options), p));
+}
+
+void import_packed_attention(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 2 || rank_of(c, 1) != 2) c.fail("input and weights must have rank 2");
+  const ValueId all = add(b, wiring::matmul(b, c.in(0), c.in(1)), c.in(2));
+  const auto sizes = projected_sizes(c, b.shape(c.in(1))[1]);
+  const Dim second = sizes[0] + sizes[1];
+  packed_attention(c, wiring::slice(b, all, 1, 0, sizes[0]), wiring::slice(b, all, 1, sizes[0], second),
+                   wiring::slice(b, all, 1, second, second + sizes[2]), 3, 4, 5);
+}
+
+void import_packed_multi_head(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  ValueId q = c.in(0), k = c.maybe(1), v = c.maybe(2);
+  if (k == no_id && v == no_id) {
+    if (b.rank(q) != 4) c.fail("query must hold all three as [T, H, 3, D] when key and value are absent");
+    const Shape s = b.shape(q);
+    const auto part = [&](int64_t which) {
+      return wiring::reshape(b, wiring::slice(b, c.in(0), 2, which, which + 1), {s[0], s[1] * s[3]});
+    };
+    q = part(0);
+    k = part(1);
+    v = part(2);
+  }
+  if (k == no_id || v == no_id) c.fail("key and value must be given together");
+  if (b.rank(q) != 2 || b.rank(k) != 2 || b.rank(v) != 2) c.fail("query, key and value must have rank 2");
+  if (c.has(3)) {
+    Dim from = 0;
+    for (ValueId* x : {&q, &k, &v}) {
+      const Dim size = b.shape(*x)[1];
+      *x = add(b, *x, wiring::slice(b, c.in(3), 0, from, from + size));
+      from = from + size;
+    }
+  }
+  packed_attention(c, q, k, v, 4, 5, 6);
+}
+
+// ---- GroupQueryAttention: a cache whose filled part differs by batch entry ----
 
 struct Cache {
   ValueId past;     // i64[B]: tokens before the new ones
@@ -532,14 +656,19 @@ constexpr const char* microsoft = "com.microsoft";
 constexpr Entry table[] = {
     {"Attention", 1, import_attention, microsoft},
     {"CausalConvWithState", 1, import_causal_conv, microsoft},
+    {"DecoderMaskedMultiHeadAttention", 1, import_decoder_multi_head, microsoft},
     {"EmbedLayerNormalization", 1, import_embed_layer_norm, microsoft},
     {"GatedRelativePositionBias", 1, import_gated_relative_position_bias, microsoft},
     {"GroupQueryAttention", 1, import_group_query, microsoft},
     {"LinearAttention", 1, import_linear_attention_here, microsoft},
     {"MultiHeadAttention", 1, import_multi_head, microsoft},
+    {"PackedAttention", 1, import_packed_attention, microsoft},
+    {"PackedMultiHeadAttention", 1, import_packed_multi_head, microsoft},
     {"QAttention", 1, import_quantized_attention, microsoft},
     {"QEmbedLayerNormalization", 1, import_quantized_embed_layer_norm, microsoft},
     {"RelativePositionBias", 1, import_relative_position_bias, microsoft},
+    {"RemovePadding", 1, import_remove_padding, microsoft},
+    {"RestorePadding", 1, import_restore_padding, microsoft},
     {"RotaryEmbedding", 1, import_rotary_embedding, microsoft},
 };
 
