@@ -34,9 +34,14 @@ enum class Mode { as_is, frozen, dynamic, reloaded };
 constexpr const char* mode_names[] = {"as-is", "frozen", "dynamic", "reloaded"};
 inline const char* name_of(Mode mode) { return mode_names[static_cast<int>(mode)]; }
 
+// Releases before 1.20 stored the bits of bf16 as u16.
 inline sinter::Box read_value(const std::string& path, const sinter::Type& type) {
+  using sinter::DType, sinter::Tensor;
   const auto bytes = sinter::read_file(path, size_t{1} << 31);
-  return sinter::decode_value(bytes, type);
+  sinter::Box value = sinter::decode_value(bytes, type);
+  if (const Tensor& t = value.tensor; type.is_tensor() && type.dtype == DType::bf16 && t.dtype() == DType::u16)
+    value = sinter::Box(Tensor(DType::bf16, t.dims(), t.data(), t.owner()));
+  return value;
 }
 
 inline std::string file_of(const Case& c, size_t set, const char* what, size_t i) {

@@ -25,11 +25,20 @@ ValueId split_heads(NodeContext& c, ValueId x, int64_t heads) {
 }
 
 Heads head_groups(NodeContext& c, const Dim& queries, const Dim& keys) {
-  if (queries == keys) return {keys, 1, false};
+  if (queries == keys) return {keys, 1, false, queries};
   const auto q = queries.as_constant(), k = keys.as_constant();
-  if (!q || !k) c.unsupported("the numbers of heads must be known when the model is built");
+  if (!q || !k) return {keys, floordiv(queries, keys), true, queries};
   if (*k < 1 || *q % *k != 0) c.fail(fmt::format("{} query heads are no multiple of {} key heads", *q, *k));
-  return {keys, *q / *k, true};
+  return {keys, *q / *k, true, queries};
+}
+
+ValueId usual_scale(NodeContext& c, const Dim& size, DType dtype) {
+  GraphBuilder& b = c.b;
+  if (const auto known = size.as_constant()) {
+    if (*known < 1) c.fail("the head size must be positive when attribute 'scale' is absent");
+    return b.scalar(dtype, 1 / std::sqrt(static_cast<double>(*known)));
+  }
+  return b.op("Reciprocal", {b.op("Sqrt", {cast(b, wiring::scalar_of(b, b.dims({size})), dtype)})});
 }
 
 ValueId grouped(NodeContext& c, ValueId x, const Heads& heads) {
@@ -38,6 +47,11 @@ ValueId grouped(NodeContext& c, ValueId x, const Heads& heads) {
   if (s.size() < 3) return x;
   const size_t at = s.size() - 3;
   if (s[at] == Dim(1)) return wiring::unsqueeze(c.b, x, {static_cast<int64_t>(at)});
+  // What may be 1 for all heads is written out.
+  if (!s[at].is_constant() && !(s[at] == heads.queries)) {
+    s[at] = heads.queries;
+    x = c.b.op("Expand", {x, c.b.dims(s)});
+  }
   s[at] = heads.shared;
   s.insert(s.begin() + static_cast<int64_t>(at), heads.keys);
   return wiring::reshape(c.b, x, s);
@@ -126,17 +140,12 @@ void import_attention(NodeContext& c) {
   const Heads heads = head_groups(c, qs[1], ks[1]);
   const ValueId wide = wiring::widened(b, q);
   const DType work = b.dtype(wide);
-  double scale = c.real("scale", 0);
-  if (!c.has_attr("scale")) {
-    const auto size = qs[3].as_constant();
-    if (!size || *size < 1) c.unsupported("the head size must be known when attribute 'scale' is absent");
-    scale = 1 / std::sqrt(static_cast<double>(*size));
-  }
+  const ValueId scale = c.has_attr("scale") ? b.scalar(work, c.real("scale", 0)) : usual_scale(c, qs[3], work);
   const auto shared = [&](ValueId x) {
     const ValueId y = cast(b, x, work);
     return heads.grouped ? wiring::unsqueeze(b, y, {2}) : y;
   };
-  const ValueId scaled = mul(b, grouped(c, wide, heads), b.scalar(work, scale));
+  const ValueId scaled = mul(b, grouped(c, wide, heads), scale);
   ValueId scores = wiring::matmul(b, scaled, shared(k), true);
   const int64_t mode = c.integer("qk_matmul_output_mode", 0);
   if (mode < 0 || mode > 3) c.fail(fmt::format("qk_matmul_output_mode {} is outside [0, 3]", mode));
@@ -204,12 +213,7 @@ void import_flex_attention(NodeContext& c) {
   const DType work = c.dtype("softmax_precision", dtype == DType::f64 ? DType::f64 : DType::f32);
   const Shape qs = b.shape(c.in(0));
   const Heads heads = head_groups(c, qs[1], b.shape(c.in(1))[1]);
-  double scale = c.real("scale", 0);
-  if (!c.has_attr("scale")) {
-    const auto size = qs[3].as_constant();
-    if (!size || *size < 1) c.unsupported("the head size must be known when attribute 'scale' is absent");
-    scale = 1 / std::sqrt(static_cast<double>(*size));
-  }
+  const ValueId scale = c.has_attr("scale") ? b.scalar(work, c.real("scale", 0)) : usual_scale(c, qs[3], work);
   const auto shared = [&](ValueId x) {
     const ValueId y = cast(b, x, work);
     return heads.grouped ? wiring::unsqueeze(b, y, {2}) : y;
@@ -225,7 +229,7 @@ void import_flex_attention(NodeContext& c) {
     arguments.insert(arguments.end(), captures.begin(), captures.end());
     return grouped(c, cast(b, wiring::inlined(b, body, arguments)[0], work), heads);
   };
-  const ValueId scaled = mul(b, grouped(c, cast(b, c.in(0), work), heads), b.scalar(work, scale));
+  const ValueId scaled = mul(b, grouped(c, cast(b, c.in(0), work), heads), scale);
   const ValueId scores = modified(wiring::matmul(b, scaled, shared(c.in(1)), true), "score_mod");
   const ValueId weights = modified(wiring::softmax(b, scores, -1), "prob_mod");
   c.out(0, cast(b, ungrouped(c, wiring::matmul(b, weights, shared(c.in(2))), heads), dtype));
@@ -239,11 +243,20 @@ void import_causal_conv(NodeContext& c) {
   if (activation != "none" && activation != "silu" && activation != "swish")
     c.fail(fmt::format("activation '{}' is none of none, silu, swish", activation));
   const auto channels = b.shape(c.in(0))[1].as_constant();
-  if (!channels) c.unsupported("the number of channels must be known when the model is built");
-  const Dim kept = b.shape(c.in(1))[2] - 1;
+  const Dim taps = b.shape(c.in(1))[2], kept = taps - 1;
   const ValueId padded = c.has(3) ? wiring::concat(b, {c.in(3), c.in(0)}, 2)
                                   : b.op("Pad", PadAttrs{}, {c.in(0), b.dims({kept, 0}), no_id, b.integers({2})});
-  ValueId y = b.op("Conv", ConvAttrs{.group = *channels}, {padded, c.in(1), c.maybe(2)});
+  ValueId y;
+  if (channels) {
+    y = b.op("Conv", ConvAttrs{.group = *channels}, {padded, c.in(1), c.maybe(2)});
+  } else {  // Conv's group is a number: windows [B, C, L, K] times weights [C, K, 1]
+    const auto count = [&](const Dim& d) { return wiring::iota(b, wiring::scalar_of(b, b.dims({d}))); };
+    const ValueId at = add(b, wiring::unsqueeze(b, count(b.shape(c.in(0))[2]), {1}), count(taps));
+    const ValueId weights = wiring::transpose(b, c.in(1), {0, 2, 1});
+    const ValueId sums = wiring::matmul(b, wiring::gather(b, padded, at, 2), weights);
+    y = wiring::reshape(b, sums, b.shape(c.in(0)));
+    if (c.has(2)) y = add(b, y, wiring::unsqueeze(b, c.in(2), {1}));
+  }
   if (activation != "none") y = wiring::pointwise(b, "Swish", {{"alpha", 1}}, y);
   c.out(0, y);
   if (c.wants(1)) {

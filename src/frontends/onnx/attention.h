@@ -19,11 +19,15 @@ ValueId split_heads(NodeContext& c, ValueId x, int64_t heads);
 struct Heads {
   Dim keys, shared;
   bool grouped = false;
+  Dim queries = 0;
 };
 Heads head_groups(NodeContext& c, const Dim& queries, const Dim& keys);
 // [B, Hq, S, D] to [B, Hk, shared, S, D]; an extent of 1 for all heads stays 1.
 ValueId grouped(NodeContext& c, ValueId x, const Heads& heads);
 ValueId ungrouped(NodeContext& c, ValueId x, const Heads& heads);
+
+// 1 / sqrt(size), which may be known only when shapes are.
+ValueId usual_scale(NodeContext& c, const Dim& size, DType dtype);
 
 // 0 where allowed, minus infinity elsewhere.
 ValueId as_bias(GraphBuilder& b, ValueId allowed, DType dtype);
