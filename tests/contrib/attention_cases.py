@@ -90,8 +90,9 @@ def cases():
           formula=lambda t: multi_head(t[:, :, :, 0], t[:, :, :, 1], t[:, :, :, 2]))
     multi("packed keys", [q, real(batch, 7, heads, 2, size)],
           formula=lambda a, t: multi_head(a.reshape(batch, tokens, 3, 8), t[:, :, :, 0], t[:, :, :, 1]))
-    multi("keys of another sequence", [q, real(batch, heads, 7, size), real(batch, heads, 7, size)])
-    multi("key lengths", [q, k, v, None, np.array([4, 7], np.int32)])
+    multi("keys of another sequence", [q, real(batch, heads, 7, size), real(batch, heads, 7, size)],
+          dynamic={0: (0, 1), 1: (0, 1, 2), 2: (0, 1, 2)})
+    multi("key lengths", [q, k, v, None, np.array([4, 7], np.int32)], dynamic={0: (0, 1), 4: (0,)})
     multi("key mask", [q, k, v, None, r.integers(0, 2, (batch, 7)).astype(np.int32)])
     multi("bias of scores", [q, k, v, None, None, real(batch, heads, tokens, 7)])
     multi("scale", [q, k, v], {"scale": 0.1})
@@ -170,7 +171,7 @@ def cases():
     group("sink", 6, 0, (5, 5), 6, more=(None, None, None, None, real(heads)))
     group("bias of scores", 6, 0, (5, 5), 6, more=(None, None, None, real(batch, heads, 6, 6)))
     group("bias of scores, softcap", 6, 0, (5, 5), 6, {"softcap": 2.0},
-          more=(None, None, None, real(1, 1, 6, 6)))
+          more=(None, None, None, real(1, 1, 6, 6)), dynamic={0: (0, 1), 10: (0, 1, 2, 3)})
     group("several tokens after others", 3, 5, (7,), 8, batch=1)
     group("several tokens after others, room, rotary", 3, 5, (7,), 8, rotary, caches, batch=1, room=9)
     places = np.broadcast_to(np.arange(6, dtype=np.int64), (batch, 6)).copy()

@@ -33,7 +33,7 @@ ValueId number(NodeContext& c, size_t i) { return as_scalar(c, c.in(i)); }
 
 int64_t heads_of(NodeContext& c, std::string_view name) {
   const int64_t heads = c.integer(name, 0);
-  if (heads < 1) c.fail(fmt::format("{} is {}, it must be positive", name, heads));
+  if (heads < 1 || heads > INT32_MAX) c.fail(fmt::format("{} is {}, it must be positive", name, heads));
   return heads;
 }
 
@@ -50,14 +50,13 @@ ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& batch, const Dim& que
   if (rank == 1) {
     const ValueId m = cast(b, mask, DType::i64);
     const Dim count = b.shape(m)[0];
+    if (count == batch * Dim(3) + Dim(2)) c.unsupported("a mask with cumulated lengths");
     const ValueId column = wiring::iota(b, count_of(b, keys));
-    const auto limit = [&](const Dim& from) {  // [B, 1, 1, 1]
-      return wiring::unsqueeze(b, wiring::slice(b, m, 0, from, from + batch), {1, 2, 3});
-    };
-    const ValueId before = b.op("Less", {column, limit(0)});
-    if (count == batch) return padding_bias(c, before, dtype);
-    if (!(count == batch * Dim(2))) c.unsupported("a mask with cumulated lengths");
-    const ValueId from = b.op("LessOrEqual", {limit(batch), column});
+    const auto limit = [&](ValueId v) { return per_batch(b, v, 4); };
+    // Extents that nothing is known of are those of lengths.
+    if (!(count == batch * Dim(2))) return padding_bias(c, b.op("Less", {column, limit(m)}), dtype);
+    const ValueId before = b.op("Less", {column, limit(wiring::slice(b, m, 0, 0, batch))});
+    const ValueId from = b.op("LessOrEqual", {limit(wiring::slice(b, m, 0, batch, count)), column});
     return padding_bias(c, b.op("And", {before, from}), dtype);
   }
   ValueId kept = b.dtype(mask) == DType::boolean ? mask : b.op("Less", {like(b, mask, 0), mask});
@@ -105,7 +104,13 @@ ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& op
     const ValueId cap = b.scalar(work, options.softcap);
     scores = mul(b, b.op("Tanh", {wiring::div(b, scores, cap)}), cap);
   }
-  if (options.bias != no_id) scores = add(b, scores, grouped(c, cast(b, options.bias, work), heads));
+  if (options.bias != no_id) {
+    ValueId bias = cast(b, options.bias, work);
+    // One bias for all heads or one for each: told apart where it is known, else written out.
+    if (heads.grouped && b.rank(bias) == 4 && !b.shape(bias)[1].is_constant())
+      bias = b.op("Expand", {bias, b.dims({1, qs[1], 1, 1})});
+    scores = add(b, scores, grouped(c, bias, heads));
+  }
   if (scores_out) *scores_out = cast(b, ungrouped(c, scores, heads), dtype);
   if (options.sink == no_id) {
     scores = wiring::softmax(b, scores, -1);
@@ -243,10 +248,13 @@ void import_multi_head(NodeContext& c) {
     }
   }
   q = split_heads(c, q, heads);
-  if (!split) {
-    k = split_heads(c, k, heads);
-    v = split_heads(c, v, heads);
-  }
+  const auto of_heads = [&](ValueId x) {
+    if (!split) return split_heads(c, x, heads);
+    const Shape s = b.shape(x);
+    return s[1].is_constant() ? x : wiring::reshape(b, x, {s[0], heads, s[2], s[3]});
+  };
+  k = of_heads(k);
+  v = of_heads(v);
   if (c.has(6) != c.has(7)) c.fail("past_key and past_value must be given together");
   Dim past = 0;
   if (c.has(6)) {
@@ -494,7 +502,7 @@ void import_group_query(NodeContext& c) {
     seen = b.op("LessOrEqual", {column, row});
     const int64_t window = c.integer("local_window_size", -1);
     if (window > 0) {
-      const ValueId oldest = wiring::sub(b, row, b.scalar(DType::i64, static_cast<double>(window)));
+      const ValueId oldest = wiring::sub(b, row, b.constant(Tensor::scalar_i64(window)));
       seen = b.op("And", {seen, b.op("Less", {oldest, column})});
     }
   } else {

@@ -320,7 +320,7 @@ void import_gather_block(NodeContext& c) {
   // Element i of the quantized axis belongs to block i / block.
   const Dim extent = b.shape(x)[static_cast<size_t>(at)];
   const ValueId element = wiring::iota(b, wiring::scalar_of(b, b.dims({extent})));
-  const ValueId which = wiring::div(b, element, wiring::like(b, element, static_cast<double>(block)));
+  const ValueId which = wiring::div(b, element, b.constant(Tensor::scalar_i64(block)));
   if (c.has(3))
     x = wiring::sub(b, x, wiring::gather(b, numbers(3), which, at));
   else if (bytes)
