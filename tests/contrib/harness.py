@@ -18,11 +18,11 @@ SINTER = os.path.join(os.environ.get("SINTER_BUILD", os.path.join(ROOT, "build")
 
 class Case:
     def __init__(self, name, op, inputs, attributes=None, outputs=1, constants=(), tolerance=1e-4, formula=None,
-                 domain="com.microsoft", dynamic=None, compare=None):
+                 domain="com.microsoft", dynamic=None, compare=None, opset=17):
         self.name, self.op, self.inputs, self.attributes = name, op, inputs, attributes or {}
         self.outputs = outputs if isinstance(outputs, (list, tuple)) else [f"y{i}" for i in range(outputs)]
         self.constants, self.tolerance, self.formula, self.domain = constants, tolerance, formula, domain
-        self.dynamic, self.compare = dynamic or {}, compare
+        self.dynamic, self.compare, self.opset = dynamic or {}, compare, opset
 
     def model(self):
         graph_inputs, initializers, names = [], [], []
@@ -41,7 +41,7 @@ class Case:
         # Types of results are left open: both sides infer them.
         results = [onnx.ValueInfoProto(name=n) for n in self.outputs if n]
         graph = helper.make_graph([node], "g", graph_inputs, results, initializers)
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
     def fed(self):

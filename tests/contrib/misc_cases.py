@@ -168,6 +168,7 @@ def cases():
     case("SkipSimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization", [rows, real(2, 3, 8), v, real(8)],
          {"epsilon": 1e-5}, outputs=["y", "", "", "s"])
     case("SimplifiedLayerNormalization", "SimplifiedLayerNormalization", [rows, v], {"epsilon": 1e-5}, domain="")
+    case("LayerNormalization opset 12", "LayerNormalization", [rows, v, real(8)], domain="", opset=12)
     case("FusedGemm", "FusedGemm", [real(3, 4), real(4, 5), real(5)],
          {"activation": "LeakyRelu", "activation_alpha": 0.2, "alpha": 0.5})
     for dtype in (np.uint8, np.int8, np.uint16, np.int16):
