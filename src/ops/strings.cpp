@@ -231,8 +231,8 @@ void infer_tfidf(InferContext& c) {
   for (const int64_t column : a.columns)
     if (column < 0 || column >= max_columns) c.fail(fmt::format("column {}", column));
   const int64_t columns = *std::max_element(a.columns.begin(), a.columns.end()) + 1;
-  if (!a.weights.empty() && static_cast<int64_t>(a.weights.size()) < columns)
-    c.fail(fmt::format("{} weights for {} columns", a.weights.size(), columns));
+  if (!a.weights.empty() && static_cast<int64_t>(a.weights.size()) < grams)
+    c.fail(fmt::format("{} weights for {} n-grams", a.weights.size(), grams));
   const Shape& x = c.shape(0);
   if (x.size() > 2) c.fail(fmt::format("the operand has rank {}, at most 2", x.size()));
   c.set(0, DType::f32, x.size() == 2 ? Shape{x[0], Dim(columns)} : Shape{Dim(columns)});
@@ -270,6 +270,9 @@ void count_grams(const TfIdfAttrs& a, std::span<const Key> pool, int64_t rows, i
       if (wanted) grams.add(pool.subspan(at, k + 1), id);
   }
   const int64_t columns = out.dims().back();
+  std::vector<double> weights(static_cast<size_t>(columns), 1.0);
+  for (size_t i = 0; i < a.columns.size() && i < a.weights.size(); ++i)
+    weights[static_cast<size_t>(a.columns[i])] = a.weights[i];
   // More left out than there are elements finds nothing longer than one.
   const int64_t most = std::min(a.max_skip, length) + 1;
   std::vector<int64_t> found(static_cast<size_t>(columns));
@@ -291,7 +294,7 @@ void count_grams(const TfIdfAttrs& a, std::span<const Key> pool, int64_t rows, i
       }
     for (int64_t k = 0; k < columns; ++k) {
       const auto count = static_cast<double>(found[static_cast<size_t>(k)]);
-      const double weight = a.weights.empty() ? 1 : a.weights[static_cast<size_t>(k)];
+      const double weight = weights[static_cast<size_t>(k)];
       const double value = a.mode == TfIdfMode::tf    ? count
                            : a.mode == TfIdfMode::idf ? (count > 0 ? weight : 0)
                                                       : count * weight;

@@ -39,7 +39,7 @@ struct TfIdfAttrs {
   std::vector<int64_t> counts, columns;
   std::vector<int64_t> integers;     // the pool, when x holds integers
   std::vector<std::string> strings;  // the pool, when x holds strings
-  std::vector<double> weights;       // by column; empty: 1
+  std::vector<double> weights;       // of the i-th n-gram; empty: 1
 };
 
 const Fields& fields_of(const StringSplitAttrs*);

@@ -183,7 +183,7 @@ def feature_cases(case, r):
          {"cats_int64s": [5, 6], "cats_strings": ["a", "c"], "default_string": "none"})
     case("LabelEncoder 1", "LabelEncoder", [words], {"classes_strings": ["b", "c"], "default_int64": 8}, version=1)
     case("LabelEncoder 1 back", "LabelEncoder", [np.array([0, 5, 1])], {"classes_strings": ["b", "c"]}, version=1)
-    case("LabelEncoder floats", "LabelEncoder", [missing], {"keys_floats": [float("nan"), float(x[0, 0])],
+    case("LabelEncoder floats", "LabelEncoder", [x], {"keys_floats": [float("nan"), float(x[0, 0])],
                                                           "values_strings": ["nan", "first"]}, version=2)
     case("LabelEncoder ints", "LabelEncoder", [whole], {"keys_int64s": [0, 1], "values_floats": [0.5, 1.5],
                                                        "default_float": -7.0}, version=2, dynamic={0: (0, 1)})
