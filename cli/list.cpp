@@ -4,6 +4,7 @@
 
 #include "backend/kernel.h"
 #include "common.h"
+#include "operators.h"
 #include "ops/op.h"
 
 namespace sinter::cli {
@@ -56,8 +57,19 @@ int list_settings() {
 std::function<int()> declare_list(Options& o) {
   auto what = std::make_shared<std::string>();
   o.choice("WHAT", *what, {"ops", "kernels", "passes", "settings"}, "what to list");
+  auto markdown = std::make_shared<bool>(false);
+  auto sources = std::make_shared<PageSources>();
+  o.flag("--markdown", *markdown, "ops: the page docs/operators.md, ONNX's operators included");
+  o.value("--tests", sources->tests, "DIR", "with --markdown: tests whose cases and problems are looked through");
+  o.repeated("--models", sources->models, "DIR", "with --markdown: a folder of ONNX test cases to import");
   o.examples("sinter list ops\nsinter list settings");
-  return [what] {
+  return [what, markdown, sources] {
+    if (*markdown) {
+      if (*what != "ops") throw Failed{exit_usage, Error(Code::invalid_argument, "--markdown is there for ops only")};
+      const std::string page = operators_page(*sources);
+      std::fwrite(page.data(), 1, page.size(), stdout);
+      return int{exit_ok};
+    }
     if (*what == "ops") return list_ops();
     if (*what == "kernels") return list_kernels();
     return *what == "passes" ? list_passes() : list_settings();

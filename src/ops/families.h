@@ -22,6 +22,9 @@ std::span<const Op> recurrent_ops();    // LSTM, GRU, RNN
 std::span<const Op> resize_ops();       // Resize, GridSample
 std::span<const Op> signal_ops();       // DFT, STFT, MelWeightMatrix, Col2Im, Det, LRN
 std::span<const Op> control_ops();      // If, Loop, Fragment
+std::span<const Op> string_ops();       // StringConcat, StringSplit, StringNormalizer, RegexFullMatch, TfIdfVectorizer
+std::span<const Op> tree_ops();         // TreeEnsemble
+std::span<const Op> label_ops();        // Lookup, ClassProbabilities
 std::span<const Op> sequence_ops();     // SequenceConstruct, ..., Optional*
 
 }  // namespace sinter

@@ -28,7 +28,7 @@ std::span<const char* const> enum_names(Coordinates) {
 }
 
 std::span<const char* const> enum_names(NearestMode) {
-  static constexpr const char* names[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
+  static constexpr const char* names[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "shrink_ceil"};
   return names;
 }
 
@@ -199,12 +199,13 @@ double source_place(const ResizeAttrs& a, double x, double in, double out, const
   return x;
 }
 
-double nearest_place(NearestMode mode, double x) {
+double nearest_place(NearestMode mode, double x, double scale) {
   switch (mode) {
     case NearestMode::round_prefer_floor: return std::ceil(x - 0.5);
     case NearestMode::round_prefer_ceil: return std::floor(x + 0.5);
     case NearestMode::floor: return std::floor(x);
     case NearestMode::ceil: return std::ceil(x);
+    case NearestMode::shrink_ceil: return scale < 1 ? std::ceil(x) : std::floor(x);
   }
   return x;
 }
@@ -258,7 +259,7 @@ Resampling resample_axis(const EvalContext& c, const ResizeAttrs& a, size_t axis
     place = std::clamp(place, -2e6 - 8, last + 2e6 + 8);
     const auto at = static_cast<size_t>(o * r.taps);
     if (a.mode == ResizeMode::nearest) {
-      r.index[at] = static_cast<int64_t>(std::clamp(nearest_place(a.nearest, place), 0.0, last));
+      r.index[at] = static_cast<int64_t>(std::clamp(nearest_place(a.nearest, place, s.scale), 0.0, last));
       continue;
     }
     const double floor = std::floor(place);

@@ -16,7 +16,13 @@ enum class Coordinates : uint8_t {
   tf_crop_and_resize,
   tf_half_pixel,
 };
-enum class NearestMode : uint8_t { round_prefer_floor, round_prefer_ceil, floor, ceil };
+enum class NearestMode : uint8_t {
+  round_prefer_floor,
+  round_prefer_ceil,
+  floor,
+  ceil,
+  shrink_ceil,  // ceil where elements become fewer, else floor: what opset 10 meant
+};
 enum class AspectPolicy : uint8_t { stretch, not_larger, not_smaller };
 std::span<const char* const> enum_names(ResizeMode);
 std::span<const char* const> enum_names(Coordinates);
@@ -41,7 +47,7 @@ struct AxisScale {
   double scale, roi_start, roi_end;
 };
 double source_place(const ResizeAttrs& a, double x, double in, double out, const AxisScale& s);
-double nearest_place(NearestMode mode, double x);
+double nearest_place(NearestMode mode, double x, double scale);
 
 enum class GridPadding : uint8_t { zeros, border, reflection };
 std::span<const char* const> enum_names(GridPadding);

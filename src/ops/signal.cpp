@@ -1,4 +1,4 @@
-// MelWeightMatrix, Col2Im, Det, LRN; the rows of all signal operators.
+// MelWeightMatrix, Col2Im, Det, Inverse, LRN; the rows of all signal operators.
 
 #include "ops/signal.h"
 
@@ -186,6 +186,56 @@ void infer_det(InferContext& c) {
   c.set(0, dtype, Shape(x.begin(), x.end() - 2));
 }
 
+void infer_inverse(InferContext& c) {
+  const DType dtype = c.dtype(0);
+  c.set(0, dtype);
+  if (!is_float(dtype)) c.fail(fmt::format("the operand is {}, it must be a float", dtype_name(dtype)));
+  const Shape& x = c.shape(0);
+  if (x.size() < 2) c.fail(fmt::format("the operand has rank {}, it must be [..., M, M]", x.size()));
+  c.require_equal(x[x.size() - 2], x[x.size() - 1], "extents of a square matrix");
+  c.set(0, dtype, x);
+}
+
+// Gauss-Jordan elimination with row pivots; a singular matrix gives infinities and NaN.
+void eval_inverse(EvalContext& c) {
+  const Tensor& x = c.in(0);
+  Tensor& y = c.out(0);
+  const int64_t n = x.dims().back();
+  if (x.count() == 0) return;
+  std::vector<double> m(static_cast<size_t>(n * n)), inverse(m.size());
+  const auto at = [&](std::vector<double>& v, int64_t r, int64_t k) -> double& {
+    return v[static_cast<size_t>(r * n + k)];
+  };
+  for (int64_t first = 0; first < x.count(); first += n * n) {
+    read_numbers(x, first, n * n, m.data());
+    std::fill(inverse.begin(), inverse.end(), 0.0);
+    for (int64_t k = 0; k < n; ++k) at(inverse, k, k) = 1;
+    for (int64_t k = 0; k < n; ++k) {
+      int64_t pivot = k;
+      for (int64_t r = k + 1; r < n; ++r)
+        if (std::abs(at(m, r, k)) > std::abs(at(m, pivot, k))) pivot = r;
+      for (int64_t j = 0; pivot != k && j < n; ++j) {
+        std::swap(at(m, k, j), at(m, pivot, j));
+        std::swap(at(inverse, k, j), at(inverse, pivot, j));
+      }
+      const double d = at(m, k, k);
+      for (int64_t j = 0; j < n; ++j) {
+        at(m, k, j) /= d;
+        at(inverse, k, j) /= d;
+      }
+      for (int64_t r = 0; r < n; ++r) {
+        const double f = at(m, r, k);
+        if (r == k || f == 0) continue;
+        for (int64_t j = 0; j < n; ++j) {
+          at(m, r, j) -= f * at(m, k, j);
+          at(inverse, r, j) -= f * at(inverse, k, j);
+        }
+      }
+    }
+    for (int64_t i = 0; i < n * n; ++i) y.set_real(first + i, inverse[static_cast<size_t>(i)]);
+  }
+}
+
 // Product of the pivots of Gaussian elimination.
 double determinant(std::vector<double> m, int64_t n) {
   const auto at = [&](int64_t r, int64_t k) -> double& { return m[static_cast<size_t>(r * n + k)]; };
@@ -287,6 +337,7 @@ constexpr Op table[] = {
      .infer = infer_col2im,
      .eval = eval_col2im},
     {.name = "Det", .infer = infer_det, .eval = eval_det},
+    {.name = "Inverse", .infer = infer_inverse, .eval = eval_inverse},
     {.name = "LRN", .fields = fields<LRNAttrs>, .infer = infer_lrn, .eval = eval_lrn},
 };
 

@@ -1,7 +1,7 @@
 // Attributes of signal and matrix operators.
 //
 // DFT(x [..., signal, 1 or 2], length?, axis?) · STFT(signal [B, T, 1 or 2], step, window?, frame_length?) ·
-// MelWeightMatrix(bins, length, rate, low, high) · Col2Im(x, image_shape, block_shape) · Det(x) · LRN(x).
+// MelWeightMatrix(bins, length, rate, low, high) · Col2Im(x, image_shape, block_shape) · Det(x) · Inverse(x) · LRN(x).
 // Lengths, steps, axes and shapes are host operands; so are bins and length of MelWeightMatrix.
 #pragma once
 

@@ -418,6 +418,9 @@ def bisecting_to_a_rewrite(folder):
 def lists(_):
     out, _ = sinter("list", "ops")
     assert "Conv" in out and "max(x, 0)" in out
+    out, _ = sinter("list", "ops", "--markdown")
+    assert "| Conv | 2 to 3 | 1 |" in out and "`max(x, 0)`" in out and "| Upsample | " in out
+    sinter("list", "passes", "--markdown", code=USAGE)
     out, _ = sinter("list", "kernels")
     assert "reference/any" in out and "cpu/" in out
     out, _ = sinter("list", "passes")

@@ -1,348 +1,241 @@
 // Runs cases of the ONNX backend test suite: model in, engine out, outputs compared with the stored ones.
 //
-//   onnx_suite DATA_FOLDER EXCLUDED_FILE [--only SUBSTRING] [--verbose] [--jobs N] [--save]
+//   onnx_suite DATA_FOLDER EXCLUDED_FILE [--mode MODE]... [--strict FILE] [--only SUBSTRING] [--verbose] [--jobs N]
+//   onnx_suite --cases FILE EXCLUDED_FILE ...      cases of several releases, one line each (tools/onnx_old_cases.py)
 //
-// EXCLUDED_FILE has lines "pattern  reason" (a * stands for any characters). Every case that it does not name must
-// pass; a pattern that names no case and an excluded case that passes are failures too. --save goes through the bytes
-// of an engine file between building and running. Cases run in worker processes, so that a crash is one failed case.
+// Modes are described in suite_modes.h; without --mode all of them run. Lists have lines "pattern[@mode] reason".
+// Every case that EXCLUDED_FILE does not name must pass; a pattern that names no case and an excluded case that passes
+// are failures too, but for reasons that start with "random". --strict counts the cases that the stricter rule of
+// suite_compare.h finds outside; they are exactly those that FILE names, where a line must be outside in one of the
+// modes at least.
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <stdlib.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <map>
-#include <sstream>
-
-#include "api/compile.h"
-#include "backend/verify.h"
-#include "base/file.h"
-#include "base/scanner.h"
-#include "engine/file.h"
-#include "runtime/engine.h"
-#include "tensor/tensor_proto.h"
+#include "suite_modes.h"
+#include "suite_workers.h"
 
 namespace {
 
-using namespace sinter;
+using namespace suite;
 
-struct Case {
-  std::string name, model, folder;  // folder: of test_data_set_0, or empty for the real models
-  double rtol = 1e-3, atol = 1e-7;
+struct Options {
+  std::string data, cases, excluded, strict, only;
+  std::vector<Mode> modes;
+  bool verbose = false;
+  size_t jobs = 2;
 };
 
-std::vector<std::string> entries(const std::string& folder) {
-  std::vector<std::string> names;
-  DIR* dir = ::opendir(folder.c_str());
-  if (!dir) return names;
-  while (const dirent* entry = ::readdir(dir))
-    if (entry->d_name[0] != '.') names.push_back(entry->d_name);
-  ::closedir(dir);
-  std::sort(names.begin(), names.end());
-  return names;
+constexpr const char* usage =
+    "usage: onnx_suite DATA_FOLDER|--cases FILE EXCLUDED_FILE [--mode as-is|frozen|dynamic|reloaded]... [--strict "
+    "FILE]\n"
+    "                  [--only SUBSTRING] [--verbose] [--jobs N]\n";
+
+bool parse(int argc, char** argv, Options& o) {
+  std::vector<std::string> positional;
+  for (int i = 1; i < argc; ++i) {
+    const std::string a = argv[i];
+    const bool more = i + 1 < argc;
+    if (a == "--verbose")
+      o.verbose = true;
+    else if (a == "--only" && more)
+      o.only = argv[++i];
+    else if (a == "--strict" && more)
+      o.strict = argv[++i];
+    else if (a == "--cases" && more)
+      o.cases = argv[++i];
+    else if (a == "--jobs" && more)
+      o.jobs = static_cast<size_t>(std::max(1, std::atoi(argv[++i])));
+    else if (a == "--mode" && more) {
+      const auto* const at = std::find(std::begin(mode_names), std::end(mode_names), std::string_view(argv[++i]));
+      if (at == std::end(mode_names)) return false;
+      o.modes.push_back(static_cast<Mode>(at - std::begin(mode_names)));
+    } else if (a.substr(0, 2) == "--")
+      return false;
+    else
+      positional.push_back(a);
+  }
+  if (o.modes.empty()) o.modes = {Mode::as_is, Mode::frozen, Mode::dynamic, Mode::reloaded};
+  if (o.cases.empty() && !positional.empty()) {
+    o.data = positional.front();
+    positional.erase(positional.begin());
+  }
+  if (positional.size() != 1) return false;
+  o.excluded = positional.front();
+  return true;
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), R_OK) == 0; }
-
-std::vector<Case> find_cases(const std::string& data) {
-  std::vector<Case> cases;
-  for (const char* kind : {"node", "simple", "pytorch-operator", "pytorch-converted"})
-    for (const std::string& name : entries(data + "/" + kind)) {
-      const std::string folder = data + "/" + kind + "/" + name;
-      if (exists(folder + "/model.onnx")) cases.push_back({name, folder + "/model.onnx", folder, 1e-3, 1e-7});
-    }
-  // The real ones name a model of the light folder; densenet121 alone has a tolerance of its own.
-  for (const std::string& name : entries(data + "/real")) {
-    const std::string model = data + "/light/light_" + name.substr(std::min<size_t>(name.size(), 5)) + ".onnx";
-    if (exists(model)) cases.push_back({name, model, "", name == "test_densenet121" ? 2e-3 : 1e-3, 1e-7});
+// The new process of the mode "reloaded": --engine ENGINE MODEL FOLDER RTOL.
+int run_engine(char** argv) {
+  Verdict verdict;
+  try {
+    ::alarm(120);
+    verdict = run_loaded({"", argv[3], argv[4], std::strtod(argv[5], nullptr), 1e-7}, argv[2]);
+  } catch (const std::exception& error) {
+    verdict.why = *error.what() ? error.what() : "an error without text";
   }
-  return cases;
+  std::replace(verdict.why.begin(), verdict.why.end(), '\t', ' ');
+  std::printf("%s\t%s", verdict.why.c_str(), verdict.outside.c_str());
+  return 0;
 }
 
-std::string compare(const Box& got, const Box& wanted, const Case& c) {
-  if (got.kind != wanted.kind) return "another kind of value";
-  if (got.kind == Box::Kind::none) return "";
-  if (got.kind == Box::Kind::sequence) {
-    if (got.items.size() != wanted.items.size())
-      return "a sequence of " + std::to_string(got.items.size()) + ", not " + std::to_string(wanted.items.size());
-    for (size_t i = 0; i < got.items.size(); ++i)
-      if (std::string why = compare(got.items[i], wanted.items[i], c); !why.empty()) return why;
-    return "";
-  }
-  const Tensor &a = got.tensor, &b = wanted.tensor;
-  if (a.dtype() != b.dtype() || a.dims() != b.dims()) return type_text(a) + ", not " + type_text(b);
-  if (a.dtype() == DType::string) {
-    for (size_t i = 0; i < a.strings().size(); ++i)
-      if (a.strings()[i] != b.strings()[i]) return "'" + a.strings()[i] + "', not '" + b.strings()[i] + "'";
-    return "";
-  }
-  const bool complex = is_complex(a.dtype());
-  const int64_t count = a.count() * (complex ? 2 : 1);
-  const auto value = [&](const Tensor& t, int64_t i) -> double {
-    if (t.dtype() == DType::c64) return t.as<float>()[i];
-    if (t.dtype() == DType::c128) return t.as<double>()[i];
-    if (t.dtype() == DType::u64) return static_cast<double>(static_cast<uint64_t>(t.get_integer(i)));
-    return is_float(t.dtype()) ? t.get_real(i) : static_cast<double>(t.get_integer(i));
+// A line of a list, and what became of the cases that it names.
+struct Marked : Line {
+  size_t named = 0, held = 0;
+};
+
+bool read_marked(const std::string& path, std::vector<Marked>& list) {
+  std::vector<Line> lines;
+  if (!read_list(path, lines)) return false;
+  for (Line& line : lines) list.push_back({std::move(line)});
+  return true;
+}
+
+struct Totals {
+  size_t passed = 0, excluded = 0, failed = 0, outside = 0;
+  double milliseconds = 0, longest = 0;
+  std::string slowest;
+};
+
+// One line a release: what its cases gave in the first mode.
+void report_releases(const std::vector<ReleaseCase>& releases, const std::vector<char>& good) {
+  struct Row {
+    size_t cases = 0, passed = 0;
   };
-  for (int64_t i = 0; i < count; ++i) {
-    const double x = value(a, i), y = value(b, i);
-    if (x == y || (std::isnan(x) && std::isnan(y))) continue;
-    if (!(std::abs(x - y) <= c.atol + c.rtol * std::abs(y))) {
-      std::ostringstream out;
-      out << "element " << i << " is " << x << ", not " << y;
-      return out.str();
-    }
+  std::vector<std::pair<std::string, Row>> rows;
+  for (const ReleaseCase& r : releases) {
+    if (rows.empty() || rows.back().first != r.release) rows.push_back({r.release, {}});
+    ++rows.back().second.cases;
+    rows.back().second.passed += good[r.content] ? 1 : 0;
   }
-  return "";
-}
-
-Box read_value(const std::string& path, const Type& type) {
-  const auto bytes = read_file(path, size_t{1} << 31);
-  return decode_value(bytes, type);
-}
-
-// "" when the case passes, else why not.
-std::string run_case(const Case& c, bool save) {
-  BuildOptions options;
-  options.threads = 1;
-  options.logger.sink = [](void*, LogLevel, std::string_view) {};
-  ModelSource source;
-  source.path = c.model;
-  Built built = compile(source, options);
-  const DeviceSpec device = this_machine(1);
-  verify_target(built.target, device);
-  std::shared_ptr<const Executable> executable;
-  if (save) {
-    const Target* target = &built.target;
-    auto bytes = std::make_shared<std::vector<std::byte>>(save_engine(std::span(&target, 1)));
-    executable = load_engine(*bytes, bytes, {.threads = 1});
-  } else {
-    executable = make_executable(std::move(built.target), device);
+  std::printf("\n%-10s %7s %7s %9s\n", "release", "cases", "pass", "percent");
+  for (const auto& [release, row] : rows) {
+    const double percent = 100.0 * static_cast<double>(row.passed) / static_cast<double>(row.cases);
+    std::printf("%-10s %7zu %7zu %9.2f%s\n", release.c_str(), row.cases, row.passed, percent,
+                percent < 97 ? "  less than 97" : "");
   }
-  const auto engine = std::make_shared<const Engine>(executable);
-  for (int set = 0;; ++set) {
-    const std::string folder = c.folder + "/test_data_set_" + std::to_string(set);
-    if (!c.folder.empty() && !exists(folder)) {
-      if (set == 0) return "it has no data";
-      return "";
-    }
-    Context context(engine);
-    for (size_t i = 0; i < engine->inputs().size(); ++i) {
-      const Type& type = engine->inputs()[i].type;
-      if (!c.folder.empty()) {
-        const std::string path = folder + "/input_" + std::to_string(i) + ".pb";
-        context.set_input(i, read_value(path, type));
-        continue;
-      }
-      const auto dims = constant_dims(*type.shape);
-      Tensor x(DType::f32, *dims);
-      for (int64_t k = 0; k < x.count(); ++k)
-        x.as_mutable<float>()[k] = static_cast<float>(k) / static_cast<float>(x.count());
-      context.set_input(i, Box(std::move(x)));
-    }
-    context.run();
-    for (size_t o = 0; o < engine->outputs().size(); ++o) {
-      const std::string path = c.folder.empty() ? c.model.substr(0, c.model.size() - 5) + "_output_0.pb"
-                                                : folder + "/output_" + std::to_string(o) + ".pb";
-      if (c.folder.empty() && o > 0) break;
-      if (!exists(path)) return "output " + std::to_string(o) + " is not among the data";
-      const std::string why = compare(context.output(o), read_value(path, engine->outputs()[o].type), c);
-      if (!why.empty()) return "output " + std::to_string(o) + ": " + why;
-    }
-    if (c.folder.empty()) return "";
-  }
-}
-
-bool matches(std::string_view pattern, std::string_view name) {
-  if (pattern.empty()) return name.empty();
-  if (pattern[0] == '*') {
-    for (size_t skip = 0; skip <= name.size(); ++skip)
-      if (matches(pattern.substr(1), name.substr(skip))) return true;
-    return false;
-  }
-  return !name.empty() && pattern[0] == name[0] && matches(pattern.substr(1), name.substr(1));
-}
-
-struct Worker {
-  pid_t pid = 0;
-  int fd = -1;
-  size_t next = 0;  // case that runs or comes next
-  std::string pending;
-};
-
-void start(Worker& worker, const std::vector<Case>& cases, size_t stride, bool save) {
-  int ends[2];
-  if (::pipe(ends) != 0) std::abort();
-  std::fflush(nullptr);
-  worker.pid = ::fork();
-  if (worker.pid == 0) {
-    ::close(ends[0]);
-    for (size_t i = worker.next; i < cases.size(); i += stride) {
-      std::string why;
-      try {
-        ::alarm(120);
-        why = run_case(cases[i], save);
-      } catch (const std::exception& error) {
-        why = error.what();
-        if (why.empty()) why = "an error without text";
-      }
-      std::replace(why.begin(), why.end(), '\n', ' ');
-      const std::string line = std::to_string(i) + " " + why.substr(0, 900) + "\n";
-      if (::write(ends[1], line.data(), line.size()) < 0) ::_exit(1);
-    }
-    ::_exit(0);
-  }
-  ::close(ends[1]);
-  worker.fd = ends[0];
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string data, excluded_file, only;
-  bool verbose = false, save = false;
-  size_t jobs = 2;
-  for (int i = 1; i < argc; ++i) {
-    const std::string a = argv[i];
-    if (a == "--verbose")
-      verbose = true;
-    else if (a == "--save")
-      save = true;
-    else if (a == "--only" && i + 1 < argc)
-      only = argv[++i];
-    else if (a == "--jobs" && i + 1 < argc)
-      jobs = static_cast<size_t>(std::max(1, std::atoi(argv[++i])));
-    else if (data.empty())
-      data = a;
-    else
-      excluded_file = a;
-  }
-  if (excluded_file.empty()) {
-    std::fprintf(stderr,
-                 "usage: onnx_suite DATA_FOLDER EXCLUDED_FILE [--only SUBSTRING] [--verbose] [--jobs N] [--save]\n");
+  if (argc == 6 && std::string_view(argv[1]) == "--engine") return run_engine(argv);
+  Options options;
+  if (!parse(argc, argv, options)) {
+    std::fputs(usage, stderr);
     return 2;
   }
-  std::vector<Case> cases = find_cases(data);
+  std::vector<ReleaseCase> releases;
+  std::vector<Case> cases =
+      options.cases.empty() ? find_cases(options.data) : read_release_cases(options.cases, releases);
   if (cases.empty()) {
-    std::fprintf(stderr, "no cases below %s\n", data.c_str());
+    std::fprintf(stderr, "no cases in %s\n", (options.data + options.cases).c_str());
     return 1;
   }
-  struct Exclusion {
-    std::string pattern, reason;
-    size_t named = 0;
-  };
-  std::vector<Exclusion> exclusions;
-  std::ifstream file(excluded_file);
-  for (std::string line; std::getline(file, line);) {
-    if (line.empty() || line[0] == '#') continue;
-    const size_t space = line.find(' ');
-    if (space == std::string::npos) {
-      std::fprintf(stderr, "%s: '%s' has no reason\n", excluded_file.c_str(), line.c_str());
-      return 1;
-    }
-    exclusions.push_back({line.substr(0, space), line.substr(line.find_first_not_of(' ', space)), 0});
+  std::vector<Marked> exclusions, tolerated;
+  if (!read_marked(options.excluded, exclusions)) return 1;
+  if (!options.strict.empty() && !read_marked(options.strict, tolerated)) return 1;
+  if (!options.only.empty()) {
+    cases.erase(std::remove_if(cases.begin(), cases.end(),
+                               [&](const Case& c) { return c.name.find(options.only) == std::string::npos; }),
+                cases.end());
   }
-  std::vector<bool> excluded(cases.size(), false);
-  for (size_t i = 0; i < cases.size(); ++i)
-    for (Exclusion& e : exclusions)
-      if (matches(e.pattern, cases[i].name)) {
-        excluded[i] = true;
-        ++e.named;
-      }
+
+  char folder[] = "/tmp/onnx_suite.XXXXXX";
+  if (!::mkdtemp(folder)) {
+    std::fputs("no temporary folder\n", stderr);
+    return 1;
+  }
+  const auto job = [&](size_t i) {
+    return run_case(cases[i % cases.size()], options.modes[i / cases.size()],
+                    std::string(folder) + "/" + std::to_string(::getpid()) + ".engine");
+  };
+  const std::vector<JobResult> results = Workers(cases.size() * options.modes.size(), options.jobs, job, 120).run();
+  for (const std::string& left : entries(folder)) ::unlink((std::string(folder) + "/" + left).c_str());
+  ::rmdir(folder);
+
+  std::vector<Totals> totals(options.modes.size());
+  std::vector<char> good(cases.size(), 0);
   size_t failed = 0;
-  if (only.empty()) {
-    for (const Exclusion& e : exclusions)
-      if (e.named == 0) {
-        std::printf("FAILED: '%s' in the list of exclusions names no case\n", e.pattern.c_str());
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Case& c = cases[i % cases.size()];
+    const char* mode = name_of(options.modes[i / cases.size()]);
+    Totals& t = totals[i / cases.size()];
+    const JobResult& result = results[i];
+    const bool passes = result.verdict.why.empty();
+    bool excluded = false, chance = false;
+    for (Marked& line : exclusions)
+      if (line.names(c.name, mode)) {
+        excluded = true;
+        chance = line.reason.substr(0, 6) == "random";
+        ++line.named;
+      }
+    t.milliseconds += result.milliseconds;
+    if (result.milliseconds > t.longest) {
+      t.longest = result.milliseconds;
+      t.slowest = c.name;
+    }
+    if (i < cases.size()) good[i] = passes;
+    const auto fail = [&](const std::string& why) {
+      ++failed;
+      ++t.failed;
+      std::printf("FAILED %s (%s): %s\n    again: %s %s %s --only %s --mode %s --jobs 1\n", c.name.c_str(), mode,
+                  why.c_str(), argv[0], (options.cases.empty() ? options.data : "--cases " + options.cases).c_str(),
+                  options.excluded.c_str(), c.name.c_str(), mode);
+    };
+    if (!passes && !excluded) {
+      fail(result.verdict.why);
+      continue;
+    }
+    if (!passes) {
+      ++t.excluded;
+      if (options.verbose) std::printf("excluded %s (%s): %s\n", c.name.c_str(), mode, result.verdict.why.c_str());
+      continue;
+    }
+    bool listed = false;
+    if (const std::string& outside = result.verdict.outside; !options.strict.empty())
+      for (Marked& line : tolerated)
+        if (line.names(c.name, mode)) {
+          listed = true;
+          ++line.named;
+          line.held += outside.empty() ? 0 : 1;
+        }
+    if (!result.verdict.outside.empty()) ++t.outside;
+    if (excluded && !chance) {
+      fail("it passes; take it from the list of exclusions");
+    } else if (!options.strict.empty() && !listed && !result.verdict.outside.empty()) {
+      fail("outside the strict rule: " + result.verdict.outside);
+    } else {
+      ++t.passed;
+      if (options.verbose)
+        std::printf(
+            "passed %s (%s), %.1f ms%s%s\n", c.name.c_str(), mode, result.milliseconds,
+            result.verdict.outside.empty() ? "" : ", outside the strict rule: ", result.verdict.outside.c_str());
+    }
+  }
+  if (options.only.empty()) {
+    const bool all_modes = options.modes.size() == std::size(mode_names);
+    for (const Marked& line : exclusions)
+      if (line.named == 0 && (all_modes || line.mode.empty())) {
+        std::printf("FAILED: '%s' in %s names no case\n", line.pattern.c_str(), options.excluded.c_str());
         ++failed;
       }
-  } else {
-    std::vector<Case> kept;
-    std::vector<bool> kept_excluded;
-    for (size_t i = 0; i < cases.size(); ++i)
-      if (cases[i].name.find(only) != std::string::npos) {
-        kept.push_back(cases[i]);
-        kept_excluded.push_back(excluded[i]);
+    for (const Marked& line : tolerated)
+      if (all_modes && line.held == 0) {
+        std::printf("FAILED: '%s' in %s: %s\n", line.pattern.c_str(), options.strict.c_str(),
+                    line.named == 0 ? "names no case that passes" : "what it names is inside the strict rule");
+        ++failed;
       }
-    cases = std::move(kept);
-    excluded = std::move(kept_excluded);
   }
-  ::signal(SIGPIPE, SIG_IGN);
-  std::vector<std::string> results(cases.size(), "did not run");
-  std::vector<Worker> workers(std::min(jobs, std::max<size_t>(cases.size(), 1)));
-  for (size_t w = 0; w < workers.size(); ++w) {
-    workers[w].next = w;
-    start(workers[w], cases, workers.size(), save);
+  size_t passed = 0;
+  std::printf("\n%-10s %7s %7s %9s %7s %8s %10s  %s\n", "mode", "cases", "passed", "excluded", "failed", "outside",
+              "seconds", "slowest");
+  for (size_t m = 0; m < totals.size(); ++m) {
+    const Totals& t = totals[m];
+    passed += t.passed;
+    std::printf("%-10s %7zu %7zu %9zu %7zu %8zu %10.1f  %s, %.0f ms\n", name_of(options.modes[m]), cases.size(),
+                t.passed, t.excluded, t.failed, t.outside, t.milliseconds / 1000, t.slowest.c_str(), t.longest);
   }
-  size_t running = workers.size();
-  while (running > 0) {
-    std::vector<pollfd> polls;
-    std::vector<Worker*> who;
-    for (Worker& worker : workers)
-      if (worker.fd >= 0) {
-        polls.push_back({worker.fd, POLLIN, 0});
-        who.push_back(&worker);
-      }
-    ::poll(polls.data(), polls.size(), -1);
-    for (size_t p = 0; p < polls.size(); ++p) {
-      if (polls[p].revents == 0) continue;
-      Worker& worker = *who[p];
-      char buffer[4096];
-      const ssize_t n = ::read(worker.fd, buffer, sizeof buffer);
-      if (n > 0) {
-        worker.pending.append(buffer, static_cast<size_t>(n));
-        for (size_t end; (end = worker.pending.find('\n')) != std::string::npos; worker.pending.erase(0, end + 1)) {
-          const std::string line = worker.pending.substr(0, end);
-          const size_t space = line.find(' ');
-          const size_t index = std::stoul(line.substr(0, space));
-          results[index] = line.substr(space + 1);
-          worker.next = index + workers.size();
-        }
-        continue;
-      }
-      ::close(worker.fd);
-      worker.fd = -1;
-      int status = 0;
-      ::waitpid(worker.pid, &status, 0);
-      if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        --running;
-        continue;
-      }
-      if (worker.next < cases.size()) {
-        results[worker.next] =
-            WIFSIGNALED(status) ? std::string("crashed: ") + ::strsignal(WTERMSIG(status)) : "the process ended";
-        worker.next += workers.size();
-      }
-      worker.pending.clear();
-      start(worker, cases, workers.size(), save);
-    }
-  }
-  size_t passed = 0, left_out = 0;
-  for (size_t i = 0; i < cases.size(); ++i) {
-    const bool good = results[i].empty();
-    if (excluded[i] && good) {
-      std::printf("FAILED %s: it passes; take it from the list of exclusions\n", cases[i].name.c_str());
-      ++failed;
-    } else if (excluded[i]) {
-      ++left_out;
-      if (verbose) std::printf("excluded %s: %s\n", cases[i].name.c_str(), results[i].c_str());
-    } else if (good) {
-      ++passed;
-      if (verbose) std::printf("passed %s\n", cases[i].name.c_str());
-    } else {
-      ++failed;
-      std::printf("FAILED %s: %s\n    again: %s %s %s --only %s --jobs 1\n", cases[i].name.c_str(), results[i].c_str(),
-                  argv[0], data.c_str(), excluded_file.c_str(), cases[i].name.c_str());
-    }
-  }
-  std::printf("ONNX suite: %zu cases, %zu excluded\n%zu passed, %zu failed\n", cases.size(), left_out, passed, failed);
+  if (!releases.empty() && options.only.empty()) report_releases(releases, good);
+  std::printf("%zu passed, %zu failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }

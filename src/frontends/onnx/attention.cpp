@@ -3,21 +3,18 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
 
-#include "frontends/onnx/entries.h"
+#include "frontends/onnx/attention.h"
 #include "ops/contraction.h"
 #include "ops/movement.h"
 
 namespace sinter::onnx {
-namespace {
 
 using wiring::add;
 using wiring::cast;
 using wiring::like;
 using wiring::mul;
 
-// [B, S, H*D] to [B, H, S, D]
 ValueId split_heads(NodeContext& c, ValueId x, int64_t heads) {
   const Shape s = c.b.shape(x);
   if (heads < 1) c.fail("q_num_heads and kv_num_heads must be given for operands of rank 3, and be positive");
@@ -27,27 +24,34 @@ ValueId split_heads(NodeContext& c, ValueId x, int64_t heads) {
   return wiring::transpose(c.b, cut, {0, 2, 1, 3});
 }
 
-// Query heads that share one key head stand on an axis of their own, so that MatMul broadcasts keys over them.
-struct Heads {
-  Dim keys, shared;
-  bool grouped = false;
-};
-
 Heads head_groups(NodeContext& c, const Dim& queries, const Dim& keys) {
-  if (queries == keys) return {keys, 1, false};
+  if (queries == keys) return {keys, 1, false, queries};
   const auto q = queries.as_constant(), k = keys.as_constant();
-  if (!q || !k) c.unsupported("the numbers of heads must be known when the model is built");
+  if (!q || !k) return {keys, floordiv(queries, keys), true, queries};
   if (*k < 1 || *q % *k != 0) c.fail(fmt::format("{} query heads are no multiple of {} key heads", *q, *k));
-  return {keys, *q / *k, true};
+  return {keys, *q / *k, true, queries};
 }
 
-// [B, Hq, S, D] to [B, Hk, shared, S, D]; an extent of 1 for all heads stays 1.
+ValueId usual_scale(NodeContext& c, const Dim& size, DType dtype) {
+  GraphBuilder& b = c.b;
+  if (const auto known = size.as_constant()) {
+    if (*known < 1) c.fail("the head size must be positive when attribute 'scale' is absent");
+    return b.scalar(dtype, 1 / std::sqrt(static_cast<double>(*known)));
+  }
+  return b.op("Reciprocal", {b.op("Sqrt", {cast(b, wiring::scalar_of(b, b.dims({size})), dtype)})});
+}
+
 ValueId grouped(NodeContext& c, ValueId x, const Heads& heads) {
   if (!heads.grouped) return x;
   Shape s = c.b.shape(x);
   if (s.size() < 3) return x;
   const size_t at = s.size() - 3;
   if (s[at] == Dim(1)) return wiring::unsqueeze(c.b, x, {static_cast<int64_t>(at)});
+  // What may be 1 for all heads is written out.
+  if (!s[at].is_constant() && !(s[at] == heads.queries)) {
+    s[at] = heads.queries;
+    x = c.b.op("Expand", {x, c.b.dims(s)});
+  }
   s[at] = heads.shared;
   s.insert(s.begin() + static_cast<int64_t>(at), heads.keys);
   return wiring::reshape(c.b, x, s);
@@ -59,11 +63,40 @@ ValueId ungrouped(NodeContext& c, ValueId x, const Heads& heads) {
   return wiring::reshape(c.b, x, {s[0], s[1] * s[2], s[3], s[4]});
 }
 
-constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
-
 ValueId as_bias(GraphBuilder& b, ValueId allowed, DType dtype) {
   return wiring::where(b, allowed, b.scalar(dtype, 0), b.scalar(dtype, minus_infinity));
 }
+
+ValueId causal_bias(GraphBuilder& b, const Dim& queries, const Dim& keys, const Dim& past, DType dtype) {
+  const auto count = [&](const Dim& d) { return wiring::scalar_of(b, b.dims({d})); };
+  const ValueId column = wiring::iota(b, count(keys));
+  ValueId row = wiring::unsqueeze(b, wiring::iota(b, count(queries)), {1});
+  if (!(past == Dim(0))) row = add(b, row, count(past));
+  return as_bias(b, b.op("LessOrEqual", {column, row}), dtype);
+}
+
+ValueId rotated(GraphBuilder& b, ValueId x, ValueId cosine, ValueId sine, const Dim& turned, bool interleaved) {
+  const Dim size = b.shape(x)[3], half = floordiv(turned, 2);
+  const auto part = [&](int64_t which) {
+    if (!interleaved) return wiring::slice(b, x, 3, which == 0 ? Dim(0) : half, which == 0 ? half : half * Dim(2));
+    return b.op("Slice", {x, b.integers({which}), b.dims({turned}), b.integers({3}), b.integers({2})});
+  };
+  const ValueId x1 = part(0), x2 = part(1);
+  const ValueId real = wiring::sub(b, mul(b, cosine, x1), mul(b, sine, x2));
+  const ValueId imaginary = add(b, mul(b, sine, x1), mul(b, cosine, x2));
+  ValueId y;
+  if (interleaved) {
+    const Shape s = b.shape(real);
+    y = wiring::concat(b, {wiring::unsqueeze(b, real, {4}), wiring::unsqueeze(b, imaginary, {4})}, 4);
+    y = wiring::reshape(b, y, {s[0], s[1], s[2], s[3] * Dim(2)});
+  } else {
+    y = wiring::concat(b, {real, imaginary}, 3);
+  }
+  if (!(turned == size)) y = wiring::concat(b, {y, wiring::slice(b, x, 3, turned, size)}, 3);
+  return y;
+}
+
+namespace {
 
 // The mask as something to add, lengthened to `total` keys with what masks out.
 ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& total, DType dtype) {
@@ -77,15 +110,6 @@ ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& total, DType dtype) {
     mask = b.op("Pad", PadAttrs{}, {mask, b.dims({0, missing}), value, b.integers({-1})});
   }
   return boolean ? as_bias(b, mask, dtype) : cast(b, mask, dtype);
-}
-
-// Query i sees keys up to i + past.
-ValueId causal_bias(GraphBuilder& b, const Dim& queries, const Dim& keys, const Dim& past, DType dtype) {
-  const auto count = [&](const Dim& d) { return wiring::scalar_of(b, b.dims({d})); };
-  const ValueId column = wiring::iota(b, count(keys));
-  ValueId row = wiring::unsqueeze(b, wiring::iota(b, count(queries)), {1});
-  if (!(past == Dim(0))) row = add(b, row, count(past));
-  return as_bias(b, b.op("LessOrEqual", {column, row}), dtype);
 }
 
 void import_attention(NodeContext& c) {
@@ -116,17 +140,12 @@ void import_attention(NodeContext& c) {
   const Heads heads = head_groups(c, qs[1], ks[1]);
   const ValueId wide = wiring::widened(b, q);
   const DType work = b.dtype(wide);
-  double scale = c.real("scale", 0);
-  if (!c.has_attr("scale")) {
-    const auto size = qs[3].as_constant();
-    if (!size || *size < 1) c.unsupported("the head size must be known when attribute 'scale' is absent");
-    scale = 1 / std::sqrt(static_cast<double>(*size));
-  }
+  const ValueId scale = c.has_attr("scale") ? b.scalar(work, c.real("scale", 0)) : usual_scale(c, qs[3], work);
   const auto shared = [&](ValueId x) {
     const ValueId y = cast(b, x, work);
     return heads.grouped ? wiring::unsqueeze(b, y, {2}) : y;
   };
-  const ValueId scaled = mul(b, grouped(c, wide, heads), b.scalar(work, scale));
+  const ValueId scaled = mul(b, grouped(c, wide, heads), scale);
   ValueId scores = wiring::matmul(b, scaled, shared(k), true);
   const int64_t mode = c.integer("qk_matmul_output_mode", 0);
   if (mode < 0 || mode > 3) c.fail(fmt::format("qk_matmul_output_mode {} is outside [0, 3]", mode));
@@ -176,31 +195,12 @@ void import_rotary_embedding(NodeContext& c) {
   const Dim size = b.shape(x)[3];
   const int64_t given = c.integer("rotary_embedding_dim", 0);
   if (given < 0 || given % 2 != 0) c.fail(fmt::format("rotary_embedding_dim {} must be even and positive", given));
-  const Dim turned = given == 0 ? size : Dim(given);
-  const Dim half = floordiv(turned, 2);
   const auto cache = [&](size_t i) {
     ValueId v = cast(b, c.in(i), work);
     if (c.has(3)) v = wiring::gather(b, v, c.in(3), 0);
     return wiring::unsqueeze(b, v, {rank == 3 ? 2 : 1});
   };
-  const ValueId cosine = cache(1), sine = cache(2);
-  const bool interleaved = c.integer("interleaved", 0) != 0;
-  const auto part = [&](int64_t which) {
-    if (!interleaved) return wiring::slice(b, x, 3, which == 0 ? Dim(0) : half, which == 0 ? half : half * Dim(2));
-    return b.op("Slice", {x, b.integers({which}), b.dims({turned}), b.integers({3}), b.integers({2})});
-  };
-  const ValueId x1 = part(0), x2 = part(1);
-  const ValueId real = wiring::sub(b, mul(b, cosine, x1), mul(b, sine, x2));
-  const ValueId imaginary = add(b, mul(b, sine, x1), mul(b, cosine, x2));
-  ValueId y;
-  if (interleaved) {
-    const Shape s = b.shape(real);
-    y = wiring::concat(b, {wiring::unsqueeze(b, real, {4}), wiring::unsqueeze(b, imaginary, {4})}, 4);
-    y = wiring::reshape(b, y, {s[0], s[1], s[2], s[3] * Dim(2)});
-  } else {
-    y = wiring::concat(b, {real, imaginary}, 3);
-  }
-  if (!(turned == size)) y = wiring::concat(b, {y, wiring::slice(b, x, 3, turned, size)}, 3);
+  ValueId y = rotated(b, x, cache(1), cache(2), given == 0 ? size : Dim(given), c.integer("interleaved", 0) != 0);
   if (rank == 3) y = wiring::reshape(b, y, original);
   c.out(0, cast(b, y, b.dtype(c.in(0))));
 }
@@ -213,12 +213,7 @@ void import_flex_attention(NodeContext& c) {
   const DType work = c.dtype("softmax_precision", dtype == DType::f64 ? DType::f64 : DType::f32);
   const Shape qs = b.shape(c.in(0));
   const Heads heads = head_groups(c, qs[1], b.shape(c.in(1))[1]);
-  double scale = c.real("scale", 0);
-  if (!c.has_attr("scale")) {
-    const auto size = qs[3].as_constant();
-    if (!size || *size < 1) c.unsupported("the head size must be known when attribute 'scale' is absent");
-    scale = 1 / std::sqrt(static_cast<double>(*size));
-  }
+  const ValueId scale = c.has_attr("scale") ? b.scalar(work, c.real("scale", 0)) : usual_scale(c, qs[3], work);
   const auto shared = [&](ValueId x) {
     const ValueId y = cast(b, x, work);
     return heads.grouped ? wiring::unsqueeze(b, y, {2}) : y;
@@ -234,7 +229,7 @@ void import_flex_attention(NodeContext& c) {
     arguments.insert(arguments.end(), captures.begin(), captures.end());
     return grouped(c, cast(b, wiring::inlined(b, body, arguments)[0], work), heads);
   };
-  const ValueId scaled = mul(b, grouped(c, cast(b, c.in(0), work), heads), b.scalar(work, scale));
+  const ValueId scaled = mul(b, grouped(c, cast(b, c.in(0), work), heads), scale);
   const ValueId scores = modified(wiring::matmul(b, scaled, shared(c.in(1)), true), "score_mod");
   const ValueId weights = modified(wiring::softmax(b, scores, -1), "prob_mod");
   c.out(0, cast(b, ungrouped(c, wiring::matmul(b, weights, shared(c.in(2))), heads), dtype));
@@ -248,11 +243,20 @@ void import_causal_conv(NodeContext& c) {
   if (activation != "none" && activation != "silu" && activation != "swish")
     c.fail(fmt::format("activation '{}' is none of none, silu, swish", activation));
   const auto channels = b.shape(c.in(0))[1].as_constant();
-  if (!channels) c.unsupported("the number of channels must be known when the model is built");
-  const Dim kept = b.shape(c.in(1))[2] - 1;
+  const Dim taps = b.shape(c.in(1))[2], kept = taps - 1;
   const ValueId padded = c.has(3) ? wiring::concat(b, {c.in(3), c.in(0)}, 2)
                                   : b.op("Pad", PadAttrs{}, {c.in(0), b.dims({kept, 0}), no_id, b.integers({2})});
-  ValueId y = b.op("Conv", ConvAttrs{.group = *channels}, {padded, c.in(1), c.maybe(2)});
+  ValueId y;
+  if (channels) {
+    y = b.op("Conv", ConvAttrs{.group = *channels}, {padded, c.in(1), c.maybe(2)});
+  } else {  // Conv's group is a number: windows [B, C, L, K] times weights [C, K, 1]
+    const auto count = [&](const Dim& d) { return wiring::iota(b, wiring::scalar_of(b, b.dims({d}))); };
+    const ValueId at = add(b, wiring::unsqueeze(b, count(b.shape(c.in(0))[2]), {1}), count(taps));
+    const ValueId weights = wiring::transpose(b, c.in(1), {0, 2, 1});
+    const ValueId sums = wiring::matmul(b, wiring::gather(b, padded, at, 2), weights);
+    y = wiring::reshape(b, sums, b.shape(c.in(0)));
+    if (c.has(2)) y = add(b, y, wiring::unsqueeze(b, c.in(2), {1}));
+  }
   if (activation != "none") y = wiring::pointwise(b, "Swish", {{"alpha", 1}}, y);
   c.out(0, y);
   if (c.wants(1)) {

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "frontends/onnx/entries.h"
 #include "ops/cast.h"
 
@@ -43,9 +45,15 @@ void import_gemm(NodeContext& c) { c.out(0, gemm_of(c)); }
 
 void import_fused_matmul(NodeContext& c) {
   GraphBuilder& b = c.b;
-  if (c.integer("transBatchA", 0) != 0 || c.integer("transBatchB", 0) != 0)
-    c.unsupported("transBatchA and transBatchB are not supported");
-  ValueId x = c.in(0), y = c.in(1);
+  // [M, batch..., K] to [batch..., M, K].
+  const auto batches_first = [&](ValueId v, const char* attribute) {
+    const size_t rank = b.rank(v);
+    if (c.integer(attribute, 0) == 0 || rank < 3) return v;
+    auto perm = wiring::axis_range(0, rank);
+    std::rotate(perm.begin(), perm.begin() + 1, perm.end() - 1);
+    return wiring::transpose(b, v, std::move(perm));
+  };
+  ValueId x = batches_first(c.in(0), "transBatchA"), y = batches_first(c.in(1), "transBatchB");
   if (c.integer("transA", 0) != 0 && b.rank(x) >= 2) {
     auto perm = wiring::axis_range(0, b.rank(x));
     std::swap(perm[perm.size() - 1], perm[perm.size() - 2]);

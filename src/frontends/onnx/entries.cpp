@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
+
+#include "frontends/onnx/importer.h"
 
 namespace sinter::onnx {
 
@@ -44,10 +47,42 @@ ValueId as_vector(NodeContext& c, ValueId v) {
   return wiring::reshape(c.b, i, {1});
 }
 
+namespace {
+
+// Axis 1 to the end, or the last axis to 1.
+ValueId moved(GraphBuilder& b, ValueId x, bool last) {
+  const size_t rank = b.rank(x);
+  if (rank < 2) throw Error(Code::model_invalid, fmt::format("the operand has rank {}, it must be at least 2", rank));
+  auto perm = wiring::axis_range(0, rank);
+  if (last)
+    std::rotate(perm.begin() + 1, perm.begin() + 2, perm.end());
+  else
+    std::rotate(perm.begin() + 1, perm.end() - 1, perm.end());
+  return wiring::transpose(b, x, std::move(perm));
+}
+
+}  // namespace
+
+ValueId channels_first(GraphBuilder& b, ValueId x) { return moved(b, x, false); }
+ValueId channels_last(GraphBuilder& b, ValueId x) { return moved(b, x, true); }
+
 ValueId floats(NodeContext& c, const std::vector<double>& values) {
   Tensor t(DType::f32, {static_cast<int64_t>(values.size())});
   for (size_t i = 0; i < values.size(); ++i) t.set_real(static_cast<int64_t>(i), values[i]);
   return c.b.constant(std::move(t));
+}
+
+Ids imported_as(NodeContext& c, std::string_view domain, std::string_view name, int64_t opset, Ids inputs) {
+  int oldest = 0;
+  const Entry* entry = find_entry(domain, name, opset, oldest);
+  if (!entry) throw Error(Code::internal, fmt::format("no entry for {} {}", name, opset));
+  NodeContext other = c.with(std::move(inputs), opset);
+  entry->import(other);
+  return other.results();
+}
+
+ValueId core_result(NodeContext& c, std::string_view name, Ids inputs, int64_t opset) {
+  return imported_as(c, "", name, opset, std::move(inputs)).at(0);
 }
 
 AutoPad auto_pad(NodeContext& c) {

@@ -21,8 +21,20 @@ int64_t axis_of(NodeContext& c, int64_t axis, size_t rank);
 // An operand of one element as i64[1] or i64[].
 ValueId as_vector(NodeContext& c, ValueId v);
 ValueId as_scalar(NodeContext& c, ValueId v);
+// [N, spatial..., C] to [N, C, spatial...] and back; rank 2 at least.
+ValueId channels_first(GraphBuilder& b, ValueId x);
+ValueId channels_last(GraphBuilder& b, ValueId x);
 // A constant vector of floats.
 ValueId floats(NodeContext& c, const std::vector<double>& values);
+// What the entry of another operator makes of this node's attributes with these operands.
+Ids imported_as(NodeContext& c, std::string_view domain, std::string_view name, int64_t opset, Ids inputs);
+// The same for the default domain and one result.
+ValueId core_result(NodeContext& c, std::string_view name, Ids inputs, int64_t opset = 21);
+// x as u8 with the scale and zero point that its range asks for (quantization.cpp).
+struct DynamicallyQuantized {
+  ValueId values, scale, zero;
+};
+DynamicallyQuantized dynamically_quantized(GraphBuilder& b, ValueId x);
 AutoPad auto_pad(NodeContext& c);
 // 0 when absent; a given seed is never 0.
 int64_t seed_of(NodeContext& c);

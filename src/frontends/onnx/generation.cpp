@@ -146,17 +146,9 @@ ValueId positions(GraphBuilder& b, ValueId count, bool align_corners, DType dtyp
   return wiring::sub(b, wiring::div(b, odd, n), number(1));
 }
 
-// grid = theta * (x, y, z, 1), written as a sum over theta's columns so that positions broadcast.
-void import_affine_grid(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  const bool align = c.integer("align_corners", 0) != 0;
-  const DType dtype = b.dtype(c.in(0));
-  const ValueId theta = wiring::widened(b, c.in(0));
-  if (b.rank(theta) != 3) c.fail(fmt::format("theta has rank {}, it must have rank 3", b.rank(theta)));
-  const auto rows = b.shape(theta)[1].as_constant();
-  if (!rows || (*rows != 2 && *rows != 3)) c.fail("theta must be [N, 2, 3] or [N, 3, 4]");
-  const auto spatial = static_cast<size_t>(*rows);
-  const ValueId size = as_vector(c, c.in(1));
+// grid = theta * (x, y, z, 1) of so many spatial axes, written as a sum over theta's columns so that positions
+// broadcast.
+ValueId affine_grid(GraphBuilder& b, ValueId theta, ValueId size, size_t spatial, bool align) {
   ValueId grid = no_id;
   for (size_t column = 0; column <= spatial; ++column) {
     // theta[:, :, column] as [N, 1, ..., rows]
@@ -171,7 +163,33 @@ void import_affine_grid(NodeContext& c) {
     }
     grid = grid == no_id ? term : wiring::add(b, grid, term);
   }
-  c.out(0, cast(b, grid, dtype));
+  return grid;
+}
+
+void import_affine_grid(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  const bool align = c.integer("align_corners", 0) != 0;
+  const DType dtype = b.dtype(c.in(0));
+  const ValueId theta = wiring::widened(b, c.in(0));
+  if (b.rank(theta) != 3) c.fail(fmt::format("theta has rank {}, it must have rank 3", b.rank(theta)));
+  const Dim rows = b.shape(theta)[1];
+  if (rows.is_constant() && rows != Dim(2) && rows != Dim(3)) c.fail("theta must be [N, 2, 3] or [N, 3, 4]");
+  const ValueId size = as_vector(c, c.in(1));
+  if (rows.is_constant()) {
+    const ValueId grid = affine_grid(b, theta, size, static_cast<size_t>(rows.constant()), align);
+    return c.out(0, cast(b, grid, dtype));
+  }
+  // The rank of the grid is found out by running.
+  std::vector<sinter::Graph> bodies;
+  for (const size_t spatial : {3, 2}) {
+    sinter::Graph body;
+    GraphBuilder inner(b.module, body);
+    const ValueId t = inner.input(b.type(theta)), s = inner.input(b.type(size));
+    body.outputs = {cast(inner, affine_grid(inner, t, s, spatial, align), dtype)};
+    bodies.push_back(std::move(body));
+  }
+  const ValueId three = b.op("Equal", {wiring::scalar_of(b, b.dims({rows})), b.scalar(DType::i64, 3)});
+  c.out(b.add(op_named("If"), {}, {three, theta, size}, 1, std::move(bodies)));
 }
 
 constexpr Entry table[] = {

@@ -26,11 +26,28 @@ struct Key {
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> all = [] {
     std::vector<Entry> list;
-    for (const std::span<const Entry> family :
-         {pointwise_entries(), shape_entries(), indexing_entries(), generation_entries(), selection_entries(),
-          reduction_entries(), contraction_entries(), pooling_entries(), normalization_entries(), recurrent_entries(),
-          resize_entries(), signal_entries(), attention_entries(), control_entries(), sequence_entries(),
-          quantization_entries(), loss_entries()})
+    for (const std::span<const Entry> family : {pointwise_entries(),
+                                                shape_entries(),
+                                                indexing_entries(),
+                                                generation_entries(),
+                                                selection_entries(),
+                                                reduction_entries(),
+                                                contraction_entries(),
+                                                pooling_entries(),
+                                                normalization_entries(),
+                                                recurrent_entries(),
+                                                resize_entries(),
+                                                signal_entries(),
+                                                attention_entries(),
+                                                control_entries(),
+                                                sequence_entries(),
+                                                quantization_entries(),
+                                                string_entries(),
+                                                ml_entries(),
+                                                loss_entries(),
+                                                contrib_quantized_entries(),
+                                                contrib_attention_entries(),
+                                                contrib_misc_entries()})
       list.insert(list.end(), family.begin(), family.end());
     std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {
       return Key{a.domain, a.name, a.since} < Key{b.domain, b.name, b.since};
@@ -74,6 +91,8 @@ std::string symbol_name(std::string_view text) {
 }
 
 }  // namespace
+
+std::span<const Entry> all_entries() { return entries(); }
 
 const Entry* find_entry(std::string_view domain, std::string_view name, int64_t opset, int& oldest) {
   const std::vector<Entry>& all = entries();
@@ -149,6 +168,8 @@ uint32_t Importer::source_of(const Scope& scope, const Node& node, size_t index)
 
 Dim Importer::input_extent(const ValueInfo& info, size_t axis) {
   const ValueType::Extent& extent = (*info.type.shape)[axis];
+  if (options_.open_extents)
+    return Dim::symbol(module_.symbols.add({.name = symbol_name(fmt::format("{}_{}", info.name, axis))}));
   if (extent.value) return Dim(*extent.value);
   const std::string_view param = extent.param;
   if (param.empty() || param == "?" || param == "None")
@@ -210,6 +231,10 @@ void Importer::main_inputs(Scope& scope) {
   for (const ValueInfo& info : model_.graph.inputs) {
     // An input with a default value: what the model carries is what is compiled.
     if (scope.initializers.count(info.name)) continue;
+    if (const auto frozen = options_.frozen.find(info.name); frozen != options_.frozen.end()) {
+      define(scope, info.name, scope.building.b.constant(frozen->second, std::string(info.name)));
+      continue;
+    }
     Type type;
     try {
       type = input_type(info);

@@ -5,7 +5,10 @@
 // are reported in one error. Functions are inlined unless an entry knows the name better.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "base/control.h"
@@ -18,7 +21,9 @@ namespace sinter::onnx {
 struct ImportOptions {
   Logger logger;
   Control control;
-  int64_t max_nodes = 1000000;  // after functions and bodies are written out
+  int64_t max_nodes = 1000000;                        // after functions and bodies are written out
+  std::map<std::string, Tensor, std::less<>> frozen;  // inputs that become constants, by name
+  bool open_extents = false;  // whatever extents the model declares: each extent of an input is a symbol of its own
 };
 
 Module import(std::shared_ptr<const Model> model, const ImportOptions& options = {});
@@ -57,6 +62,11 @@ class NodeContext {
   // Axes given as an attribute in old opsets and as operand `input` in new ones; no_id when neither.
   ValueId axes_operand(std::string_view attribute, size_t input) const;
 
+  // The same node with other operands, read as an operator of another opset version.
+  NodeContext with(Ids inputs, int64_t version) const {
+    return NodeContext(b, node, version, std::move(inputs), importer_);
+  }
+
   void out(size_t output, ValueId value);
   void out(Ids values);
 
@@ -85,6 +95,9 @@ struct Entry {
   std::string_view domain = "";  // "" is the default domain
 };
 
+// All of them, by domain, name and opset.
+std::span<const Entry> all_entries();
+
 // Families of entries, each in its own file; import.cpp joins them.
 std::span<const Entry> pointwise_entries();
 std::span<const Entry> shape_entries();  // Shape .. Transpose, Concat, Slice, Pad, Split, Tile, ...
@@ -102,7 +115,12 @@ std::span<const Entry> signal_entries();
 std::span<const Entry> attention_entries();
 std::span<const Entry> control_entries();
 std::span<const Entry> sequence_entries();
+std::span<const Entry> string_entries();
+std::span<const Entry> ml_entries();  // domain ai.onnx.ml
 std::span<const Entry> quantization_entries();
+std::span<const Entry> contrib_quantized_entries();  // domain com.microsoft: quantized operators
+std::span<const Entry> contrib_attention_entries();
+std::span<const Entry> contrib_misc_entries();
 std::span<const Entry> loss_entries();  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
 
 }  // namespace sinter::onnx

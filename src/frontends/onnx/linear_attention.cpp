@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "frontends/onnx/entries.h"
+#include "frontends/onnx/attention.h"
 #include "ops/control.h"
 
 namespace sinter::onnx {
@@ -60,12 +60,8 @@ void import_linear_attention(NodeContext& c) {
   const Shape state_shape = {batch, heads, dk, dv};
   const ValueId first =
       c.has(3) ? wiring::cast(b, c.in(3), work) : wiring::fill(b, b.scalar(work, 0), b.dims(state_shape));
-  double scale = c.real("scale", 0);
-  if (scale == 0) {
-    const auto size = dk.as_constant();
-    if (!size || *size < 1) c.unsupported("the head size must be known when attribute 'scale' is absent");
-    scale = 1 / std::sqrt(static_cast<double>(*size));
-  }
+  const double given = c.real("scale", 0);
+  const ValueId scale = given != 0 ? b.scalar(work, given) : usual_scale(c, dk, work);
 
   sinter::Graph body;
   GraphBuilder inner(b.module, body);
@@ -84,7 +80,7 @@ void import_linear_attention(NodeContext& c) {
   }
   state = add(inner, state, mul(inner, wiring::transpose(inner, key, {0, 1, 3, 2}), value));
   if (!(inner.type(state) == state_type)) state = wiring::reshape(inner, state, *state_type.shape);
-  const ValueId read = mul(inner, wiring::matmul(inner, slice[0], state), inner.scalar(work, scale));
+  const ValueId read = wiring::matmul(inner, slice[0], state);
   body.outputs = {again, state, read};
 
   const LoopAttrs attrs{
@@ -94,7 +90,7 @@ void import_linear_attention(NodeContext& c) {
   std::vector<sinter::Graph> bodies;
   bodies.push_back(std::move(body));
   const Ids results = b.add(op_named("Loop"), attrs, std::move(inputs), 2, std::move(bodies));
-  const ValueId y = wiring::reshape(b, results[1], {batch, tokens, Dim(query_heads) * dv});
+  const ValueId y = wiring::reshape(b, mul(b, results[1], scale), {batch, tokens, Dim(query_heads) * dv});
   c.out(0, wiring::cast(b, y, dtype));
   if (c.wants(1)) c.out(1, wiring::cast(b, results[0], c.has(3) ? b.dtype(c.in(3)) : dtype));
 }

@@ -188,7 +188,8 @@ constexpr Entry table[] = {
     {"Hardmax", 1, import_hardmax},
     {"InstanceNormalization", 1, import_instance_norm},
     {"LRN", 1, import_lrn},
-    {"LayerNormalization", 17, import_layer_norm},
+    // ONNX has it from 17 on; ONNX Runtime writes it into older models.
+    {"LayerNormalization", 1, import_layer_norm},
     {"LogSoftmax", 1, import_log_softmax},
     {"LpNormalization", 1, import_lp_norm},
     {"MeanVarianceNormalization", 9, import_mean_variance},

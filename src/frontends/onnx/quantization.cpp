@@ -37,22 +37,10 @@ void import_dequantize(NodeContext& c) {
 }
 
 void import_dynamic_quantize(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  const ValueId x = cast(b, c.in(0), DType::f32);
-  const auto number = [&](double v) { return b.scalar(DType::f32, v); };
-  const auto range = [&](const char* reduce, const char* with) {
-    return b.op(with, {b.op(reduce, ReduceAttrs{.keep_dims = false}, {x}), number(0)});
-  };
-  const ValueId high = range("ReduceMax", "Max"), low = range("ReduceMin", "Min");
-  const ValueId width = wiring::sub(b, high, low);
-  const ValueId flat = b.op("Equal", {width, number(0)});
-  const ValueId scale = wiring::div(b, wiring::where(b, flat, number(1), width), number(255));
-  const ValueId offset = b.op("Neg", {wiring::div(b, low, scale)});
-  const ValueId held = wiring::pointwise(b, "Clip", {{"low", 0}, {"high", 255}}, offset);
-  const ValueId zero = cast(b, b.op("Round", {held}), DType::u8);
-  c.out(0, b.op("QuantizeLinear", QuantizeAttrs{}, {x, scale, zero}));
-  if (c.wants(1)) c.out(1, scale);
-  if (c.wants(2)) c.out(2, zero);
+  const DynamicallyQuantized q = dynamically_quantized(c.b, c.in(0));
+  c.out(0, q.values);
+  if (c.wants(1)) c.out(1, q.scale);
+  if (c.wants(2)) c.out(2, q.zero);
 }
 
 constexpr Entry table[] = {
@@ -64,6 +52,22 @@ constexpr Entry table[] = {
 };
 
 }  // namespace
+
+DynamicallyQuantized dynamically_quantized(GraphBuilder& b, ValueId value) {
+  const ValueId x = cast(b, value, DType::f32);
+  const auto number = [&](double v) { return b.scalar(DType::f32, v); };
+  const auto range = [&](const char* reduce, const char* with) {
+    return b.op(with, {b.op(reduce, ReduceAttrs{.keep_dims = false}, {x}), number(0)});
+  };
+  const ValueId high = range("ReduceMax", "Max"), low = range("ReduceMin", "Min");
+  const ValueId width = wiring::sub(b, high, low);
+  const ValueId flat = b.op("Equal", {width, number(0)});
+  const ValueId scale = wiring::div(b, wiring::where(b, flat, number(1), width), number(255));
+  const ValueId offset = b.op("Neg", {wiring::div(b, low, scale)});
+  const ValueId held = wiring::pointwise(b, "Clip", {{"low", 0}, {"high", 255}}, offset);
+  const ValueId zero = cast(b, b.op("Round", {held}), DType::u8);
+  return {b.op("QuantizeLinear", QuantizeAttrs{}, {x, scale, zero}), scale, zero};
+}
 
 std::span<const Entry> quantization_entries() { return table; }
 

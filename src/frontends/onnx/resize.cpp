@@ -27,12 +27,12 @@ constexpr Named<ResizeMode> modes[] = {{"nearest", ResizeMode::nearest}, {"linea
                                        {"bilinear", ResizeMode::linear}, {"trilinear", ResizeMode::linear},
                                        {"cubic", ResizeMode::cubic},     {"bicubic", ResizeMode::cubic}};
 
-// Upsample and Resize of opset 10: positions are index / scale, nearest is the floor.
+// Upsample and Resize of opset 10: positions are index / scale; the suite of that time shows how nearest rounds.
 ResizeAttrs old_attributes(NodeContext& c) {
   ResizeAttrs a;
   a.coordinates = Coordinates::asymmetric;
   a.mode = choose(c, "mode", "nearest", modes);
-  a.nearest = NearestMode::floor;
+  a.nearest = NearestMode::shrink_ceil;
   return a;
 }
 

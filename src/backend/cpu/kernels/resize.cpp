@@ -91,7 +91,7 @@ Sampling sample(const ResizeAttrs& attrs, int64_t in, int64_t out, double scale)
       throw Error(Code::invalid_argument, "the scales of a Resize lead to no place in its operand");
     place = std::clamp(place, -2.0, last + 2);
     if (attrs.mode == ResizeMode::nearest) {
-      s.first.push_back(static_cast<int64_t>(std::clamp(nearest_place(attrs.nearest, place), 0.0, last)));
+      s.first.push_back(static_cast<int64_t>(std::clamp(nearest_place(attrs.nearest, place, scale), 0.0, last)));
       continue;
     }
     const double floor = std::floor(place);

@@ -1,0 +1,687 @@
+// Entries of domain com.microsoft around attention: what ONNX Runtime's transformer optimizer and model builder write.
+//
+// Values are brought to [batch, heads, tokens, size]; what masks becomes a bias of the scores. Masked scores get
+// mask_filter_value added, as the operators define, and minus infinity where causality hides them.
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "frontends/onnx/attention.h"
+#include "ops/cast.h"
+#include "ops/indexing.h"
+#include "ops/movement.h"
+#include "ops/reduction.h"
+#include "ops/selection.h"
+
+namespace sinter::onnx {
+namespace {
+
+using wiring::add;
+using wiring::cast;
+using wiring::like;
+using wiring::mul;
+
+ValueId count_of(GraphBuilder& b, const Dim& d) { return wiring::scalar_of(b, b.dims({d})); }
+
+// [B, 1, 1, 1] or [B, 1]
+ValueId per_batch(GraphBuilder& b, ValueId x, size_t rank) {
+  return wiring::unsqueeze(b, x, wiring::axis_range(1, rank));
+}
+
+ValueId number(NodeContext& c, size_t i) { return as_scalar(c, c.in(i)); }
+
+int64_t heads_of(NodeContext& c, std::string_view name) {
+  const int64_t heads = c.integer(name, 0);
+  if (heads < 1 || heads > INT32_MAX) c.fail(fmt::format("{} is {}, it must be positive", name, heads));
+  return heads;
+}
+
+// Scores' bias of padding that hides keys: 0 where kept, else mask_filter_value.
+ValueId padding_bias(NodeContext& c, ValueId kept, DType dtype) {
+  const double filter = c.real("mask_filter_value", -10000);
+  return wiring::where(c.b, kept, c.b.scalar(dtype, 0), c.b.scalar(dtype, filter));
+}
+
+// mask: lengths [B], ends and starts [2B], keys [B, T], [B, S, T] or [B, 1, max, max] of which the newest rows count.
+ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& batch, const Dim& queries, const Dim& keys, DType dtype) {
+  GraphBuilder& b = c.b;
+  const size_t rank = b.rank(mask);
+  if (rank == 1) {
+    const ValueId m = cast(b, mask, DType::i64);
+    const Dim count = b.shape(m)[0];
+    if (count == batch * Dim(3) + Dim(2)) c.unsupported("a mask with cumulated lengths");
+    const ValueId column = wiring::iota(b, count_of(b, keys));
+    const auto limit = [&](ValueId v) { return per_batch(b, v, 4); };
+    // Extents that nothing is known of are those of lengths.
+    if (!(count == batch * Dim(2))) return padding_bias(c, b.op("Less", {column, limit(m)}), dtype);
+    const ValueId before = b.op("Less", {column, limit(wiring::slice(b, m, 0, 0, batch))});
+    const ValueId from = b.op("LessOrEqual", {limit(wiring::slice(b, m, 0, batch, count)), column});
+    return padding_bias(c, b.op("And", {before, from}), dtype);
+  }
+  ValueId kept = b.dtype(mask) == DType::boolean ? mask : b.op("Less", {like(b, mask, 0), mask});
+  if (rank == 2) {
+    kept = wiring::unsqueeze(b, kept, {1, 2});
+  } else if (rank == 3) {
+    kept = wiring::unsqueeze(b, kept, {1});
+  } else if (rank == 4) {
+    kept = wiring::slice(b, wiring::slice(b, kept, 2, keys - queries, keys), 3, 0, keys);
+  } else {
+    c.fail(fmt::format("the mask has rank {}, it must be 1 to 4", rank));
+  }
+  return padding_bias(c, kept, dtype);
+}
+
+struct Attend {
+  ValueId bias = no_id;  // broadcasts against [B, H, S, T]
+  double softcap = 0;
+  ValueId sink = no_id;  // [H]: a further score of each head that has no value
+};
+
+double scale_of(NodeContext& c, const Dim& size) {
+  const double scale = c.real("scale", 0);
+  if (scale != 0) return scale;
+  const auto known = size.as_constant();
+  if (!known || *known < 1) c.unsupported("the head size must be known when attribute 'scale' is absent");
+  return 1 / std::sqrt(static_cast<double>(*known));
+}
+
+// q, k, v of 4 axes and one dtype; gives [B, S, H * Dv] in it. `scores`: what softmax takes.
+ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& options, ValueId* scores_out = nullptr) {
+  GraphBuilder& b = c.b;
+  const DType dtype = b.dtype(q);
+  const ValueId wide = wiring::widened(b, q);
+  const DType work = b.dtype(wide);
+  const Shape qs = b.shape(q), ks = b.shape(k);
+  const Heads heads = head_groups(c, qs[1], ks[1]);
+  const auto shared = [&](ValueId x) {
+    const ValueId y = cast(b, x, work);
+    return heads.grouped ? wiring::unsqueeze(b, y, {2}) : y;
+  };
+  const ValueId scaled = mul(b, grouped(c, wide, heads), b.scalar(work, scale_of(c, qs[3])));
+  ValueId scores = wiring::matmul(b, scaled, shared(k), true);
+  if (options.softcap > 0) {
+    const ValueId cap = b.scalar(work, options.softcap);
+    scores = mul(b, b.op("Tanh", {wiring::div(b, scores, cap)}), cap);
+  }
+  if (options.bias != no_id) {
+    ValueId bias = cast(b, options.bias, work);
+    // One bias for all heads or one for each: told apart where it is known, else written out.
+    if (heads.grouped && b.rank(bias) == 4 && !b.shape(bias)[1].is_constant())
+      bias = b.op("Expand", {bias, b.dims({1, qs[1], 1, 1})});
+    scores = add(b, scores, grouped(c, bias, heads));
+  }
+  if (scores_out) *scores_out = cast(b, ungrouped(c, scores, heads), dtype);
+  if (options.sink == no_id) {
+    scores = wiring::softmax(b, scores, -1);
+  } else {
+    // [H] stands before the keys as [B, H, S, 1].
+    Shape column = b.shape(scores);
+    const Dim keys = column.back();
+    column.back() = 1;
+    ValueId sink = wiring::unsqueeze(b, cast(b, options.sink, work), {1, 2});
+    if (heads.grouped) sink = wiring::reshape(b, sink, {heads.keys, heads.shared, 1, 1});
+    sink = b.op("Expand", {sink, b.dims(column)});
+    const auto last = static_cast<int64_t>(column.size()) - 1;
+    const ValueId weights = wiring::softmax(b, wiring::concat(b, {sink, scores}, last), -1);
+    scores = wiring::slice(b, weights, last, 1, keys + Dim(1));
+  }
+  const ValueId y = cast(b, ungrouped(c, wiring::matmul(b, scores, shared(v)), heads), dtype);
+  const Shape ys = b.shape(y);
+  return wiring::reshape(b, wiring::transpose(b, y, {0, 2, 1, 3}), {ys[0], ys[2], ys[1] * ys[3]});
+}
+
+void join(GraphBuilder& b, ValueId& bias, ValueId more) { bias = bias == no_id ? more : add(b, bias, more); }
+
+// ---- Attention: one weight for queries, keys and values ----
+
+// present [2, B, H, T, D] of k and v.
+void put_present(NodeContext& c, ValueId k, ValueId v) {
+  if (c.wants(1)) c.out(1, wiring::concat(c.b, {wiring::unsqueeze(c.b, k, {0}), wiring::unsqueeze(c.b, v, {0})}, 0));
+}
+
+void attention_of(NodeContext& c, ValueId projected, const std::vector<Dim>& sizes, size_t mask, size_t past_at,
+                  size_t bias_at) {
+  GraphBuilder& b = c.b;
+  const int64_t heads = heads_of(c, "num_heads");
+  if (c.integer("do_rotary", 0) != 0) c.unsupported("do_rotary");
+  if (c.integer("past_present_share_buffer", 0) != 0) c.unsupported("past_present_share_buffer");
+  const auto part = [&](const Dim& from, const Dim& size) {
+    return split_heads(c, wiring::slice(b, projected, 2, from, from + size), heads);
+  };
+  const ValueId q = part(0, sizes[0]);
+  ValueId k = part(sizes[0], sizes[1]), v = part(sizes[0] + sizes[1], sizes[2]);
+  Dim past = 0;
+  if (c.has(past_at)) {
+    if (rank_of(c, past_at) != 5) c.fail("past must have rank 5");
+    past = b.shape(c.in(past_at))[3];
+    const auto old = [&](int64_t which) {
+      return wiring::squeeze(b, wiring::slice(b, c.in(past_at), 0, which, which + 1), {0});
+    };
+    k = wiring::concat(b, {old(0), k}, 2);
+    v = wiring::concat(b, {old(1), v}, 2);
+  }
+  put_present(c, k, v);
+  const Shape qs = b.shape(q), ks = b.shape(k);
+  const DType work = b.dtype(wiring::widened(b, q));
+  Attend options;
+  if (c.has(mask)) join(b, options.bias, mask_bias(c, c.in(mask), qs[0], qs[2], ks[2], work));
+  if (c.has(bias_at)) join(b, options.bias, cast(b, c.in(bias_at), work));
+  if (c.integer("unidirectional", 0) != 0) join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
+  c.out(0, attend(c, q, k, v, options));
+}
+
+std::vector<Dim> projected_sizes(NodeContext& c, const Dim& whole) {
+  const auto given = c.integers("qkv_hidden_sizes");
+  if (given.empty()) return {floordiv(whole, 3), floordiv(whole, 3), floordiv(whole, 3)};
+  if (given.size() != 3) c.fail(fmt::format("qkv_hidden_sizes has {} extents, it must have 3", given.size()));
+  for (int64_t size : given)
+    if (size < 1 || size > INT32_MAX) c.fail(fmt::format("an extent of qkv_hidden_sizes is {}", size));
+  return {given[0], given[1], given[2]};
+}
+
+void import_attention(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 3 || rank_of(c, 1) != 2) c.fail("input must have rank 3 and weights rank 2");
+  if (c.has(6)) c.unsupported("past_sequence_length");
+  ValueId projected = wiring::matmul(b, c.in(0), c.in(1));
+  if (c.has(2)) projected = add(b, projected, c.in(2));
+  attention_of(c, projected, projected_sizes(c, b.shape(c.in(1))[1]), 3, 4, 5);
+}
+
+// The same with 8-bit input and weights.
+void import_quantized_attention(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 3 || rank_of(c, 1) != 2) c.fail("input must have rank 3 and weights rank 2");
+  const auto whole = [&](size_t i, size_t zero) {
+    ValueId x = cast(b, c.in(i), DType::i32);
+    if (!c.has(zero)) return x;
+    const ValueId z = cast(b, c.in(zero), DType::i32);
+    return wiring::sub(b, x, b.rank(z) == 1 && b.shape(z)[0] == Dim(1) ? wiring::scalar_of(b, z) : z);
+  };
+  const ValueId sum = cast(b, wiring::matmul(b, whole(0, 6), whole(1, 7)), DType::f32);
+  const ValueId scale =
+      mul(b, wiring::scalar_of(b, cast(b, c.in(3), DType::f32)),
+          b.rank(c.in(4)) == 1 && b.shape(c.in(4))[0] == Dim(1) ? wiring::scalar_of(b, cast(b, c.in(4), DType::f32))
+                                                                : cast(b, c.in(4), DType::f32));
+  const ValueId y = add(b, mul(b, sum, scale), cast(b, c.in(2), DType::f32));
+  attention_of(c, cast(b, y, b.dtype(c.in(2))), projected_sizes(c, b.shape(c.in(1))[1]), 5, 8, SIZE_MAX);
+}
+
+// ---- MultiHeadAttention: queries, keys and values projected already ----
+
+void import_multi_head(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  const int64_t heads = heads_of(c, "num_heads");
+  if (c.has(8) || c.has(9)) c.unsupported("past_sequence_length and cache_indirection");
+  ValueId q = c.in(0), k = c.maybe(1), v = c.maybe(2);
+  const size_t rank = rank_of(c, 0);
+  // Slice `which` of axis 3 of [B, S, H, n, D] as [B, S, H * D].
+  const auto packed = [&](ValueId x, int64_t which) {
+    const Shape s = b.shape(x);
+    return wiring::reshape(b, wiring::slice(b, x, 3, which, which + 1), {s[0], s[1], s[2] * s[4]});
+  };
+  if (rank == 5) {
+    if (k != no_id || v != no_id) c.fail("key and value must be absent when query holds all three");
+    k = packed(q, 1);
+    v = packed(q, 2);
+    q = packed(q, 0);
+  } else if (rank != 3) {
+    c.fail(fmt::format("query has rank {}, it must be 3 or 5", rank));
+  } else if (k == no_id) {
+    c.fail("key is missing");
+  } else if (b.rank(k) == 5) {
+    if (v != no_id) c.fail("value must be absent when key holds both");
+    v = packed(k, 1);
+    k = packed(k, 0);
+  }
+  if (v == no_id) c.fail("value is missing");
+  const bool split = b.rank(k) == 4;  // [B, H, T, D] already, of another sequence
+  if (b.rank(v) != b.rank(k) || (!split && b.rank(k) != 3)) c.fail("key and value must both have rank 3 or rank 4");
+  if (c.has(3)) {
+    const Dim size = b.shape(q)[2];
+    q = add(b, q, wiring::slice(b, c.in(3), 0, 0, size));
+    if (!split) {
+      const Dim k_size = b.shape(k)[2], v_size = b.shape(v)[2];
+      k = add(b, k, wiring::slice(b, c.in(3), 0, size, size + k_size));
+      v = add(b, v, wiring::slice(b, c.in(3), 0, size + k_size, size + k_size + v_size));
+    }
+  }
+  q = split_heads(c, q, heads);
+  const auto of_heads = [&](ValueId x) {
+    if (!split) return split_heads(c, x, heads);
+    const Shape s = b.shape(x);
+    return s[1].is_constant() ? x : wiring::reshape(b, x, {s[0], heads, s[2], s[3]});
+  };
+  k = of_heads(k);
+  v = of_heads(v);
+  if (c.has(6) != c.has(7)) c.fail("past_key and past_value must be given together");
+  Dim past = 0;
+  if (c.has(6)) {
+    if (rank_of(c, 6) != 4 || rank_of(c, 7) != 4) c.fail("past_key and past_value must have rank 4");
+    past = b.shape(c.in(6))[2];
+    k = wiring::concat(b, {c.in(6), k}, 2);
+    v = wiring::concat(b, {c.in(7), v}, 2);
+  }
+  if (c.wants(1)) c.out(1, k);
+  if (c.wants(2)) c.out(2, v);
+  const Shape qs = b.shape(q), ks = b.shape(k);
+  const DType work = b.dtype(wiring::widened(b, q));
+  Attend options;
+  if (c.has(4)) join(b, options.bias, mask_bias(c, c.in(4), qs[0], qs[2], ks[2], work));
+  if (c.has(5)) join(b, options.bias, cast(b, c.in(5), work));
+  if (c.integer("unidirectional", 0) != 0) join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
+  ValueId scores = no_id;
+  c.out(0, attend(c, q, k, v, options, &scores));
+  if (c.wants(3)) c.out(3, scores);
+}
+
+// One token at a time, with the operands in another order. Caches that are written in place are not values of a graph.
+void import_decoder_multi_head(NodeContext& c) {
+  if (c.integer("past_present_share_buffer", 0) != 0) c.unsupported("past_present_share_buffer");
+  if (c.has(8) || c.has(9)) c.unsupported("beam_width and cache_indirection");
+  NodeContext other =
+      c.with({c.in(0), c.maybe(1), c.maybe(2), c.maybe(10), c.maybe(3), c.maybe(4), c.maybe(5), c.maybe(6)}, c.opset);
+  import_multi_head(other);
+  c.out(other.results());
+}
+
+// ---- tokens without padding: rows of all sequences, one after the other ----
+
+// token_offset [B, S]: places of the tokens that count, in order, then of the others.
+struct Packing {
+  Dim batch, tokens;
+  ValueId places;  // i64[T, 1] in [0, B * S)
+};
+
+Packing packing_of(NodeContext& c, ValueId offsets, const Dim& rows) {
+  GraphBuilder& b = c.b;
+  if (b.rank(offsets) != 2) c.fail("token_offset must have rank 2");
+  const Shape s = b.shape(offsets);
+  const ValueId flat = wiring::reshape(b, cast(b, offsets, DType::i64), {s[0] * s[1]});
+  return {s[0], s[1], wiring::unsqueeze(b, wiring::slice(b, flat, 0, 0, rows), {1})};
+}
+
+// [T, ...] to [B, S, ...], zero where no token counts.
+ValueId padded(NodeContext& c, ValueId x, const Packing& p) {
+  GraphBuilder& b = c.b;
+  Shape shape = b.shape(x);
+  shape[0] = p.batch * p.tokens;
+  const ValueId zeros = wiring::fill(b, like(b, x, 0), b.dims(shape));
+  const ValueId all = b.op("ScatterND", ScatterNDAttrs{}, {zeros, p.places, x});
+  shape[0] = p.tokens;
+  shape.insert(shape.begin(), p.batch);
+  return wiring::reshape(b, all, shape);
+}
+
+// [B, S, H] to [T, H]
+ValueId unpadded(NodeContext& c, ValueId x, const Packing& p) {
+  const Shape s = c.b.shape(x);
+  return c.b.op("GatherND", GatherNDAttrs{}, {wiring::reshape(c.b, x, {s[0] * s[1], s[2]}), p.places});
+}
+
+void import_restore_padding(NodeContext& c) {
+  const size_t rank = rank_of(c, 0, 2);
+  if (rank != 2) c.fail(fmt::format("the operand has rank {}, it must be 2", rank));
+  c.out(0, padded(c, c.in(0), packing_of(c, c.in(1), c.b.shape(c.in(0))[0])));
+}
+
+void import_remove_padding(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 3) c.fail("input must have rank 3");
+  const Shape s = b.shape(c.in(0));
+  const ValueId counts = cast(b, c.in(1), DType::i64);
+  const ValueId column = wiring::iota(b, count_of(b, s[1]));
+  const ValueId valid = wiring::reshape(b, b.op("Less", {column, per_batch(b, counts, 2)}), {s[0] * s[1]});
+  const auto places = [&](ValueId flags) { return wiring::squeeze(b, b.op("NonZero", {flags}), {0}); };
+  const ValueId kept = places(valid);
+  c.out(0, wiring::gather(b, wiring::reshape(b, c.in(0), {s[0] * s[1], s[2]}), kept, 0));
+  if (c.wants(1)) {
+    const ValueId all = wiring::concat(b, {kept, places(b.op("Not", {valid}))}, 0);
+    c.out(1, cast(b, wiring::reshape(b, all, {s[0], s[1]}), DType::i32));
+  }
+  if (c.wants(2)) {
+    const ValueId sums = b.op("CumSum", CumulativeAttrs{}, {counts, b.constant(Tensor::scalar_i64(0))});
+    c.out(2, cast(b, wiring::concat(b, {b.integers({0}), sums}, 0), DType::i32));
+  }
+  if (c.wants(3)) c.out(3, cast(b, wiring::reduce(b, "Max", counts, {0}), DType::i32));
+}
+
+// q, k, v of [T, H * D]; sums: where sequences begin, and the end.
+void packed_attention(NodeContext& c, ValueId q, ValueId k, ValueId v, size_t offsets, size_t sums, size_t bias) {
+  GraphBuilder& b = c.b;
+  const int64_t heads = heads_of(c, "num_heads");
+  const Packing p = packing_of(c, c.in(offsets), b.shape(q)[0]);
+  const auto whole = [&](ValueId x) { return split_heads(c, padded(c, x, p), heads); };
+  const ValueId marks = cast(b, c.in(sums), DType::i64);
+  const ValueId counts =
+      wiring::sub(b, wiring::slice(b, marks, 0, 1, p.batch + Dim(1)), wiring::slice(b, marks, 0, 0, p.batch));
+  const ValueId column = wiring::iota(b, count_of(b, p.tokens));
+  const DType work = b.dtype(wiring::widened(b, q));
+  Attend options;
+  options.bias = padding_bias(c, b.op("Less", {column, per_batch(b, counts, 4)}), work);
+  if (c.has(bias)) join(b, options.bias, cast(b, c.in(bias), work));
+  c.out(0, unpadded(c, attend(c, whole(q), whole(k), whole(v), options), p));
+}
+
+void import_packed_attention(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 2 || rank_of(c, 1) != 2) c.fail("input and weights must have rank 2");
+  const ValueId all = add(b, wiring::matmul(b, c.in(0), c.in(1)), c.in(2));
+  const auto sizes = projected_sizes(c, b.shape(c.in(1))[1]);
+  const Dim second = sizes[0] + sizes[1];
+  packed_attention(c, wiring::slice(b, all, 1, 0, sizes[0]), wiring::slice(b, all, 1, sizes[0], second),
+                   wiring::slice(b, all, 1, second, second + sizes[2]), 3, 4, 5);
+}
+
+void import_packed_multi_head(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  ValueId q = c.in(0), k = c.maybe(1), v = c.maybe(2);
+  if (k == no_id && v == no_id) {
+    if (b.rank(q) != 4) c.fail("query must hold all three as [T, H, 3, D] when key and value are absent");
+    const Shape s = b.shape(q);
+    const auto part = [&](int64_t which) {
+      return wiring::reshape(b, wiring::slice(b, c.in(0), 2, which, which + 1), {s[0], s[1] * s[3]});
+    };
+    q = part(0);
+    k = part(1);
+    v = part(2);
+  }
+  if (k == no_id || v == no_id) c.fail("key and value must be given together");
+  if (b.rank(q) != 2 || b.rank(k) != 2 || b.rank(v) != 2) c.fail("query, key and value must have rank 2");
+  if (c.has(3)) {
+    Dim from = 0;
+    for (ValueId* x : {&q, &k, &v}) {
+      const Dim size = b.shape(*x)[1];
+      *x = add(b, *x, wiring::slice(b, c.in(3), 0, from, from + size));
+      from = from + size;
+    }
+  }
+  packed_attention(c, q, k, v, 4, 5, 6);
+}
+
+// ---- GroupQueryAttention: a cache whose filled part differs by batch entry ----
+
+struct Cache {
+  ValueId past;     // i64[B]: tokens before the new ones
+  ValueId total;    // i64 scalar: tokens that queries may see
+  ValueId indices;  // i64[B, T, 1] into old and new tokens together; no_id: the new tokens are all there is
+};
+
+// Token j of the result is old for j < past[b], then new.
+Cache cache_of(NodeContext& c, const Dim& tokens, size_t past_key) {
+  GraphBuilder& b = c.b;
+  Cache cache;
+  cache.total = number(c, 6);
+  const ValueId lengths = cast(b, wiring::reshape(b, c.in(5), {-1}), DType::i64);
+  const ValueId fresh = count_of(b, tokens), zero = b.scalar(DType::i64, 0);
+  const ValueId before = wiring::sub(b, add(b, lengths, b.scalar(DType::i64, 1)), fresh);
+  // All tokens new: a prompt, padded on the right where it is short.
+  const ValueId prompt = b.op("Equal", {cache.total, fresh});
+  cache.past = wiring::where(b, prompt, zero, b.op("Max", {before, zero}));
+  cache.indices = no_id;
+  if (!c.has(past_key)) return cache;
+  const ValueId room = wiring::extent(b, c.in(past_key), 2);
+  const ValueId j = wiring::iota(b, b.op("Max", {room, cache.total}));  // [T]
+  const ValueId past = per_batch(b, cache.past, 2);                     // [B, 1]
+  const ValueId at_new = b.op("Min", {wiring::sub(b, j, past), wiring::sub(b, fresh, b.scalar(DType::i64, 1))});
+  const ValueId index = wiring::where(b, b.op("Less", {j, past}), j, add(b, at_new, room));
+  cache.indices = wiring::unsqueeze(b, index, {2});
+  return cache;
+}
+
+ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh) {
+  GraphBuilder& b = c.b;
+  if (old == no_id || cache.indices == no_id) return fresh;
+  const ValueId all = wiring::transpose(b, wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2), {0, 2, 1, 3});
+  const ValueId chosen = b.op("GatherND", GatherNDAttrs{.batch_dims = 1}, {all, cache.indices});
+  return wiring::transpose(b, chosen, {0, 2, 1, 3});
+}
+
+// Rows of a table of angles [max, half] for i64[B, S], against [B, H, S, half].
+ValueId angles(NodeContext& c, size_t table, ValueId positions, DType dtype) {
+  const ValueId rows = wiring::gather(c.b, cast(c.b, c.in(table), dtype), positions, 0);
+  return wiring::unsqueeze(c.b, rows, {1});
+}
+
+void import_group_query(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  const int64_t heads = heads_of(c, "num_heads"), kv_heads = heads_of(c, "kv_num_heads");
+  if (heads % kv_heads != 0) c.fail(fmt::format("{} heads are no multiple of {} key heads", heads, kv_heads));
+  if (c.has(12) || c.has(13)) c.unsupported("quantized caches");
+  if (c.integer("sliding_window_cache", 0) != 0) c.unsupported("sliding_window_cache");
+  if (c.has(16)) c.unsupported("query_seqlens");
+  if (c.wants(3)) c.unsupported("output_qk");
+  if (rank_of(c, 0) != 3) c.fail("query must have rank 3");
+  ValueId q = c.in(0), k = c.maybe(1), v = c.maybe(2);
+  if ((k == no_id) != (v == no_id)) c.fail("key and value must be given together");
+  if (k == no_id) {
+    const Dim size = floordiv(b.shape(q)[2], heads + 2 * kv_heads);
+    const Dim q_size = size * Dim(heads), kv_size = size * Dim(kv_heads);
+    const ValueId all = q;
+    q = wiring::slice(b, all, 2, 0, q_size);
+    k = wiring::slice(b, all, 2, q_size, q_size + kv_size);
+    v = wiring::slice(b, all, 2, q_size + kv_size, q_size + kv_size * Dim(2));
+  }
+  if (b.rank(k) != 3 || b.rank(v) != 3) c.fail("key and value must have rank 3");
+  q = split_heads(c, q, heads);
+  k = split_heads(c, k, kv_heads);
+  v = split_heads(c, v, kv_heads);
+  if (c.has(14) != c.has(15)) c.fail("q_norm_weight and k_norm_weight must be given together");
+  if (c.has(14)) {
+    const double epsilon = c.real("qk_norm_epsilon", 1e-6);
+    q = wiring::rms_norm(b, q, c.in(14), -1, c.real("q_norm_epsilon", epsilon));
+    k = wiring::rms_norm(b, k, c.in(15), -1, c.real("k_norm_epsilon", epsilon));
+  }
+  const Dim tokens = b.shape(q)[2];
+  const DType dtype = b.dtype(q), work = b.dtype(wiring::widened(b, q));
+  const Cache cache = cache_of(c, tokens, 3);
+  // Positions of the queries: [B, S].
+  const ValueId position = add(b, wiring::iota(b, count_of(b, tokens)), per_batch(b, cache.past, 2));
+  if (c.integer("do_rotary", 0) != 0) {
+    const ValueId at = c.has(9) ? cast(b, c.in(9), DType::i64) : position;
+    const ValueId cosine = angles(c, 7, at, work), sine = angles(c, 8, at, work);
+    const Dim turned = b.shape(c.in(7)).back() * Dim(2);
+    const bool interleaved = c.integer("rotary_interleaved", 0) != 0;
+    const auto turn = [&](ValueId x) {
+      return cast(b, rotated(b, cast(b, x, work), cosine, sine, turned, interleaved), dtype);
+    };
+    q = turn(q);
+    k = turn(k);
+  }
+  const ValueId keys = cached(c, cache, c.maybe(3), k), values = cached(c, cache, c.maybe(4), v);
+  if (c.wants(1)) c.out(1, keys);
+  if (c.wants(2)) c.out(2, values);
+  // Query i of entry b sees keys up to past[b] + i, of a window the newest ones.
+  Attend options;
+  options.softcap = c.real("softcap", 0);
+  const ValueId column = wiring::iota(b, wiring::extent(b, keys, 2));
+  const ValueId row = wiring::unsqueeze(b, position, {1, 3});  // [B, 1, S, 1]
+  ValueId seen;
+  if (c.integer("causal", 1) != 0) {
+    seen = b.op("LessOrEqual", {column, row});
+    const int64_t window = c.integer("local_window_size", -1);
+    if (window > 0) {
+      const ValueId oldest = wiring::sub(b, row, b.constant(Tensor::scalar_i64(window)));
+      seen = b.op("And", {seen, b.op("Less", {oldest, column})});
+    }
+  } else {
+    const ValueId length = add(b, per_batch(b, cache.past, 4), count_of(b, tokens));
+    seen = b.op("Less", {column, length});
+  }
+  options.bias = as_bias(b, seen, work);
+  if (c.has(10)) {
+    ValueId more = cast(b, c.in(10), work);
+    // The cache may have room for more keys than the bias speaks of; they are hidden anyway.
+    const ValueId missing = wiring::sub(b, wiring::extent(b, keys, 2), wiring::extent(b, more, 3));
+    const ValueId pads = wiring::concat(b, {b.integers({0}), wiring::unsqueeze(b, missing, {0})}, 0);
+    more = b.op("Pad", PadAttrs{}, {more, pads, b.scalar(work, 0), b.integers({3})});
+    options.bias = add(b, options.bias, more);
+  }
+  if (c.has(11))
+    options.sink = c.in(11);
+  else if (c.integer("smooth_softmax", -1) == 1)
+    options.sink = wiring::fill(b, b.scalar(work, 0), b.integers({heads}));
+  c.out(0, attend(c, q, keys, values, options));
+}
+
+// ---- rotary embedding, position biases ----
+
+// x [B, S, H * D] or [B, H, S, D]; positions [1], the first one's, or [B, S].
+void import_rotary_embedding(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (c.integer("is_packed_batching", 0) != 0) c.unsupported("is_packed_batching");
+  const size_t rank = rank_of(c, 0);
+  if (rank != 3 && rank != 4) c.fail(fmt::format("the operand has rank {}, it must be 3 or 4", rank));
+  if (rank_of(c, 2) != 2 || rank_of(c, 3) != 2) c.fail("cos_cache and sin_cache must have rank 2");
+  const Shape original = b.shape(c.in(0));
+  ValueId x = wiring::widened(b, c.in(0));
+  const DType work = b.dtype(x);
+  const Dim turned = b.shape(c.in(2))[1] * Dim(2);
+  if (rank == 3) {
+    const int64_t heads = c.integer("num_heads", 0);
+    if (heads < 0) c.fail(fmt::format("num_heads is {}", heads));
+    const Dim count = heads > 0 ? Dim(heads) : floordiv(original[2], turned);
+    if (count == Dim(0)) c.fail("the angles are longer than the operand");
+    x = wiring::reshape(b, x, {original[0], original[1], count, floordiv(original[2], count)});
+    x = wiring::transpose(b, x, {0, 2, 1, 3});
+  }
+  ValueId positions = cast(b, c.in(1), DType::i64);
+  if (b.rank(positions) < 2) {
+    positions = add(b, wiring::iota(b, count_of(b, b.shape(x)[2])), wiring::scalar_of(b, positions));
+    positions = wiring::unsqueeze(b, positions, {0});
+  }
+  ValueId y = rotated(b, x, angles(c, 2, positions, work), angles(c, 3, positions, work), turned,
+                      c.integer("interleaved", 0) != 0);
+  if (rank == 3) y = wiring::reshape(b, wiring::transpose(b, y, {0, 2, 1, 3}), original);
+  c.out(0, cast(b, y, b.dtype(c.in(0))));
+}
+
+// Buckets of distances, exact for near ones and logarithmic beyond: [queries, keys] of i64.
+void import_relative_position_bias(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 2) c.fail("bias_table must have rank 2");
+  const auto known = b.shape(c.in(0))[0].as_constant();
+  if (!known) c.unsupported("the number of buckets must be known when the model is built");
+  const bool both = c.integer("is_bidirectional", 0) != 0;
+  const int64_t furthest = c.integer("max_distance", 0), buckets = both ? *known / 2 : *known, exact = buckets / 2;
+  if (exact < 1 || furthest <= exact) c.fail(fmt::format("{} buckets for distances up to {}", *known, furthest));
+  const auto integer = [&](int64_t v) { return b.constant(Tensor::scalar_i64(v)); };
+  const ValueId column = wiring::iota(b, number(c, 2));
+  const ValueId row = wiring::unsqueeze(b, wiring::iota(b, number(c, 1)), {1});
+  const ValueId ahead = wiring::sub(b, column, row);
+  ValueId distance, bucket = integer(0);
+  if (both) {
+    distance = b.op("Abs", {ahead});
+    bucket = wiring::where(b, b.op("Less", {integer(0), ahead}), integer(buckets), integer(0));
+  } else {
+    distance = b.op("Max", {b.op("Neg", {ahead}), integer(0)});
+  }
+  const ValueId real = cast(b, b.op("Max", {distance, integer(1)}), DType::f32);
+  const ValueId ratio = wiring::div(b, real, like(b, real, static_cast<double>(exact)));
+  const double steps =
+      static_cast<double>(buckets - exact) / std::log(static_cast<double>(furthest) / static_cast<double>(exact));
+  const ValueId far = add(b, cast(b, mul(b, b.op("Log", {ratio}), like(b, real, steps)), DType::i64), integer(exact));
+  const ValueId held = b.op("Min", {far, integer(buckets - 1)});
+  bucket = add(b, bucket, wiring::where(b, b.op("Less", {distance, integer(exact)}), distance, held));
+  const ValueId rows = wiring::gather(b, c.in(0), bucket, 0);  // [queries, keys, H]
+  c.out(0, wiring::unsqueeze(b, wiring::transpose(b, rows, {2, 0, 1}), {0}));
+}
+
+// Two gates of each query scale the position bias of its row.
+void import_gated_relative_position_bias(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (c.has(6)) c.unsupported("token_offset");
+  const int64_t heads = heads_of(c, "num_heads");
+  const ValueId q = split_heads(c, add(b, c.in(0), c.in(1)), heads);  // [B, H, S, D]
+  const ValueId gates = add(b, wiring::matmul(b, q, c.in(3)), c.in(4));
+  const Shape s = b.shape(gates);
+  const ValueId pairs = wiring::reshape(b, gates, {s[0], s[1], s[2], 2, floordiv(s[3], 2)});
+  const ValueId open = b.op("Sigmoid", {wiring::reduce(b, "Sum", pairs, {4}, false)});
+  const ValueId u = wiring::slice(b, open, 3, 0, 1), r = wiring::slice(b, open, 3, 1, 2);  // [B, H, S, 1]
+  const ValueId inner = wiring::sub(b, mul(b, r, c.in(5)), like(b, r, 1));
+  c.out(0, mul(b, add(b, mul(b, u, inner), like(b, u, 2)), c.in(2)));
+}
+
+// ---- embedding ----
+
+struct Tables {
+  ValueId word, position, segment, gamma, beta;  // segment may be absent
+};
+
+// Operands 0, 1, 7 and 8 are tokens, segments, mask and positions of both forms.
+void embed_layer_norm(NodeContext& c, const Tables& t, ValueId places) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 2) c.fail("input_ids must have rank 2");
+  const Dim tokens = b.shape(c.in(0))[1];
+  const ValueId at =
+      places != no_id ? wiring::gather(b, t.position, places, 0) : wiring::slice(b, t.position, 0, 0, tokens);
+  ValueId sum = add(b, wiring::gather(b, t.word, c.in(0), 0), at);
+  if (t.segment != no_id) {
+    if (!c.has(1)) c.fail("segment_ids are missing");
+    sum = add(b, sum, wiring::gather(b, t.segment, c.in(1), 0));
+  }
+  c.out(0, wiring::layer_norm(b, sum, t.gamma, t.beta, -1, c.real("epsilon", 1e-12)).y);
+  if (c.wants(1)) {
+    // How many tokens count, per batch entry; none without a mask.
+    const ValueId mask = c.has(7) ? cast(b, c.in(7), DType::i32)
+                                  : wiring::fill(b, b.scalar(DType::i32, 0), wiring::shape_of(b, c.in(0)));
+    c.out(1, wiring::reduce(b, "Sum", mask, {1}, false));
+  }
+  if (c.wants(2)) c.out(2, sum);
+}
+
+void import_embed_layer_norm(NodeContext& c) {
+  embed_layer_norm(c, {c.in(2), c.in(3), c.maybe(4), c.in(5), c.in(6)}, c.maybe(8));
+}
+
+// Tables of 8 bits: scales are operands 8 to 12, zero points 13 to 17.
+void import_quantized_embed_layer_norm(NodeContext& c) {
+  const auto table = [&](size_t i) {
+    if (!c.has(i)) return no_id;
+    return c.b.op("DequantizeLinear", DequantizeAttrs{.to = c.b.dtype(c.in(i + 6))},
+                  {c.in(i), wiring::scalar_of(c.b, c.in(i + 6)), wiring::scalar_of(c.b, c.in(i + 11))});
+  };
+  embed_layer_norm(c, {table(2), table(3), table(4), table(5), table(6)}, no_id);
+}
+
+// The default domain's operators, without what is new here.
+void import_linear_attention_here(NodeContext& c) {
+  if (c.integer("state_window", 0) != 0) c.unsupported("state_window");
+  import_linear_attention(c);
+}
+
+void import_causal_conv(NodeContext& c) {
+  for (const char* name : {"channels_last", "input_channel_offset", "input_channels", "state_length",
+                           "state_update_capacity", "state_window"})
+    if (c.integer(name, 0) != 0) c.unsupported(name);
+  if (c.integer("dilation", 1) != 1 || c.integer("ndim", 1) != 1) c.unsupported("dilation and ndim other than 1");
+  c.out(imported_as(c, "", "CausalConvWithState", 27, c.all()));
+}
+
+constexpr const char* microsoft = "com.microsoft";
+
+constexpr Entry table[] = {
+    {"Attention", 1, import_attention, microsoft},
+    {"CausalConvWithState", 1, import_causal_conv, microsoft},
+    {"DecoderMaskedMultiHeadAttention", 1, import_decoder_multi_head, microsoft},
+    {"EmbedLayerNormalization", 1, import_embed_layer_norm, microsoft},
+    {"GatedRelativePositionBias", 1, import_gated_relative_position_bias, microsoft},
+    {"GroupQueryAttention", 1, import_group_query, microsoft},
+    {"LinearAttention", 1, import_linear_attention_here, microsoft},
+    {"MultiHeadAttention", 1, import_multi_head, microsoft},
+    {"PackedAttention", 1, import_packed_attention, microsoft},
+    {"PackedMultiHeadAttention", 1, import_packed_multi_head, microsoft},
+    {"QAttention", 1, import_quantized_attention, microsoft},
+    {"QEmbedLayerNormalization", 1, import_quantized_embed_layer_norm, microsoft},
+    {"RelativePositionBias", 1, import_relative_position_bias, microsoft},
+    {"RemovePadding", 1, import_remove_padding, microsoft},
+    {"RestorePadding", 1, import_restore_padding, microsoft},
+    {"RotaryEmbedding", 1, import_rotary_embedding, microsoft},
+};
+
+}  // namespace
+
+std::span<const Entry> contrib_attention_entries() { return table; }
+
+}  // namespace sinter::onnx
