@@ -1,8 +1,7 @@
-// ConvInteger of one channel per group, channels last: sums of products of differences of bytes, exact in f32.
+// ConvInteger of one channel per group, channels last, by the loops of f32: sums of products of differences of bytes
+// are exact there.
 
-#include <cstring>
-
-#include "backend/cpu/isa/contract.h"
+#include "backend/cpu/device.h"
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/convolution.h"
 #include "backend/cpu/kernels/families.h"
@@ -15,7 +14,13 @@ namespace {
 // Sums of up to 256 products of differences of bytes are exact in f32.
 constexpr int64_t depthwise_taps = 256;
 
-Answer supports_depthwise(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+// Where blocks of sums go, as integers.
+struct Store {
+  int32_t* to;
+  int64_t channels;
+};
+
+Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (Answer a = integer_conv_supports(kernel, problem, device); !a) return a;
   const Stage& stage = problem.stages[0];
   const Shape& w = *problem.types[stage.inputs[in_b]].shape;
@@ -28,116 +33,126 @@ Answer supports_depthwise(const Kernel& kernel, const Problem& problem, const De
   return taps > depthwise_taps ? Answer::no("too many taps") : Answer::yes();
 }
 
-double cost_depthwise(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
+double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
   const Type& w = problem.types[problem.stages[0].inputs[in_b]];
   const double filters = static_cast<double>(std::max<int64_t>(1, (*w.shape)[0].evaluate(symbols)));
   const double products =
       elements_at(problem.types[problem.first_result[0]], symbols) * elements_at(w, symbols) / filters;
-  return 1000 + products / 2;
+  return 2000 + products / 10;
 }
 
-struct Depthwise {
-  Window window;
-  int64_t channels = 0, taps = 0, rows = 0, image = 0;
+std::shared_ptr<const void> prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
+  return std::make_shared<const SpatialTable*>(&spatial_table(device.level));
+}
+
+struct Plan {
+  const SpatialTable* table;
+  SpatialArgs args;
+  int64_t pixels = 0, pixel_parts = 0;  // of the operand
+  int64_t taps = 0, rows = 0;
+  int64_t weights = 0;  // bytes into the workspace
   bool col_zeros = false;
 };
 
-void bind_depthwise(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
   const Stage& stage = c.problem.stages[0];
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
   const Dims &x = c.operands[stage.inputs[in_a]], &w = c.operands[stage.inputs[in_b]], &y = c.results[0];
-  Depthwise& p = emplace<Depthwise>(bound);
+  Plan& p = emplace<Plan>(bound);
+  p.table = *static_cast<const SpatialTable* const*>(prepared);
   bound.chunks[0] = 0;
   if (x[1] != attrs.group || w[0] != attrs.group || w[1] != 1 || y[0] != x[0] || y[1] != w[0]) integer_mismatch();
   const int64_t zeros = has(stage, in_b_zero) ? product(c.operands[stage.inputs[in_b_zero]]) : 1;
   if (zeros != 1 && zeros != w[0]) integer_mismatch();
   if (product(y) == 0) return;
-  p.window = make_window(x, y, std::span(w).subspan(2), integer_window(attrs));
-  p.channels = x[1];
+  SpatialArgs& args = p.args;
+  args.window = make_window(x, y, std::span(w).subspan(2), integer_window(attrs));
+  args.channels = args.pixel_stride = args.out_stride = x[1];
+  args.image_stride = product(x, 1, x.size());
+  args.epilogue = [](void* user, int64_t m, int64_t count, int64_t n, int64_t cols, float* block, int64_t stride) {
+    const auto [to, channels] = *static_cast<const Store*>(user);
+    for (int64_t r = 0; r < count; ++r)
+      for (int64_t i = 0; i < cols; ++i) to[(m + r) * channels + n + i] = static_cast<int32_t>(block[r * stride + i]);
+  };
+  p.pixels = product(x) / x[1];
   p.taps = product(w, 2, w.size());
-  p.rows = checked_mul(x[0], p.window.out[0] * p.window.out[1], "rows");
-  p.image = product(x, 1, x.size());
+  p.rows = checked_mul(x[0], args.window.out[0] * args.window.out[1], "rows");
   p.col_zeros = zeros != 1;
-  bound.chunks[0] = chunks_for(checked_mul(product(y), p.taps, "work"), p.rows, c.threads);
-  bound.scratch = byte_size(DType::f32, checked_mul(p.taps + 1, p.channels, "weights"));
+  p.weights = align_up(byte_size(DType::f32, product(x)), 64, "workspace");
+  bound.workspace = checked_add(p.weights, byte_size(DType::f32, checked_mul(p.taps, x[1], "weights")), "workspace");
+  bound.scratch = p.table->scratch_size(args);
+  bound.phases = 2;
+  // The weights are one more chunk.
+  p.pixel_parts = chunks_for(checked_mul(product(x), 5, "work"), p.pixels, c.threads);
+  bound.chunks[0] = p.pixel_parts + 1;
+  bound.chunks[1] = chunks_for(checked_mul(product(y), p.taps, "work"), p.rows, c.threads);
 }
 
-typedef int32_t Int4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t Int4 __attribute__((vector_size(16)));
 typedef float Float4 __attribute__((vector_size(16), aligned(4), may_alias));
 template <typename T>
 struct Bytes4 {
   typedef T Vec __attribute__((vector_size(4), aligned(1), may_alias));
 };
 
-// sum += (x - zero) * w over channels
 template <typename T>
-void add_products(float* sum, const T* x, float zero, const float* w, int64_t channels) {
-  int64_t i = 0;
-  for (; i + 4 <= channels; i += 4) {
-    const Float4 v = __builtin_convertvector(
-        __builtin_convertvector(*reinterpret_cast<const typename Bytes4<T>::Vec*>(x + i), Int4), Float4);
-    *reinterpret_cast<Float4*>(sum + i) += (v - zero) * *reinterpret_cast<const Float4*>(w + i);
-  }
-  for (; i < channels; ++i) sum[i] += (static_cast<float>(x[i]) - zero) * w[i];
+void center(const void* bytes, float zero, int64_t begin, int64_t end, float* to) {
+  const T* from = static_cast<const T*>(bytes);
+  int64_t i = begin;
+  for (; i + 4 <= end; i += 4)
+    *reinterpret_cast<Float4*>(to + i) =
+        __builtin_convertvector(
+            __builtin_convertvector(*reinterpret_cast<const typename Bytes4<T>::Vec*>(from + i), Int4), Float4) -
+        zero;
+  for (; i < end; ++i) to[i] = static_cast<float>(from[i]) - zero;
 }
 
-template <typename T, typename W>
-void depthwise_rows(const Depthwise& p, const Launch& launch, const T* x, float zero, const W* w, const W* w_zero,
-                    int32_t* y) {
-  const Window& window = p.window;
-  auto* weights = reinterpret_cast<float*>(launch.scratch);
-  float* sums = weights + p.taps * p.channels;
-  for (int64_t i = 0; i < p.taps * p.channels; ++i) {
-    const int32_t z = w_zero ? w_zero[p.col_zeros ? i % p.channels : 0] : 0;
-    weights[i] = static_cast<float>(w[i] - z);
-  }
-  const Range rows = part(p.rows, launch.bound->chunks[0], launch.chunk);
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const int64_t oh = row % window.out[1], od = row / window.out[1] % window.out[0];
-    const T* image = x + row / (window.out[1] * window.out[0]) * p.image;
-    int32_t* to = y + row * window.out[2] * p.channels;
-    for (int64_t ow = 0; ow < window.out[2]; ++ow, to += p.channels) {
-      std::memset(sums, 0, static_cast<size_t>(p.channels) * 4);
-      for (int64_t tap = 0; tap < p.taps; ++tap) {
-        const int64_t kw = tap % window.kernel[2], kh = tap / window.kernel[2] % window.kernel[1],
-                      kd = tap / (window.kernel[2] * window.kernel[1]);
-        const int64_t d = od * window.stride[0] - window.pad[0] + kd * window.dilation[0];
-        const int64_t h = oh * window.stride[1] - window.pad[1] + kh * window.dilation[1];
-        const int64_t v = ow * window.stride[2] - window.pad[2] + kw * window.dilation[2];
-        if (d < 0 || d >= window.in[0] || h < 0 || h >= window.in[1] || v < 0 || v >= window.in[2]) continue;
-        add_products(sums, image + ((d * window.in[1] + h) * window.in[2] + v) * p.channels, zero,
-                     weights + tap * p.channels, p.channels);
-      }
-      for (int64_t i = 0; i < p.channels; ++i) to[i] = static_cast<int32_t>(sums[i]);
-    }
-  }
-}
-
-Status run_depthwise(const Launch& launch) {
-  const Depthwise& p = launch.bound->as<Depthwise>();
+// The operands of one pair as floats around their zero points.
+Status prepare_chunk(const Plan& p, const Launch& launch) {
   const Stage& stage = launch.problem->stages[0];
   const auto at = [&](size_t input) { return has(stage, input) ? launch.operands[stage.inputs[input]] : nullptr; };
   const auto is_signed = [&](size_t input) { return launch.problem->types[stage.inputs[input]].dtype == DType::i8; };
-  auto* y = static_cast<int32_t*>(launch.operands[launch.problem->operands.size()]);
-  const auto go = [&]<typename T, typename W>(T, W) {
-    const T* zero = static_cast<const T*>(at(in_a_zero));
-    depthwise_rows(p, launch, static_cast<const T*>(at(in_a)), zero ? static_cast<float>(*zero) : 0,
-                   static_cast<const W*>(at(in_b)), static_cast<const W*>(at(in_b_zero)), y);
+  const auto zero_of = [&](size_t input, int64_t i) {
+    const void* zero = at(input + 2);
+    if (!zero) return 0.0f;
+    return is_signed(input) ? static_cast<float>(static_cast<const int8_t*>(zero)[i])
+                            : static_cast<float>(static_cast<const uint8_t*>(zero)[i]);
   };
-  if (is_signed(in_a))
-    is_signed(in_b) ? go(int8_t{}, int8_t{}) : go(int8_t{}, uint8_t{});
-  else
-    is_signed(in_b) ? go(uint8_t{}, int8_t{}) : go(uint8_t{}, uint8_t{});
+  const int64_t channels = p.args.channels;
+  if (launch.chunk < p.pixel_parts) {
+    const Range pixels = part(p.pixels, p.pixel_parts, launch.chunk);
+    auto* to = reinterpret_cast<float*>(launch.workspace);
+    (is_signed(in_a) ? center<int8_t> : center<uint8_t>)(at(in_a), zero_of(in_a, 0), pixels.begin * channels,
+                                                         pixels.end * channels, to);
+    return {};
+  }
+  auto* weights = reinterpret_cast<float*>(launch.workspace + p.weights);
+  (is_signed(in_b) ? center<int8_t> : center<uint8_t>)(at(in_b), 0, 0, p.taps * channels, weights);
+  for (int64_t i = 0; i < p.taps * channels; ++i) weights[i] -= zero_of(in_b, p.col_zeros ? i % channels : 0);
+  return {};
+}
+
+Status run(const Launch& launch) {
+  const Plan& p = launch.bound->as<Plan>();
+  if (launch.phase == 0) return prepare_chunk(p, launch);
+  SpatialArgs args = p.args;
+  args.in = reinterpret_cast<const float*>(launch.workspace);
+  args.weights = reinterpret_cast<const float*>(launch.workspace + p.weights);
+  Store store{static_cast<int32_t*>(launch.operands[launch.problem->operands.size()]), args.channels};
+  args.user = &store;
+  const Range rows = part(p.rows, launch.bound->chunks[1], launch.chunk);
+  p.table->depthwise(args, rows.begin, rows.end, launch.scratch);
   return {};
 }
 
 constexpr Kernel rows[] = {
     {.name = "depthwise_integer",
-     .supports = supports_depthwise,
+     .supports = supports,
      .needs = integer_conv_needs,
-     .cost = cost_depthwise,
-     .bind = bind_depthwise,
-     .run = run_depthwise},
+     .cost = cost,
+     .prepare = prepare,
+     .bind = bind,
+     .run = run},
 };
 
 }  // namespace
