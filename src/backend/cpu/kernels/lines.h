@@ -17,11 +17,16 @@ inline void scale_line(float* to, const float* a, float wa, int64_t n, bool add)
   for (; i < n; ++i) to[i] = add ? to[i] + a[i] * wa : a[i] * wa;
 }
 
-// Up to `taps` runs of n floats at base + at[t], weighted and added in order.
-inline void sum_lines(float* to, const float* base, const int64_t* at, const float* weights, int taps, int64_t n) {
+// Runs of n floats at base + at[t], weighted and added in order, to 0 or to what is there.
+inline void sum_lines(float* to, const float* base, const int64_t* at, const float* weights, int taps, int64_t n,
+                      bool add = false) {
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
     Four low = {}, high = {};
+    if (add) {
+      low = *reinterpret_cast<const Four*>(to + i);
+      high = *reinterpret_cast<const Four*>(to + i + 4);
+    }
     for (int t = 0; t < taps; ++t) {
       const float* from = base + at[t] + i;
       low += *reinterpret_cast<const Four*>(from) * weights[t];
@@ -31,7 +36,7 @@ inline void sum_lines(float* to, const float* base, const int64_t* at, const flo
     *reinterpret_cast<Four*>(to + i + 4) = high;
   }
   for (; i < n; ++i) {
-    float sum = 0;
+    float sum = add ? to[i] : 0;
     for (int t = 0; t < taps; ++t) sum += base[at[t] + i] * weights[t];
     to[i] = sum;
   }

@@ -153,6 +153,16 @@ void roi_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   bound.chunks[0] = chunks_for(checked_mul(product(y), 64, "work"), rois[0], c.threads);
 }
 
+// The largest of four weighted runs, and of what is there unless it is the first.
+void max_lines(float* to, const float* image, const int64_t* at, const float* weight, int64_t n, bool first) {
+  for (int64_t c = 0; c < n; ++c) {
+    float part[4];
+    for (int k = 0; k < 4; ++k) part[k] = weight[k] * image[at[k] + c];
+    const float best = std::max(std::max(part[0], part[1]), std::max(part[2], part[3]));
+    to[c] = first ? best : std::max(to[c], best);
+  }
+}
+
 void roi_region(const RoiPlan& plan, const RoiAlignAttrs& attrs, const float* image, const RoiGrid& grid, float* to) {
   const bool average = attrs.mode == RoiMode::average;
   const auto count = static_cast<float>(std::max<int64_t>(grid.ny * grid.nx, 1));
@@ -160,26 +170,20 @@ void roi_region(const RoiPlan& plan, const RoiAlignAttrs& attrs, const float* im
     for (int64_t px = 0; px < attrs.width; ++px, to += plan.channels) {
       std::memset(to, 0, static_cast<size_t>(plan.channels) * 4);
       if (plan.height * plan.width == 0) continue;
+      int64_t at[4];
+      float weight[4];
       bool first = true;
       for (int64_t iy = 0; iy < grid.ny; ++iy)
         for (int64_t ix = 0; ix < grid.nx; ++ix) {
           const RoiSample s = grid.sample(py, px, iy, ix, plan.height, plan.width);
-          const float* from[4];
-          float weight[4];
           for (int k = 0; k < 4; ++k) {
-            from[k] = image + s.at[k] * plan.channels;
+            at[k] = s.at[k] * plan.channels;
             weight[k] = static_cast<float>(s.weight[k]);
           }
-          for (int64_t c = 0; c < plan.channels; ++c) {
-            const float a = weight[0] * from[0][c], b = weight[1] * from[1][c], d = weight[2] * from[2][c],
-                        e = weight[3] * from[3][c];
-            if (average) {
-              to[c] += a + b + d + e;
-            } else {
-              const float best = std::max(std::max(a, b), std::max(d, e));
-              to[c] = first ? best : std::max(to[c], best);
-            }
-          }
+          if (average)
+            sum_lines(to, image, at, weight, 4, plan.channels, true);
+          else
+            max_lines(to, image, at, weight, plan.channels, first);
           first = false;
         }
       for (int64_t c = 0; c < plan.channels && average; ++c) to[c] /= count;
