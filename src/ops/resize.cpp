@@ -77,8 +77,6 @@ bool present(const InferContext& c, size_t input) {
   return c.has(input) && !(c.type(input).has_shape() && c.shape(input).size() == 1 && c.shape(input)[0] == Dim(0));
 }
 
-bool present(const EvalContext& c, size_t input) { return c.has(input) && c.in(input).count() > 0; }
-
 // floor(in * scale), multiplied in float as ONNX does; scales that are a small fraction have an expression, used for
 // numbers as well so that both always agree.
 std::optional<Dim> scaled_extent(InferContext& c, const Dim& in, double scale) {

@@ -128,7 +128,7 @@ void stft_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   p.parts_in = x[2];
   p.taken = p.length;
   p.stride_in = p.parts_in;
-  p.step_in = step * p.parts_in;
+  p.step_in = p.inner > 1 ? step * p.parts_in : 0;  // a single frame may stand before a step of any size
   p.outer_in = x[1] * p.parts_in;
   p.stride_out = 2;
   p.step_out = 2 * p.bins;
