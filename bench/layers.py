@@ -1,4 +1,4 @@
-"""Operators of real networks by themselves: latency beside ONNX Runtime in interleaved rounds, as bench/cpu does it for
+"""Layers of real networks by themselves: latency beside ONNX Runtime in interleaved rounds, as bench/cpu does it for
 networks, and with --rows the kernels that an engine of each takes.
 
 A ratio above 1 means that Sinter is faster. Outputs are compared before anything is timed.
@@ -163,7 +163,7 @@ def main():
     import onnxruntime as ort
     import sinter
 
-    parser = argparse.ArgumentParser(prog="bench/operators", description=__doc__,
+    parser = argparse.ArgumentParser(prog="bench/layers", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
     parser.add_argument("--threads", type=int, default=1)
@@ -171,7 +171,7 @@ def main():
     parser.add_argument("--rows", action="store_true", help="print the kernels of each engine instead of timing it")
     arguments = parser.parse_args()
     if not arguments.rows:
-        print(f"{'operator':<24}{'ORT ms':>10}{'Sinter ms':>11}{'ORT / Sinter':>14}{'p10':>7}{'p90':>7}"
+        print(f"{'layer':<24}{'ORT ms':>10}{'Sinter ms':>11}{'ORT / Sinter':>14}{'p10':>7}{'p90':>7}"
               f"{'error / range':>15}")
     for name in arguments.names or CASES:
         made, feeds = CASES[name](np.random.default_rng(1))
