@@ -149,7 +149,7 @@ Tensor from_layout(const Tensor& bytes, DType dtype, const Dims& dims, const Lay
 
 // Operators that sum products of their operands.
 bool is_sum(const Op& op) {
-  static constexpr std::string_view names[] = {"MatMul",    "Conv",       "ConvTranspose", "Einsum",
+  static constexpr std::string_view names[] = {"MatMul",    "Conv",       "ConvTranspose", "DeformConv", "Einsum",
                                                "ReduceSum", "ReduceMean", "CumSum",        "AveragePool"};
   return std::find(std::begin(names), std::end(names), op.name) != std::end(names);
 }
@@ -164,7 +164,8 @@ std::optional<Tensor> magnitudes(const Problem& problem, std::span<const Tensor>
     if (stage.inputs[i] == absent_operand) continue;
     if (stage.inputs[i] >= operands.size()) return std::nullopt;
     Tensor copy = operands[stage.inputs[i]].clone();
-    if (is_float(copy.dtype()))
+    const bool places = i == 2 && std::string_view(stage.op->name) == "DeformConv";  // no factors
+    if (is_float(copy.dtype()) && !places)
       for (int64_t n = 0; n < copy.count(); ++n) copy.set_real(n, std::abs(copy.get_real(n)));
     boxes[i] = Box(std::move(copy));
     inputs[i] = &boxes[i];

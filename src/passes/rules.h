@@ -74,6 +74,7 @@ std::span<const NodeRule> constant_rules();  // rules_constant.cpp: folding, If 
 std::span<const NodeRule> identity_rules();  // rules_identity.cpp: what changes nothing
 std::span<const NodeRule> shape_rules();     // rules_shape.cpp: what only renames axes, Transpose, Concat
 std::span<const NodeRule> contraction_rules();  // rules_contraction.cpp: scales, biases, transposes, padding
+std::span<const NodeRule> einsum_rules();       // rules_einsum.cpp: Einsum as products
 std::span<const NodeRule> arithmetic_rules();   // rules_arithmetic.cpp: cheaper spellings of scalar work
 // One-line rules: identities and activations.
 std::span<const pattern::PatternRule> pattern_rules();  // rules_patterns.cpp

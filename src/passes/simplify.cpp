@@ -46,7 +46,8 @@ struct Table {
   std::vector<Entry> of_any;
 
   Table() {
-    for (const auto& list : {constant_rules(), identity_rules(), shape_rules(), contraction_rules()}) add(list);
+    for (const auto& list : {constant_rules(), identity_rules(), shape_rules(), contraction_rules(), einsum_rules()})
+      add(list);
     for (const pattern::PatternRule& rule : pattern_rules()) of[rule.from.op].push_back({nullptr, &rule});
     add(arithmetic_rules());
   }

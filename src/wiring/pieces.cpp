@@ -177,4 +177,21 @@ ValueId matmul(GraphBuilder& b, ValueId x, ValueId y, bool transpose_b) {
   return b.op("MatMul", MatMulAttrs{.transpose_b = transpose_b}, {x, y});
 }
 
+ValueId matmul_integer(GraphBuilder& b, ValueId x, ValueId x_zero, ValueId y, ValueId y_zero) {
+  const auto is_byte = [&](ValueId v) { return b.dtype(v) == DType::u8 || b.dtype(v) == DType::i8; };
+  bool plain = is_byte(x) && is_byte(y);
+  const auto single = [&](ValueId v, ValueId of) {
+    if (v == no_id) return v;
+    plain = plain && b.dtype(v) == b.dtype(of);
+    return b.rank(v) == 1 && b.shape(v)[0] == Dim(1) ? scalar_of(b, v) : v;
+  };
+  const ValueId xz = single(x_zero, x), yz = single(y_zero, y);
+  if (plain) return b.op("MatMulInteger", {}, {x, y, xz, yz});
+  const auto centered = [&](ValueId v, ValueId zero) {
+    const ValueId wide = cast(b, v, DType::i32);
+    return zero == no_id ? wide : sub(b, wide, cast(b, zero, DType::i32));
+  };
+  return matmul(b, centered(x, xz), centered(y, yz));
+}
+
 }  // namespace sinter::wiring

@@ -140,20 +140,14 @@ void need_bytes(NodeContext& c, ValueId v, const char* what) {
   if (d != DType::u8 && d != DType::i8) c.fail(fmt::format("{} is {}, it must be u8 or i8", what, dtype_name(d)));
 }
 
-// x - zero in `work`; zero may be absent.
-ValueId centered(NodeContext& c, ValueId x, ValueId zero, DType work) {
-  const ValueId wide = cast(c.b, x, work);
-  return is_zero(c, zero) ? wide : wiring::sub(c.b, wide, cast(c.b, zero, work));
-}
-
 ValueId integer_conv(NodeContext& c, size_t x, size_t x_zero, size_t w, size_t w_zero, ValueId bias) {
   need_bytes(c, c.in(x), "x");
   need_bytes(c, c.in(w), "w");
   const size_t rank = rank_of(c, w, 2);
   const ValueId xz = c.has(x_zero) ? wiring::scalar_of(c.b, c.in(x_zero)) : no_id;
   const ValueId wz = c.has(w_zero) ? against_filters(c, c.in(w_zero), rank, 0) : no_id;
-  return c.b.op("Conv", conv_attrs(c, w),
-                {centered(c, c.in(x), xz, DType::i32), centered(c, c.in(w), wz, DType::i32), bias});
+  const ValueId sum = c.b.op("ConvInteger", conv_attrs(c, w), {c.in(x), c.in(w), xz, wz});
+  return bias == no_id ? sum : wiring::add(c.b, sum, against_filters(c, bias, rank, 1));
 }
 
 void import_conv_integer(NodeContext& c) { c.out(0, integer_conv(c, 0, 2, 1, 3, no_id)); }
@@ -163,7 +157,7 @@ void import_matmul_integer(NodeContext& c) {
   need_bytes(c, c.in(1), "B");
   const ValueId az = c.has(2) ? against_matrix(c, c.in(2), c.in(0), Along::rows) : no_id;
   const ValueId bz = c.has(3) ? against_matrix(c, c.in(3), c.in(1), Along::columns) : no_id;
-  c.out(0, wiring::matmul(c.b, centered(c, c.in(0), az, DType::i32), centered(c, c.in(1), bz, DType::i32)));
+  c.out(0, wiring::matmul_integer(c.b, c.in(0), az, c.in(1), bz));
 }
 
 ValueId quantized(NodeContext& c, ValueId real, ValueId scale, ValueId zero) {
@@ -184,15 +178,19 @@ void import_qlinear_conv(NodeContext& c) {
 void import_qlinear_matmul(NodeContext& c) {
   GraphBuilder& b = c.b;
   const bool floats = is_float(b.dtype(c.in(0)));
-  const DType work = floats ? DType::f32 : DType::i32;
   if (!floats) {
     need_bytes(c, c.in(0), "a");
     need_bytes(c, c.in(3), "b");
   }
   const ValueId az = c.has(2) ? against_matrix(c, c.in(2), c.in(0), Along::rows) : no_id;
   const ValueId bz = c.has(5) ? against_matrix(c, c.in(5), c.in(3), Along::columns) : no_id;
-  const ValueId sum =
-      cast(b, wiring::matmul(b, centered(c, c.in(0), az, work), centered(c, c.in(3), bz, work)), DType::f32);
+  const auto centered = [&](ValueId x, ValueId zero) {
+    const ValueId wide = cast(b, x, DType::f32);
+    return is_zero(c, zero) ? wide : wiring::sub(b, wide, cast(b, zero, DType::f32));
+  };
+  const ValueId product = floats ? wiring::matmul(b, centered(c.in(0), az), centered(c.in(3), bz))
+                                 : wiring::matmul_integer(b, c.in(0), az, c.in(3), bz);
+  const ValueId sum = cast(b, product, DType::f32);
   const ValueId as = against_matrix(c, cast(b, c.in(1), DType::f32), c.in(0), Along::rows);
   const ValueId bs = against_matrix(c, cast(b, c.in(4), DType::f32), c.in(3), Along::columns);
   c.out(0, quantized(c, wiring::mul(b, sum, wiring::mul(b, as, bs)), c.in(6), c.in(7)));

@@ -193,13 +193,8 @@ void import_attention(NodeContext& c) {
 void import_quantized_attention(NodeContext& c) {
   GraphBuilder& b = c.b;
   if (rank_of(c, 0) != 3 || rank_of(c, 1) != 2) c.fail("input must have rank 3 and weights rank 2");
-  const auto whole = [&](size_t i, size_t zero) {
-    ValueId x = cast(b, c.in(i), DType::i32);
-    if (!c.has(zero)) return x;
-    const ValueId z = cast(b, c.in(zero), DType::i32);
-    return wiring::sub(b, x, b.rank(z) == 1 && b.shape(z)[0] == Dim(1) ? wiring::scalar_of(b, z) : z);
-  };
-  const ValueId sum = cast(b, wiring::matmul(b, whole(0, 6), whole(1, 7)), DType::f32);
+  const ValueId product = wiring::matmul_integer(b, c.in(0), c.maybe(6), c.in(1), c.maybe(7));
+  const ValueId sum = cast(b, product, DType::f32);
   const ValueId scale =
       mul(b, wiring::scalar_of(b, cast(b, c.in(3), DType::f32)),
           b.rank(c.in(4)) == 1 && b.shape(c.in(4))[0] == Dim(1) ? wiring::scalar_of(b, cast(b, c.in(4), DType::f32))

@@ -115,23 +115,22 @@ ValueId scaled(NodeContext& c, ValueId sum, ValueId a_scale, ValueId b_scale, Va
 
 void import_dynamic_quantize_matmul(NodeContext& c) {
   const DynamicallyQuantized a = dynamically_quantized(c.b, c.in(0));
-  const ValueId sum = wiring::matmul(c.b, centered(c, a.values, a.zero), centered(c, c.in(1), c.maybe(3)));
+  const ValueId sum = wiring::matmul_integer(c.b, a.values, a.zero, c.in(1), c.maybe(3));
   c.out(0, scaled(c, sum, a.scale, c.in(2), c.maybe(4), c.b.dtype(c.in(0))));
 }
 
 void import_matmul_integer_to_float(NodeContext& c) {
-  const ValueId sum = wiring::matmul(c.b, centered(c, c.in(0), c.maybe(4)), centered(c, c.in(1), c.maybe(5)));
+  const ValueId sum = wiring::matmul_integer(c.b, c.in(0), c.maybe(4), c.in(1), c.maybe(5));
   c.out(0, scaled(c, sum, c.in(2), c.in(3), c.maybe(6), c.b.dtype(c.in(2))));
 }
 
 void import_gemm(NodeContext& c) {
   GraphBuilder& b = c.b;
   if (rank_of(c, 0) != 2 || rank_of(c, 3) != 2) c.fail("both matrices must have rank 2");
-  ValueId x = centered(c, c.in(0), c.maybe(2));
-  ValueId w = c.in(3);
+  ValueId x = c.in(0), w = c.in(3);
   if (c.integer("transA", 0) != 0) x = wiring::transpose(b, x, {1, 0});
   if (c.integer("transB", 0) != 0) w = wiring::transpose(b, w, {1, 0});
-  ValueId sum = wiring::matmul(b, x, centered(c, w, c.maybe(5)));
+  ValueId sum = wiring::matmul_integer(b, x, c.maybe(2), w, c.maybe(5));
   if (c.has(6)) sum = wiring::add(b, sum, cast(b, c.in(6), DType::i32));
   ValueId y = scaled(c, sum, c.in(1), c.in(4), no_id, DType::f32);
   if (const double alpha = c.real("alpha", 1); alpha != 1) y = wiring::mul(b, y, wiring::like(b, y, alpha));
