@@ -360,6 +360,16 @@ Status Frame::run_kernel(uint32_t i) {
   return {};
 }
 
+namespace {
+
+// Elements of a box that are views of memory of the run, which does not outlive the step, get memory of their own.
+void keep_elements(Box& box) {
+  if (box.kind == Box::Kind::tensor && !box.tensor.owner() && box.tensor.count() > 0) box.tensor = box.tensor.clone();
+  for (Box& item : box.items) keep_elements(item);
+}
+
+}  // namespace
+
 // Rows that take boxes get plain slots wrapped; what they leave in a wrapped result is copied into its slot.
 Status Frame::run_boxed(const Step& step, Launch& launch) {
   const size_t operands = step.operands.size(), values = operands + step.results.size();
@@ -392,7 +402,10 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
           launch);
   if (!status.ok()) return status;
   for (size_t n = operands; n < values; ++n) {
-    if (boxes[n] != &wrapped[n]) continue;
+    if (boxes[n] != &wrapped[n]) {
+      if (boxes[n]) keep_elements(*boxes[n]);
+      continue;
+    }
     const uint32_t s = id(n);
     const Tensor& made = wrapped[n].tensor;
     if (wrapped[n].kind != Box::Kind::tensor || made.dims() != extents_[s] || made.dtype() != slot(s).type.dtype)

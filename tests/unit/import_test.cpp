@@ -261,6 +261,66 @@ TEST(Import, LoopsCarryAndCapture) {
   EXPECT_EQ(run(m, {Box(vector({1, 2}))}), (std::vector<double>{4, 8}));
 }
 
+// A loop over v from x, two trips if not none; the nodes make v_out from v, i and what they capture.
+Proto loop_of(const std::vector<Proto>& nodes, const std::string& start) {
+  const Proto body = graph({nodes,
+                            {},
+                            {value_info("i", onnx_i64, {}), value_info("keep", onnx_bool, {}), f32("v", {2})},
+                            {value_info("keep", onnx_bool, {}), f32("v_out", {2})}},
+                           "body");
+  return node("Loop", {"n", "", start}, {"r"}, {attribute_graph("body", body)});
+}
+
+// What comes in, or what the body makes, is an optional and the other is what it may hold.
+TEST(Import, LoopsCarryWhatIsOptionalOnOneSide) {
+  const auto loaded = [](const std::vector<Proto>& nodes) {
+    return import_text(
+        model(graph({nodes, {}, {f32("x", {2}), value_info("n", onnx_i64, {})}, {f32("y", {2})}})).bytes);
+  };
+  const std::vector<Proto> step = {node("OptionalGetElement", {"v"}, {"t"}), node("Add", {"t", "t"}, {"v_out"})};
+  const Module in = loaded({node("Optional", {"x"}, {"o"}), loop_of(step, "o"), node("Neg", {"r"}, {"y"})});
+  std::vector<Proto> made = step;
+  made[1] = node("Add", {"t", "t"}, {"u"});
+  made.push_back(node("Optional", {"u"}, {"v_out"}));
+  const Module out = loaded({loop_of(made, "x"), node("OptionalGetElement", {"r"}, {"g"}), node("Neg", {"g"}, {"y"})});
+  for (const Module* m : {&in, &out}) {
+    EXPECT_EQ(run(*m, {Box(vector({1, 2})), Box(Tensor::scalar_i64(2))}), (std::vector<double>{-4, -8}));
+    EXPECT_EQ(run(*m, {Box(vector({1, 2})), Box(Tensor::scalar_i64(0))}), (std::vector<double>{-1, -2}));
+  }
+}
+
+TEST(Import, OneBranchMayGiveAnOptional) {
+  const Module m = import_text(
+      model(
+          graph({{if_node(branch({node("Optional", {"x"}, {"o"})}, "o"), branch({node("Neg", {"x"}, {"f"})}, "f"), "r"),
+                  node("OptionalHasElement", {"r"}, {"h"}), node("OptionalGetElement", {"r"}, {"y"})},
+                 {},
+                 {f32("x", {2}), value_info("c", onnx_bool, {})},
+                 {f32("y", {2}), value_info("h", onnx_bool, {})}}))
+          .bytes);
+  for (const bool taken : {true, false}) {
+    const std::vector<double> expected = taken ? std::vector<double>{1, 2} : std::vector<double>{-1, -2};
+    EXPECT_EQ(run(m, {Box(vector({1, 2})), Box(flag(taken))}), expected);
+    EXPECT_EQ(run(m, {Box(vector({1, 2})), Box(flag(taken))}, 1), (std::vector<double>{1}));
+  }
+}
+
+// A rank that grows with each trip is unknown inside.
+TEST(Import, LoopsCarryRanksThatChange) {
+  const Module m = import_text(
+      model(graph({{loop_of({node("Unsqueeze", {"v", "first"}, {"v_out"})}, "x"), node("Neg", {"r"}, {"y"})},
+                   {tensor_i64("first", {1}, {0})},
+                   {f32("x", {2}), value_info("n", onnx_i64, {})},
+                   {f32("y", {})}}))
+          .bytes);
+  for (const int64_t trips : {0, 3}) {
+    const std::vector<Box> inputs = {Box(vector({1, 2})), Box(Tensor::scalar_i64(trips))};
+    const Box y = Evaluation(m, inputs).outputs()[0];
+    EXPECT_EQ(y.tensor.rank(), static_cast<size_t>(1 + trips));
+    EXPECT_EQ(y.tensor.to_reals(), (std::vector<double>{-1, -2}));
+  }
+}
+
 TEST(Import, ErrorsInBodiesAreReportedOnce) {
   const Proto body = graph({{node("Nope", {"v"}, {"v_out"}), node("Add", {"v", "gone"}, {"s"})},
                             {},

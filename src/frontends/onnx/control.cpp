@@ -22,6 +22,14 @@ Ids joined(Ids a, const Ids& b) {
   return a;
 }
 
+bool is_optional(const Type& type) { return type.kind == Type::Kind::optional; }
+
+// Makes a result of a body an optional that holds it.
+void wrap_result(NodeContext& c, sinter::Graph& body, size_t result) {
+  ValueId& v = body.outputs[result];
+  v = GraphBuilder(c.b.module, body).op("OptionalSome", {v});
+}
+
 void import_if(NodeContext& c) {
   Ids captures;
   std::vector<sinter::Graph> bodies;
@@ -32,6 +40,10 @@ void import_if(NodeContext& c) {
     if (bodies[k].outputs.size() < c.outputs())
       c.fail(fmt::format("its {} branch has {} results, the node has {}", k == 0 ? "then" : "else",
                          bodies[k].outputs.size(), c.outputs()));
+  for (size_t o = 0; o < c.outputs(); ++o) {
+    const auto optional = [&](size_t k) { return is_optional(bodies[k][bodies[k].outputs[o]].type); };
+    if (optional(0) != optional(1)) wrap_result(c, bodies[optional(0) ? 1 : 0], o);
+  }
   c.out(c.b.add(op_named("If"), {}, joined({c.in(0)}, captures), c.outputs(), std::move(bodies)));
 }
 
@@ -45,6 +57,15 @@ bool widen(Module& module, std::span<Type> declared, std::span<const Type> made)
   bool changed = false;
   for (size_t j = 0; j < declared.size(); ++j) {
     Type& d = declared[j];
+    if (is_optional(d) != is_optional(made[j])) {  // an optional and what it may hold
+      const auto held = [](const Type& type) { return is_optional(type) && type.element ? *type.element : type; };
+      Type element = join(held(d), held(made[j]), [](size_t) { return Dim(); });
+      if (element.is_tensor()) element.shape.reset();
+      Type wider = Type::optional(std::move(element));
+      changed = changed || !(wider == d);
+      d = std::move(wider);
+      continue;
+    }
     if (d.has_shape() && made[j].has_shape() && d.dtype == made[j].dtype && d.shape->size() == made[j].shape->size()) {
       for (size_t k = 0; k < d.shape->size(); ++k) {
         Dim& extent = (*d.shape)[k];
@@ -66,8 +87,9 @@ bool widen(Module& module, std::span<Type> declared, std::span<const Type> made)
 constexpr int max_rounds = 16;  // every round opens an extent or a rank; real bodies settle in two
 
 // Imports a body so that the types of its carried parameters hold for every iteration. `skip`: results before them.
+// Where an optional is carried and the body makes what it may hold, the result is wrapped; `wrapped` says so.
 sinter::Graph settled_body(NodeContext& c, const Graph& graph, std::vector<Type>& parameters, size_t first,
-                           size_t carried, size_t skip, Ids& captures) {
+                           size_t carried, size_t skip, Ids& captures, std::vector<bool>& wrapped) {
   for (int round = 0; round < max_rounds; ++round) {
     captures.clear();
     sinter::Graph body = c.body(graph, parameters, captures);
@@ -75,7 +97,13 @@ sinter::Graph settled_body(NodeContext& c, const Graph& graph, std::vector<Type>
       c.fail(fmt::format("its body has {} results, {} are needed", body.outputs.size(), skip + carried));
     std::vector<Type> made;
     for (size_t j = 0; j < carried; ++j) made.push_back(body[body.outputs[skip + j]].type);
-    if (!widen(c.b.module, std::span(parameters).subspan(first, carried), made)) return body;
+    if (widen(c.b.module, std::span(parameters).subspan(first, carried), made)) continue;
+    wrapped.assign(carried, false);
+    for (size_t j = 0; j < carried; ++j) {
+      wrapped[j] = is_optional(parameters[first + j]) && !is_optional(made[j]);
+      if (wrapped[j]) wrap_result(c, body, skip + j);
+    }
+    return body;
   }
   c.fail("types of its loop-carried values do not settle");
 }
@@ -95,7 +123,11 @@ void import_loop(NodeContext& c) {
     parameters.push_back(c.b.type(c.in(2 + j)));
   }
   Ids captures;
-  sinter::Graph body = settled_body(c, graph, parameters, 2, carried, 1, captures);
+  std::vector<bool> wrapped;
+  sinter::Graph body = settled_body(c, graph, parameters, 2, carried, 1, captures, wrapped);
+  for (size_t j = 0; j < carried; ++j)
+    if (is_optional(parameters[2 + j]) && !is_optional(c.b.type(inputs[2 + j])))
+      inputs[2 + j] = c.b.op("OptionalSome", {inputs[2 + j]});
   LoopAttrs attrs;
   attrs.carried = static_cast<int64_t>(carried);
   const size_t stacked = body.outputs.size() - 1 - carried;
@@ -107,6 +139,9 @@ void import_loop(NodeContext& c) {
   bodies.push_back(std::move(body));
   Ids results =
       c.b.add(op_named("Loop"), attrs, joined(std::move(inputs), captures), carried + stacked, std::move(bodies));
+  // The loop's result has the type of the body's, not of what came in.
+  for (size_t j = 0; j < carried; ++j)
+    if (wrapped[j]) results[j] = c.b.op("OptionalGet", {results[j]});
   results.resize(std::min(results.size(), c.outputs()));
   c.out(std::move(results));
 }
@@ -202,7 +237,8 @@ void import_scan(NodeContext& c) {
     parameters.push_back(slice_type(c.b.type(c.in(i)), static_cast<size_t>(form.in_axes[i - form.states])));
   }
   Ids captures;
-  sinter::Graph body = settled_body(c, graph, parameters, 0, form.states, 0, captures);
+  std::vector<bool> wrapped;
+  sinter::Graph body = settled_body(c, graph, parameters, 0, form.states, 0, captures, wrapped);
   add_loop_parameters(body);
   Ids results = scan(c.b, graph, form, operands, captures, std::move(body));
   results.resize(std::min(results.size(), c.outputs()));
@@ -225,7 +261,8 @@ void import_batched_scan(NodeContext& c) {
     inner_types.push_back(i < form.states ? outer_types.back() : slice_type(outer_types.back(), 0));
   }
   Ids captures;
-  sinter::Graph inner = settled_body(c, graph, inner_types, 0, form.states, 0, captures);
+  std::vector<bool> wrapped;
+  sinter::Graph inner = settled_body(c, graph, inner_types, 0, form.states, 0, captures, wrapped);
   add_loop_parameters(inner);
   // The body of the loop over the batch: every operand sliced, captures passed on.
   sinter::Graph outer;

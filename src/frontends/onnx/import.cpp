@@ -45,6 +45,7 @@ const std::vector<Entry>& entries() {
                                                 string_entries(),
                                                 ml_entries(),
                                                 loss_entries(),
+                                                training_entries(),
                                                 contrib_quantized_entries(),
                                                 contrib_attention_entries(),
                                                 contrib_misc_entries()})
@@ -249,6 +250,7 @@ void Importer::main_inputs(Scope& scope) {
 // ---- Nodes ----
 
 void Importer::import_nodes(Scope& scope, const std::vector<Node>& nodes) {
+  scope.nodes = &nodes;
   const std::vector<uint32_t>& order = order_of(nodes);
   for (const uint32_t n : order) import_node(scope, nodes[n], n);
   if (order.size() == nodes.size()) return;
@@ -266,11 +268,16 @@ void Importer::import_nodes(Scope& scope, const std::vector<Node>& nodes) {
                                                 count, list, count > 5 ? ", ..." : "")));
 }
 
-void Importer::import_node(Scope& scope, const Node& node, size_t index) {
-  options_.control.poll();
-  if (++imported_ > options_.max_nodes)
+void Importer::count_nodes(size_t more) {
+  imported_ += static_cast<int64_t>(more);
+  if (imported_ > options_.max_nodes)
     give_up(Error(Code::limit,
                   fmt::format("more than {} nodes after functions and bodies are written out", options_.max_nodes)));
+}
+
+void Importer::import_node(Scope& scope, const Node& node, size_t index) {
+  options_.control.poll();
+  count_nodes(1);
   Ids inputs;
   bool sound = true;
   for (std::string_view name : node.inputs) {

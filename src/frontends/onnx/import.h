@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -29,6 +30,8 @@ struct ImportOptions {
 Module import(std::shared_ptr<const Model> model, const ImportOptions& options = {});
 
 class Importer;  // import.cpp
+
+constexpr std::string_view training_domain = "ai.onnx.preview.training";
 
 // One node on its way into the graph.
 class NodeContext {
@@ -74,6 +77,11 @@ class NodeContext {
   // outer values are appended to `captures` (shared by all bodies of the node) and become further parameters. Constants
   // are copied in and not captured.
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures) const;
+  // What leads from the values named in attributes `from` to the one named in attribute `to`, as a closed graph: a body
+  // whose parameters, of these types, stand for the former, and whose result is the latter. Everything else that it
+  // reads is captured.
+  sinter::Graph path(std::initializer_list<std::string_view> from, std::string_view to,
+                     std::span<const Type> parameters, Ids& captures) const;
   // Bodies that share `captures`: an earlier one does not know what a later one captured. Appends the missing
   // parameters, so that every body takes its own[i] parameters and then all captures. Call it after the last body().
   void complete_captures(std::vector<sinter::Graph>& bodies, std::span<const size_t> own, const Ids& captures) const;
@@ -121,6 +129,7 @@ std::span<const Entry> quantization_entries();
 std::span<const Entry> contrib_quantized_entries();  // domain com.microsoft: quantized operators
 std::span<const Entry> contrib_attention_entries();
 std::span<const Entry> contrib_misc_entries();
-std::span<const Entry> loss_entries();  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
+std::span<const Entry> loss_entries();      // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
+std::span<const Entry> training_entries();  // domain ai.onnx.preview.training
 
 }  // namespace sinter::onnx

@@ -5,11 +5,13 @@
 // invalid type; nodes that read it are passed over silently, so that only causes are reported.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "frontends/onnx/import.h"
@@ -38,7 +40,12 @@ struct Scope {
   std::unordered_map<std::string_view, ValueId> values = {};  // no_id: an input of a function that the call leaves out
   std::unordered_map<std::string_view, const Initializer*> initializers = {};
   std::unordered_map<std::string_view, ValueId> borrowed = {};  // initializers of outer scopes, copied in
+  const std::vector<Node>* nodes = nullptr;                     // that make its values
 };
+
+// Names that a node needs to have been made: operands, what its bodies read, what it differentiates.
+using Names = std::unordered_set<std::string_view>;
+void names_read(const Node& node, Names& out);
 
 class Importer {
  public:
@@ -48,6 +55,9 @@ class Importer {
   // For NodeContext.
   std::shared_ptr<const Attribute> attribute(const Node& node, std::string_view name) const;
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures);
+  // path.cpp: see NodeContext::path.
+  sinter::Graph path(const std::vector<std::string_view>& from, std::string_view to, std::span<const Type> parameters,
+                     Ids& captures);
 
  private:
   void main_inputs(Scope& scope);
@@ -65,6 +75,12 @@ class Importer {
   int64_t opset_of(const Scope& scope, std::string_view domain) const;
   const Function* find_function(const Node& node) const;
   const std::vector<uint32_t>& order_of(const std::vector<Node>& nodes);
+  // path.cpp. The node that makes a name, seen from a scope; null for inputs, initializers and what nothing makes.
+  using Makers = std::unordered_map<std::string_view, const Node*>;
+  const Makers& makers_of(const std::vector<Node>& nodes);
+  const Node* maker_of(const Scope& scope, std::string_view name);
+  std::vector<Node> upstream(std::string_view to, const Names& from);
+  void count_nodes(size_t more);
 
   // The value of a name in the scope's building; none when nothing makes it, no_id when it is left out.
   std::optional<ValueId> resolve(Scope& scope, std::string_view name);
@@ -85,6 +101,8 @@ class Importer {
   std::map<std::string, SymbolId> dims_;  // dim_param → symbol
   std::map<std::pair<const Node*, std::string>, uint32_t> sources_;
   std::unordered_map<const void*, std::vector<uint32_t>> orders_;
+  std::deque<Graph> paths_;  // made by path(); orders_, makers_ and sources_ know their nodes by address
+  std::unordered_map<const void*, Makers> makers_;
   Scope* scope_ = nullptr;  // of the node that is being imported
   int64_t imported_ = 0;    // nodes so far, repeated ones too
   uint64_t poisonings_ = 0;
