@@ -21,8 +21,8 @@ namespace sinter::onnx {
 struct ImportOptions {
   Logger logger;
   Control control;
-  int64_t max_nodes = 1000000;                        // after functions and bodies are written out
-  std::map<std::string, Tensor, std::less<>> frozen;  // inputs that become constants, by name
+  int64_t max_nodes = 1000000;                             // after functions and bodies are written out
+  std::map<std::string, Tensor, std::less<>> frozen = {};  // inputs that become constants, by name
   bool open_extents = false;  // whatever extents the model declares: each extent of an input is a symbol of its own
 };
 
