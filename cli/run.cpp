@@ -33,7 +33,7 @@ std::string element_text(const Tensor& t, int64_t i) {
   return fmt::format("{}", t.get_integer(i));
 }
 
-// The middle of long axes and maps is left out.
+// The middle of long axes, maps and sequences is left out.
 constexpr int64_t edge = 3, most = 8;
 
 // Nested brackets.
@@ -87,6 +87,10 @@ void print_box(const Box& box, const std::string& indent) {
     print_map(box);
   } else {
     for (size_t i = 0; i < box.items.size(); ++i) {
+      if (box.items.size() > most && i == edge) {
+        fmt::print("{}...\n", indent);
+        i = box.items.size() - edge;
+      }
       if (box.items[i].kind == Box::Kind::map) {
         fmt::print("{}{}: ", indent, i);
         print_map(box.items[i]);
