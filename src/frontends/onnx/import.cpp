@@ -207,11 +207,23 @@ Type Importer::input_type(const ValueInfo& info) {
     around.push_back(t);
     t = t->element.get();
   }
-  if (!t || t->kind != Kind::tensor)
+  if (!t || (t->kind != Kind::tensor && t->kind != Kind::map))
     throw Error(Code::unsupported,
-                "it is a map, a sparse tensor or of no stated type; tensors, sequences and optionals "
+                "it is a sparse tensor or of no stated type; tensors, maps, sequences and optionals "
                 "of them can be computed with");
-  Type type = Type::tensor(dtype_of(*t), std::nullopt);
+  Type type;
+  if (t->kind == Kind::map) {
+    const DType key = dtype_of(*t);
+    const bool tensors = t->element && t->element->kind == Kind::tensor;
+    const DType value = tensors ? dtype_of(*t->element) : DType::boolean;
+    if (!is_map_key(key) || !is_map_value(value))
+      throw Error(Code::unsupported,
+                  "it is a map that no operator takes; maps from i64 or strings to i64, f32, f64 or strings can be "
+                  "computed with");
+    type = Type::map(key, value);
+  } else {
+    type = Type::tensor(dtype_of(*t), std::nullopt);
+  }
   for (size_t i = around.size(); i-- > 0;)
     type = around[i]->kind == Kind::sequence ? Type::sequence(std::move(type)) : Type::optional(std::move(type));
   return type;
