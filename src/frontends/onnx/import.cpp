@@ -47,7 +47,16 @@ const std::vector<Entry>& entries() {
                                                 loss_entries(),
                                                 contrib_quantized_entries(),
                                                 contrib_attention_entries(),
-                                                contrib_misc_entries()})
+                                                contrib_misc_entries(),
+                                                experimental_entries(),
+                                                contrib_weights_entries(),
+                                                contrib_experts_entries(),
+                                                contrib_ordered_entries(),
+                                                contrib_positions_entries(),
+                                                contrib_sparse_entries(),
+                                                contrib_state_entries(),
+                                                contrib_search_entries(),
+                                                contrib_layout_entries()})
       list.insert(list.end(), family.begin(), family.end());
     std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {
       return Key{a.domain, a.name, a.since} < Key{b.domain, b.name, b.since};
