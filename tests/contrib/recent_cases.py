@@ -218,6 +218,28 @@ def cases():
     case("EngramGate", "EngramGate", [streams, real(2, 3, 4, 6), real(2, 3, 6), real(4, 6), real(4, 6), real(4, 6)],
          outputs=2)
     case("LinearAttentionGate", "LinearAttentionGate", [real(2, 5, 3), real(3), -abs(real(3)), real(2, 5, 3)], outputs=2)
+    state = real(2, 4, 6, 8)
+    gate_inputs = [-abs(real(2, 5, 4)), real(2, 5, 4), state]
+    of_gate = [abs(real(4)), real(4)]
+    for name, inputs, attributes in (
+        ("gated delta", [real(2, 5, 4, 8), real(2, 5, 4, 8), real(2, 5, 4, 6), None, *gate_inputs],
+         {"beta_activation": "sigmoid"}),
+        ("fewer query heads", [real(2, 5, 2, 8), real(2, 5, 2, 8), real(2, 5, 4, 6), None, *gate_inputs],
+         {"beta_activation": "sigmoid", "scale": 0.5}),
+        ("rank 3", [real(10, 2, 8), real(10, 2, 8), real(10, 4, 6), None,
+                    *(v.reshape(10, 4) for v in gate_inputs[:2]), state], {"beta_activation": "sigmoid"}),
+        ("packed", [real(10, 2 * 16 + 24), None, None, None, *(v.reshape(10, 4) for v in gate_inputs[:2]), state],
+         {"beta_activation": "sigmoid"}),
+        ("softplus", [real(2, 5, 2, 8), real(2, 5, 2, 8), real(2, 5, 4, 6), None, *gate_inputs, *of_gate],
+         {"beta_activation": "sigmoid", "gate_activation": "softplus"}),
+        ("bounded", [real(2, 5, 2, 8), real(2, 5, 2, 8), real(2, 5, 4, 6), None, *gate_inputs, *of_gate],
+         {"beta_activation": "sigmoid", "gate_activation": "sigmoid"}),
+        ("per key", [real(2, 5, 4, 8), real(2, 5, 4, 8), real(2, 5, 4, 6), None, -abs(real(2, 5, 4, 8)), None, state],
+         {"update_rule": "gated"}),
+        ("linear", [real(2, 5, 4, 8), real(2, 5, 4, 8), real(2, 5, 4, 6), None, None, None, state],
+         {"update_rule": "linear"}),
+    ):
+        case(f"GatedDeltaNet {name}", "GatedDeltaNet", inputs, {"qk_l2_norm": 1, **attributes}, outputs=2)
     ids = r.integers(0, 9, (2, 7))
     tables = [np.array([3, 5, 7], np.int64), np.array([101, 103, 107, 109], np.int64)]
     rules = {"pad_id": 1, "n_head_per_ngram": 2, "max_ngram_size": 3}

@@ -66,9 +66,13 @@ struct Cache {
   ValueId total;    // i64 scalar: tokens that queries may see
   ValueId indices;  // i64[B, T, 1] into old and new tokens together; no_id: the new tokens are all there is
 };
-// lengths: i64[B], tokens of each entry with the new ones.
-Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total, ValueId past_key);
+// lengths: i64[B], tokens of each entry with the new ones; past: those before, where `tokens` is not the number of new
+// ones in every entry.
+Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total, ValueId past_key,
+               ValueId past = no_id);
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh);
+
+void import_group_query(NodeContext& c);  // contrib_group_query.cpp
 
 // Rows of tokens that count [T, H] as [B, S, H], zero elsewhere; token_offset i[B, S] says where they go.
 ValueId padded_rows(NodeContext& c, ValueId x, ValueId offsets);

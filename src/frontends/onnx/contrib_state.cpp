@@ -155,6 +155,119 @@ void import_attention_gate(NodeContext& c) {
   if (c.wants(1)) c.out(1, cast(b, b.op("Sigmoid", {cast(b, c.in(3), DType::f32)}), dtype));
 }
 
+// ---- a gated recurrence over tokens, heads told from the operands' extents ----
+
+// [B, S, H, D] of operands [B, S, H, D] or [B * S, H, D].
+ValueId by_batch(NodeContext& c, ValueId x, const Dim& batch, size_t rank) {
+  GraphBuilder& b = c.b;
+  Shape s = b.shape(x);
+  if (s.size() == rank) return x;
+  if (s.size() + 1 != rank)
+    c.fail(fmt::format("an operand has rank {}, it must be {} or {}", s.size(), rank - 1, rank));
+  s[0] = floordiv(s[0], batch);
+  s.insert(s.begin(), batch);
+  return wiring::reshape(b, x, s);
+}
+
+void import_gated_delta(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (c.has(3)) c.unsupported("sequences of different lengths (cu_seqlens)");
+  if (c.integer("state_update_capacity", 0) != 0) c.unsupported("state_update_capacity");
+  const std::string rule = c.string("update_rule", "gated_delta");
+  const bool gated = rule == "gated" || rule == "gated_delta", delta = rule == "delta" || rule == "gated_delta";
+  if (!gated && !delta && rule != "linear")
+    c.fail(fmt::format("update_rule '{}' is none of linear, gated, delta, gated_delta", rule));
+  const DType dtype = b.dtype(c.in(0));
+  const Shape given = b.shape(c.in(0));
+  ValueId q = cast(b, c.in(0), DType::f32), k = c.has(1) ? cast(b, c.in(1), DType::f32) : no_id,
+          v = c.has(2) ? cast(b, c.in(2), DType::f32) : no_id;
+  if (c.has(6) && rank_of(c, 6) != 4) c.fail("initial_state must have rank 4");
+  const bool batched = given.size() == (k == no_id ? 3u : 4u);
+  if (!batched && !c.has(6)) c.fail("initial_state is missing");
+  const Dim batch = batched ? given[0] : b.shape(c.in(6))[0];
+  if (k == no_id) {  // all in one row: two parts of the queries' width, one of the values'
+    if (!c.has(6)) c.fail("initial_state is missing");
+    const Shape s = b.shape(c.in(6));
+    const Dim size = s[3], values = s[1] * s[2];
+    const ValueId all = by_batch(c, q, batch, 3);
+    const Dim tokens = b.shape(all)[1], width = b.shape(all)[2], part = floordiv(width - values, 2);
+    const auto cut = [&](const Dim& from, const Dim& to, const Dim& heads, const Dim& each) {
+      return wiring::reshape(b, wiring::slice(b, all, 2, from, to), {batch, tokens, heads, each});
+    };
+    q = cut(0, part, floordiv(part, size), size);
+    k = cut(part, part * Dim(2), floordiv(part, size), size);
+    v = cut(part * Dim(2), width, s[1], s[2]);
+  } else if (v == no_id) {
+    c.fail("value is missing");
+  }
+  q = by_batch(c, q, batch, 4);
+  k = by_batch(c, k, batch, 4);
+  v = by_batch(c, v, batch, 4);
+  const Shape qs = b.shape(q), vs = b.shape(v);
+  const auto heads = vs[2].as_constant(), narrow = qs[2].as_constant();
+  if (!heads || !narrow || *narrow < 1 || *heads % *narrow != 0)
+    c.fail("the number of value heads must be a known multiple of that of query heads");
+  if (c.integer("qk_l2_norm", 0) != 0) {
+    const auto normed = [&](ValueId x) {
+      const ValueId squares = wiring::reduce(b, "Sum", mul(b, x, x), {3});
+      return wiring::div(b, x, b.op("Sqrt", {add(b, squares, like(b, x, 1e-6))}));
+    };
+    q = normed(q);
+    k = normed(k);
+  }
+  if (*heads != *narrow) {  // each query head serves so many value heads
+    std::vector<int64_t> from;
+    for (int64_t h = 0; h < *heads; ++h) from.push_back(h / (*heads / *narrow));
+    q = wiring::gather(b, q, b.integers(from), 2);
+    k = wiring::gather(b, k, b.integers(from), 2);
+  }
+  const Dim size = qs[3];
+  LinearOperands o{.q = wiring::unsqueeze(b, q, {3}), .k = k, .v = v};
+  const auto per_head = [&](size_t i) {  // [H], [H, dk] or [H * dk] as [H, 1] or [H, dk]
+    const ValueId x = c.in(i);
+    if (b.rank(x) == 2) return x;
+    if (b.shape(x)[0] == Dim(*heads)) return wiring::unsqueeze(b, x, {1});
+    return wiring::reshape(b, x, {*heads, size});
+  };
+  if (gated) {
+    ValueId decay = cast(b, c.in(4), DType::f32);
+    if (b.rank(decay) == (batched ? 3u : 2u))
+      decay = wiring::unsqueeze(b, decay, {static_cast<int64_t>(b.rank(decay))});
+    decay = by_batch(c, decay, batch, 4);
+    const std::string gate = c.string("gate_activation", "none");
+    if (gate == "softplus" || gate == "qwen") {
+      const ValueId raw = c.has(8) ? add(b, decay, per_head(8)) : decay;
+      decay = mul(b, b.op("Neg", {b.op("Exp", {per_head(7)})}), b.op("Softplus", {raw}));
+    } else if (gate == "sigmoid" || gate == "kda") {
+      const ValueId raw = c.has(8) ? add(b, decay, per_head(8)) : decay;
+      const ValueId open = b.op("Sigmoid", {mul(b, b.op("Exp", {per_head(7)}), raw)});
+      decay = mul(b, open, like(b, open, c.real("gate_lower_bound", -5)));
+    } else if (gate != "none") {
+      c.fail(fmt::format("gate_activation '{}' is none of none, softplus, sigmoid", gate));
+    }
+    o.decay = decay;
+  }
+  if (delta) {
+    ValueId beta = cast(b, c.in(5), DType::f32);
+    const std::string open = c.string("beta_activation", "none");
+    if (open == "sigmoid")
+      beta = b.op("Sigmoid", {beta});
+    else if (open != "none")
+      c.fail(fmt::format("beta_activation '{}' is neither none nor sigmoid", open));
+    o.beta = wiring::unsqueeze(b, by_batch(c, beta, batch, 3), {3});
+  }
+  o.state = c.has(6) ? wiring::transpose(b, c.in(6), {0, 1, 3, 2})
+                     : wiring::fill(b, b.scalar(DType::f32, 0), b.dims({batch, *heads, size, vs[3]}));
+  const double scale = c.real("scale", 0);
+  o.scale = scale != 0 ? b.scalar(DType::f32, scale) : usual_scale(c, size, DType::f32);
+  const LinearResult y = linear_attention(c, o);
+  const Dim tokens = b.shape(v)[1];
+  const std::vector<Dim> shape =
+      batched ? std::vector<Dim>{batch, tokens, *heads, vs[3]} : std::vector<Dim>{batch * tokens, *heads, vs[3]};
+  c.out(0, cast(b, wiring::reshape(b, y.y, shape), dtype));
+  if (c.wants(1)) c.out(1, wiring::transpose(b, y.state, {0, 1, 3, 2}));
+}
+
 // ---- hashes of n-grams ----
 
 // Token t and the n - 1 before it, each times its multiplier, joined by exclusive or, modulo the size of each table.
@@ -219,6 +332,7 @@ void import_ngram_hash(NodeContext& c) {
 constexpr Entry table[] = {
     {"BranchwiseRMSNorm", 1, import_branch_norm, microsoft},
     {"EngramGate", 1, import_engram_gate, microsoft},
+    {"GatedDeltaNet", 1, import_gated_delta, microsoft},
     {"HyperConnectionLowRankMix", 1, import_low_rank_mix, microsoft},
     {"HyperConnectionPostMix", 1, import_post_mix, microsoft},
     {"HyperConnectionPreMix", 1, import_pre_mix, microsoft},

@@ -56,6 +56,7 @@ const std::vector<Entry>& entries() {
                                                 contrib_sparse_entries(),
                                                 contrib_state_entries(),
                                                 contrib_search_entries(),
+                                                contrib_rules_entries(),
                                                 contrib_layout_entries()})
       list.insert(list.end(), family.begin(), family.end());
     std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {

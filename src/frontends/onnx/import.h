@@ -130,6 +130,7 @@ std::span<const Entry> contrib_positions_entries();  // rotary embeddings, posit
 std::span<const Entry> contrib_sparse_entries();     // attention of which a part is left out
 std::span<const Entry> contrib_state_entries();      // hyper-connections, gates, recurrences over packed tokens
 std::span<const Entry> contrib_search_entries();     // search for sequences of tokens
+std::span<const Entry> contrib_rules_entries();      // what searches do to scores
 std::span<const Entry> contrib_layout_entries();     // images, and channels in blocks (com.microsoft.nchwc)
 std::span<const Entry> loss_entries();  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
 
