@@ -81,7 +81,7 @@ def cases():
     for name, beams, wanted, inputs, attributes in (
         ("plain", 3, 2, [], {}),
         ("one beam", 1, 1, [], {}),
-        ("other end", 3, 3, [], {"eos_token_id": 3}),
+        ("last of three", 3, 3, [], {"eos_token_id": 9}),
         ("early", 3, 2, [], {"eos_token_id": 3, "early_stopping": 1}),
         ("length penalty", 4, 2, [number(2.0, np.float32)], {"eos_token_id": 3}),
         ("short ones", 4, 4, [number(-1.0, np.float32)], {"eos_token_id": 3}),
@@ -95,6 +95,10 @@ def cases():
         case(f"BeamSearch {name}", "BeamSearch",
              [prompt, number(14), number(0), number(beams), number(wanted), length, *more], {**base, **attributes},
              outputs=2, constants=(3, 4, 5, 6, 7))
+    # Whether an entry can still improve ONNX Runtime judges by scores of the entry before it: so one alone.
+    case("BeamSearch other end", "BeamSearch",
+         [prompt[1:], number(14), number(0), number(3), number(3), number(1.0, np.float32)],
+         {**base, "eos_token_id": 3}, outputs=2, constants=(3, 4, 5))
     case("BeamSearch least length, open", "BeamSearch", [prompt, number(14), number(10), number(3), number(2), number(1.0, np.float32)],
          {**base, "eos_token_id": 3}, outputs=2, constants=(3, 4), dynamic={0: (0, 1)})
     tokens = r.integers(0, 4, (3, 9))

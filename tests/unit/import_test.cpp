@@ -162,8 +162,8 @@ TEST(Import, ListsUnsupportedOperators) {
                             {f32("y", {}), f32("c", {})}}))
                    .bytes,
                Code::unsupported);
-  EXPECT_HAS(text, "com.example.Other (1 node: 'c')");
-  EXPECT_HAS(text, "Nope (3 nodes: 'a', 'b', 'y')");  // the one that reads what another should have made, too
+  EXPECT_HAS(text, "com.example.Other (1 node: 'n_c')");
+  EXPECT_HAS(text, "Nope (3 nodes: 'n_a', 'n_b', 'n_y')");  // the one that reads what another should have made, too
   EXPECT_HAS(text, "ModelProto.functions");
 }
 

@@ -136,10 +136,16 @@ ValueId empty_state(NodeContext& c, const ValueInfo& info, const Dim& rows) {
 }
 
 Prompt prompt_of(GraphBuilder& b, ValueId tokens, ValueId mask, int64_t pad) {
-  mask = cast(b, mask != no_id ? mask : b.op("Not", {b.op("Equal", {tokens, whole(b, pad)})}), DType::i32);
+  if (mask != no_id) {
+    const Dim rows = b.shape(tokens)[0];
+    const ValueId count = wiring::extent(b, tokens, 1);
+    const ValueId places = wiring::fill(b, cast(b, wiring::iota(b, count), DType::i32), wiring::shape_of(b, tokens));
+    return {cast(b, mask, DType::i32), places, wiring::fill(b, cast(b, count, DType::i32), b.dims({rows, 1}))};
+  }
+  mask = cast(b, b.op("Not", {b.op("Equal", {tokens, whole(b, pad)})}), DType::i32);
   const ValueId counted = b.op("CumSum", CumulativeAttrs{.exclusive = true}, {mask, whole(b, 1)});
   const ValueId hidden = b.op("Equal", {mask, like(b, mask, 0)});
-  return {mask, wiring::where(b, hidden, like(b, mask, 0), counted)};
+  return {mask, wiring::where(b, hidden, like(b, mask, 0), counted), wiring::reduce(b, "Sum", mask, {1})};
 }
 
 Ids first_run(NodeContext& c, const Graph& decoder, Ids arguments) {

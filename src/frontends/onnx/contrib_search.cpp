@@ -57,10 +57,10 @@ struct Carried {
   }
 };
 
-Carried carry_all(SearchLoop& loop, GraphBuilder& b, ValueId mask, const Ids& results) {
+Carried carry_all(SearchLoop& loop, const Prompt& prompt, const Ids& results) {
   Carried v;
-  v.mask = loop.carry(mask, 1);
-  v.places = loop.carry(wiring::reduce(b, "Sum", mask, {1}));
+  v.mask = loop.carry(prompt.mask, 1);
+  v.places = loop.carry(prompt.next);
   for (size_t i = 1; i < results.size(); ++i) v.states.push_back(loop.carry(results[i], 3));
   return v;
 }
@@ -159,7 +159,7 @@ void search(NodeContext& c, bool sampling) {
   ValueId over = loop.carry(done);
   const bool shows = sampling && c.wants(1);
   if (shows) loop.carry(scores);
-  Carried v = carry_all(loop, b, start.mask, results);
+  Carried v = carry_all(loop, start, results);
   const SearchRules given = brought(loop, rules);
   const Ids made = decoded_next(loop, decoders.next, at, v);
   const ValueId scored = step(loop.inner, given, at, over, made[0], false);
@@ -299,7 +299,7 @@ void import_beam_search(NodeContext& c) {
            .done = loop.carry(v.done),
            .best = loop.carry(v.best),
            .kept = loop.carry(v.kept)};
-  Carried rest = carry_all(loop, b, start.mask, results);
+  Carried rest = carry_all(loop, start, results);
   const SearchRules given = brought(loop, rules);
   const ValueId inner_penalty = loop.bring(penalty);
   const Ids made = decoded_next(loop, decoders.next, at.state, rest);

@@ -205,7 +205,7 @@ void import_gated_delta(NodeContext& c) {
   v = by_batch(c, v, batch, 4);
   const Shape qs = b.shape(q), vs = b.shape(v);
   const auto heads = vs[2].as_constant(), narrow = qs[2].as_constant();
-  if (!heads || !narrow || *narrow < 1 || *heads % *narrow != 0)
+  if (!heads || !narrow || *narrow < 1 || *heads > 1 << 20 || *heads % *narrow != 0)
     c.fail("the number of value heads must be a known multiple of that of query heads");
   if (c.integer("qk_l2_norm", 0) != 0) {
     const auto normed = [&](ValueId x) {

@@ -40,9 +40,10 @@ SearchState with_token(GraphBuilder& b, SearchState state, ValueId token);
 const Graph& decoder_of(NodeContext& c, const char* name);
 // A state before anything is in it: [2, rows, heads, 0, size].
 ValueId empty_state(NodeContext& c, const ValueInfo& info, const Dim& rows);
-// The mask of a prompt i64[rows, S] (given, or all that is no padding) and its places, both i32.
+// The mask of a prompt i64[rows, S], its places and the next one's [rows, 1], all i32. Without a mask all counts that
+// is no padding, and padding has no place; with one, places are plain.
 struct Prompt {
-  ValueId mask, places;
+  ValueId mask, places, next;
 };
 Prompt prompt_of(GraphBuilder& b, ValueId tokens, ValueId mask, int64_t pad);
 
