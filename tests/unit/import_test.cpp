@@ -162,8 +162,9 @@ TEST(Import, ListsUnsupportedOperators) {
                             {f32("y", {}), f32("c", {})}}))
                    .bytes,
                Code::unsupported);
-  EXPECT_HAS(text, "com.example.Other (1 node)");
-  EXPECT_HAS(text, "Nope (2 nodes)");
+  EXPECT_HAS(text, "com.example.Other (1 node: 'n_c')");
+  EXPECT_HAS(text, "Nope (3 nodes: 'n_a', 'n_b', 'n_y')");  // the one that reads what another should have made, too
+  EXPECT_HAS(text, "ModelProto.functions");
 }
 
 TEST(Import, RefusesCyclesAndTwins) {

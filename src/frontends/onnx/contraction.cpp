@@ -43,7 +43,7 @@ ValueId gemm_of(NodeContext& c) {
 
 void import_gemm(NodeContext& c) { c.out(0, gemm_of(c)); }
 
-void import_fused_matmul(NodeContext& c) {
+ValueId fused_matmul(NodeContext& c) {
   GraphBuilder& b = c.b;
   // [M, batch..., K] to [batch..., M, K].
   const auto batches_first = [&](ValueId v, const char* attribute) {
@@ -60,8 +60,10 @@ void import_fused_matmul(NodeContext& c) {
     x = wiring::transpose(b, x, perm);
   }
   const bool transpose_y = c.integer("transB", 0) != 0 && b.rank(y) >= 2;
-  c.out(0, scaled(c, wiring::matmul(b, x, y, transpose_y), c.real("alpha", 1)));
+  return scaled(c, wiring::matmul(b, x, y, transpose_y), c.real("alpha", 1));
 }
+
+void import_fused_matmul(NodeContext& c) { c.out(0, fused_matmul(c)); }
 
 // Attributes that Conv, ConvInteger and QLinearConv share, checked against the weight.
 ConvAttrs conv_attrs(NodeContext& c, size_t weight) {
@@ -202,8 +204,11 @@ ValueId activated(NodeContext& c, ValueId y, const std::vector<double>& numbers)
   const std::string name = c.string("activation", "");
   const auto number = [&](size_t i, double otherwise) { return i < numbers.size() ? numbers[i] : otherwise; };
   if (name.empty()) return y;
-  if (name == "Relu" || name == "Tanh" || name == "Sigmoid" || name == "Softplus") return c.b.op(name, {y});
+  for (const char* plain : {"Relu", "Tanh", "Sigmoid", "Softplus", "Softsign", "Gelu", "Mish"})
+    if (name == plain) return c.b.op(name, {y});
   if (name == "LeakyRelu") return wiring::pointwise(c.b, name, {{"alpha", number(0, 0.01)}}, y);
+  if (name == "Elu" || name == "ThresholdedRelu") return wiring::pointwise(c.b, name, {{"alpha", number(0, 1)}}, y);
+  if (name == "Softmax") return wiring::softmax(c.b, y, c.integer("activation_axis", -1));
   if (name == "Clip") return wiring::pointwise(c.b, name, {{"low", number(0, 0)}, {"high", number(1, 0)}}, y);
   if (name == "HardSigmoid")
     return wiring::pointwise(c.b, name, {{"alpha", number(0, 0.2)}, {"beta", number(1, 0.5)}}, y);
@@ -219,6 +224,13 @@ void import_fused_conv(NodeContext& c) {
 void import_fused_gemm(NodeContext& c) {
   const std::vector<double> numbers = {c.real("activation_alpha", 0.01), c.real("activation_beta", 0.5)};
   c.out(0, activated(c, gemm_of(c), numbers));
+}
+
+void import_fused_matmul_activation(NodeContext& c) {
+  std::vector<double> numbers;
+  for (const char* name : {"activation_alpha", "activation_beta"})
+    if (c.has_attr(name)) numbers.push_back(c.real(name, 0));
+  c.out(0, activated(c, fused_matmul(c), numbers));
 }
 
 constexpr const char* microsoft = "com.microsoft";
@@ -237,6 +249,7 @@ constexpr Entry table[] = {
     {"FusedConv", 1, import_fused_conv, microsoft},
     {"FusedGemm", 1, import_fused_gemm, microsoft},
     {"FusedMatMul", 1, import_fused_matmul, microsoft},
+    {"FusedMatMulActivation", 1, import_fused_matmul_activation, microsoft},
 };
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "frontends/onnx/import.h"
+#include "ops/movement.h"
+#include "wiring/wiring.h"
 
 namespace sinter::onnx {
 namespace {
@@ -248,7 +250,6 @@ void import_scan(NodeContext& c) {
 // Opset 8 has a batch axis in front of everything: a loop over the batch around the scan.
 void import_batched_scan(NodeContext& c) {
   const Graph& graph = body_attr(c, "body");
-  if (c.has(0)) c.unsupported("sequence lengths of Scan-8");
   ScanForm form = scan_form(c, graph, c.inputs() - 1);
   std::vector<Type> outer_types, inner_types;
   Ids operands;
@@ -269,17 +270,37 @@ void import_batched_scan(NodeContext& c) {
   GraphBuilder b(c.b.module, outer);
   Ids sliced, passed;
   for (const Type& type : outer_types) sliced.push_back(b.input(type));
+  const ValueId length = c.has(0) ? b.input(Type::tensor(DType::i64, Shape{})) : no_id;
   for (ValueId v : captures) passed.push_back(b.input(c.b.type(v)));
+  const Dim longest = c.b.shape(operands[form.states])[1];
+  if (length != no_id) {
+    const ValueId end = wiring::unsqueeze(b, length, {0});
+    for (size_t i = form.states; i < sliced.size(); ++i)
+      sliced[i] = b.op("Slice", {sliced[i], b.integers({0}), end, b.integers({0})});
+  }
   outer.outputs = scan(b, graph, form, sliced, passed, std::move(inner));
+  if (length != no_id) {  // what is stacked is as long for everybody, zeros at the end
+    const ValueId more = wiring::sub(b, wiring::scalar_of(b, b.dims({longest})), length);
+    const ValueId pads = wiring::concat(b, {b.integers({0}), wiring::unsqueeze(b, more, {0})}, 0);
+    for (size_t i = form.states; i < outer.outputs.size(); ++i) {
+      const ValueId y = outer.outputs[i];
+      const ValueId padded = b.op("Pad", PadAttrs{}, {y, pads, wiring::like(b, y, 0), b.integers({0})});
+      Shape shape = b.shape(y);
+      shape[0] = longest;
+      outer.outputs[i] = wiring::reshape(b, padded, shape);
+    }
+  }
   add_loop_parameters(outer);
   LoopAttrs attrs;
   attrs.counted = true;
-  attrs.scan_axes.assign(operands.size(), 0);
+  Ids batched = operands;
+  if (c.has(0)) batched.push_back(wiring::cast(c.b, c.in(0), DType::i64));
+  attrs.scan_axes.assign(batched.size(), 0);
   attrs.stack_axes.assign(graph.outputs.size(), 0);
   Ids inputs = {c.b.dims({c.b.shape(operands[0])[0]}), no_id};
   std::vector<sinter::Graph> bodies;
   bodies.push_back(std::move(outer));
-  Ids results = c.b.add(op_named("Loop"), attrs, joined(joined(std::move(inputs), operands), captures),
+  Ids results = c.b.add(op_named("Loop"), attrs, joined(joined(std::move(inputs), batched), captures),
                         graph.outputs.size(), std::move(bodies));
   results.resize(std::min(results.size(), c.outputs()));
   c.out(std::move(results));

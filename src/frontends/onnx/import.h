@@ -129,7 +129,18 @@ std::span<const Entry> quantization_entries();
 std::span<const Entry> contrib_quantized_entries();  // domain com.microsoft: quantized operators
 std::span<const Entry> contrib_attention_entries();
 std::span<const Entry> contrib_misc_entries();
-std::span<const Entry> loss_entries();      // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
-std::span<const Entry> training_entries();  // domain ai.onnx.preview.training
+std::span<const Entry> loss_entries();             // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
+std::span<const Entry> training_entries();         // domain ai.onnx.preview.training
+std::span<const Entry> experimental_entries();     // operators dropped from ONNX
+std::span<const Entry> contrib_weights_entries();  // domain com.microsoft: products with weights of few bits
+std::span<const Entry> contrib_experts_entries();  // mixtures of experts
+std::span<const Entry>
+contrib_ordered_entries();  // matrices in layouts of their own, 8-bit floats, blocks that share an exponent
+std::span<const Entry> contrib_positions_entries();  // rotary embeddings, position biases
+std::span<const Entry> contrib_sparse_entries();     // attention of which a part is left out
+std::span<const Entry> contrib_state_entries();      // hyper-connections, gates, recurrences over packed tokens
+std::span<const Entry> contrib_search_entries();     // search for sequences of tokens
+std::span<const Entry> contrib_rules_entries();      // what searches do to scores
+std::span<const Entry> contrib_layout_entries();     // images, and channels in blocks (com.microsoft.nchwc)
 
 }  // namespace sinter::onnx

@@ -47,6 +47,12 @@ struct Scope {
 using Names = std::unordered_set<std::string_view>;
 void names_read(const Node& node, Names& out);
 
+// Nodes of an operator that nothing imports.
+struct Unknown {
+  int count = 0;
+  std::string nodes, remark;  // some of them by name; why
+};
+
 class Importer {
  public:
   Importer(const Model& model, const ImportOptions& options);
@@ -66,13 +72,19 @@ class Importer {
   void set_initializers(Scope& scope, const Graph& graph);
   void define(Scope& scope, std::string_view name, ValueId value);
 
+  // Collects nodes of operators that are not known, in bodies and called functions too, whatever else is wrong.
+  void find_unknown();
+  void find_unknown(const std::vector<Node>& nodes, const std::vector<OpsetImport>& opsets,
+                    std::vector<const Function*>& called);
+  void report_unknown();
+  const Entry* entry_of(const Node& node, const std::vector<OpsetImport>& opsets, int& oldest) const;
   void import_nodes(Scope& scope, const std::vector<Node>& nodes);
   void import_node(Scope& scope, const Node& node, size_t index);
   // Results of the node, or nothing when it failed (which has been reported).
   std::optional<Ids> results_of(Scope& scope, const Node& node, size_t index, Ids inputs);
   Ids inline_call(Scope& scope, const Node& node, const Function& function, const Ids& inputs);
   uint32_t source_of(const Scope& scope, const Node& node, size_t index);
-  int64_t opset_of(const Scope& scope, std::string_view domain) const;
+  int64_t opset_of(const std::vector<OpsetImport>& opsets, std::string_view domain) const;
   const Function* find_function(const Node& node) const;
   const std::vector<uint32_t>& order_of(const std::vector<Node>& nodes);
   // path.cpp. The node that makes a name, seen from a scope; null for inputs, initializers and what nothing makes.
@@ -96,7 +108,7 @@ class Importer {
   Module module_;
   Problems problems_;
   std::set<std::string> reported_;
-  std::map<std::string, std::pair<int, std::string>> unsupported_;  // operator → count, remark
+  std::map<std::string, Unknown> unknown_;  // by operator
   std::map<std::string, const Function*> functions_;
   std::map<std::string, SymbolId> dims_;  // dim_param → symbol
   std::map<std::pair<const Node*, std::string>, uint32_t> sources_;

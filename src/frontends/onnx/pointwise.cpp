@@ -290,7 +290,7 @@ constexpr Entry table[] = {
      [](NodeContext& c) {
        with_numbers(c, "Swish", {{"alpha", 1}});
      }},
-    {"ThresholdedRelu", 10,
+    {"ThresholdedRelu", 1,
      [](NodeContext& c) {
        with_numbers(c, "ThresholdedRelu", {{"alpha", 1}});
      }},
