@@ -95,8 +95,8 @@ void import_conv_transpose(NodeContext& c) {
   if (a.auto_pad == AutoPad::explicit_pads) a.pads = c.integers("pads");
   a.strides = c.integers("strides");
   // Some old files give the whole shape; only the spatial part is meant.
-  const size_t rank = rank_of(c, 0, 2);
-  if (a.output_shape.size() == rank) a.output_shape.erase(a.output_shape.begin(), a.output_shape.begin() + 2);
+  if (!a.output_shape.empty() && a.output_shape.size() == rank_of(c, 0, 2))
+    a.output_shape.erase(a.output_shape.begin(), a.output_shape.begin() + 2);
   c.out(0, c.b.op("ConvTranspose", std::move(a), {c.in(0), c.in(1), c.maybe(2)}));
 }
 

@@ -23,6 +23,16 @@ Ids joined(Ids a, const Ids& b) {
 }
 
 void import_if(NodeContext& c) {
+  // With a known condition the other branch says nothing, not even about ranks: entries that follow need those.
+  const auto condition = c.b.integers_of(c.in(0));
+  if (condition && !condition->empty() && (*condition)[0].is_constant()) {
+    Ids results = c.inlined(body_attr(c, (*condition)[0].constant() != 0 ? "then_branch" : "else_branch"));
+    if (results.size() < c.outputs())
+      c.fail(fmt::format("the branch taken has {} results, the node has {}", results.size(), c.outputs()));
+    results.resize(c.outputs());
+    c.out(std::move(results));
+    return;
+  }
   Ids captures;
   std::vector<sinter::Graph> bodies;
   for (const char* name : {"then_branch", "else_branch"}) bodies.push_back(c.body(body_attr(c, name), {}, captures));

@@ -48,6 +48,7 @@ class Importer {
   // For NodeContext.
   std::shared_ptr<const Attribute> attribute(const Node& node, std::string_view name) const;
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures);
+  Ids inlined(const Graph& graph);
 
  private:
   void main_inputs(Scope& scope);
@@ -66,8 +67,11 @@ class Importer {
   const Function* find_function(const Node& node) const;
   const std::vector<uint32_t>& order_of(const std::vector<Node>& nodes);
 
+  void check_depth(const Scope& scope);
   // The value of a name in the scope's building; none when nothing makes it, no_id when it is left out.
   std::optional<ValueId> resolve(Scope& scope, std::string_view name);
+  // The graph's outputs; what nothing makes is reported and the invalid value.
+  Ids results_of_graph(Scope& scope, const Graph& graph);
   ValueId bring(Building& inner, ValueId outer);
   ValueId poison(Building& building);
   bool is_poison(const Building& building, ValueId v) const;

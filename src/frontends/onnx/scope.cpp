@@ -26,7 +26,7 @@ std::optional<ValueId> Importer::resolve(Scope& scope, std::string_view name) {
     return v;
   }
   const std::optional<ValueId> outer = resolve(*scope.parent, name);
-  if (!outer || *outer == no_id) return outer;
+  if (!outer || *outer == no_id || &scope.parent->building == &scope.building) return outer;
   return bring(scope.building, *outer);
 }
 
@@ -48,10 +48,14 @@ ValueId Importer::bring(Building& inner, ValueId outer) {
   return at->second = inner.b.input(value.type, value.name);
 }
 
+void Importer::check_depth(const Scope& scope) {
+  if (scope.depth >= max_depth)
+    give_up(Error(Code::limit, fmt::format("bodies and functions nest deeper than {}", max_depth)));
+}
+
 sinter::Graph Importer::body(const Graph& graph, std::span<const Type> parameters, Ids& captures) {
   Scope& around = *scope_;
-  if (around.depth >= max_depth)
-    give_up(Error(Code::limit, fmt::format("bodies and functions nest deeper than {}", max_depth)));
+  check_depth(around);
   sinter::Graph out;
   Building building{GraphBuilder(module_, out), &around.building, &captures};
   Scope scope{building, &around, around.opsets, around.call, around.prefix, around.functions, around.depth + 1};
@@ -74,17 +78,36 @@ sinter::Graph Importer::body(const Graph& graph, std::span<const Type> parameter
     building.brought.emplace(v, building.b.input(value.type, value.name));
   }
   import_nodes(scope, graph.nodes);
+  out.outputs = results_of_graph(scope, graph);
+  return out;
+}
+
+Ids Importer::results_of_graph(Scope& scope, const Graph& graph) {
+  Ids results;
   for (const ValueInfo& info : graph.outputs) {
     const std::optional<ValueId> v = resolve(scope, info.name);
     if (!v || *v == no_id) {
       report(Error(Code::model_invalid,
                    fmt::format("output '{}' of body '{}' is made by no node", shown(info.name), shown(graph.name))));
-      out.outputs.push_back(poison(building));
+      results.push_back(poison(scope.building));
       continue;
     }
-    out.outputs.push_back(*v);
+    results.push_back(*v);
   }
-  return out;
+  return results;
+}
+
+Ids Importer::inlined(const Graph& graph) {
+  Scope& around = *scope_;
+  check_depth(around);
+  Scope scope{around.building, &around, around.opsets, around.call, around.prefix, around.functions, around.depth + 1};
+  set_initializers(scope, graph);
+  for (const ValueInfo& info : graph.inputs)
+    if (!scope.initializers.count(info.name))
+      throw Error(Code::model_invalid, fmt::format("its body '{}' has the input '{}', it must have none",
+                                                   shown(graph.name), shown(info.name)));
+  import_nodes(scope, graph.nodes);
+  return results_of_graph(scope, graph);
 }
 
 Ids Importer::inline_call(Scope& around, const Node& node, const Function& function, const Ids& inputs) {
