@@ -291,6 +291,43 @@ TEST(Import, ABranchThatIsKnownToBeTakenIsWrittenInPlace) {
   EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{-10, -13}));
 }
 
+TEST(Import, PiecesTakenOutOfASequenceKeepTheirRanks) {
+  // How PyTorch splits: a Loop of one turn puts a piece into a sequence, SequenceAt takes it out again.
+  const Proto body =
+      graph({{node("Slice", {"x", "i1", "one"}, {"p"}), node("SequenceInsert", {"s", "p"}, {"s_out"})},
+             {tensor_i64("i1", {1}, {0})},
+             {value_info("i", onnx_i64, {}), value_info("keep", onnx_bool, {}), value_info("s", Proto())},
+             {value_info("keep", onnx_bool, {}), value_info("s_out", Proto())}},
+            "body");
+  const Module m = import_text(
+      model(graph({{node("SequenceEmpty", {}, {"none"}),
+                    node("Loop", {"one", "", "none"}, {"first"}, {attribute_graph("body", body)}),
+                    node("Neg", {"x"}, {"n"}), node("SequenceInsert", {"first", "n", "zero"}, {"both"}),
+                    node("SequenceAt", {"both", "minus"}, {"y"})},
+                   {tensor_i64("one", {1}, {1}), tensor_i64("zero", {}, {0}), tensor_i64("minus", {}, {-1})},
+                   {f32("x", {"N", 2})},
+                   {f32("y", {})}}))
+          .bytes);
+  EXPECT_EQ(to_text((*m.main)[m.main->outputs[0]].type, m.symbols).substr(0, 4), "f32[");
+  EXPECT_EQ((*m.main)[m.main->outputs[0]].type.shape->size(), 2u);
+  for (const sinter::Node& n : m.main->nodes) EXPECT_TRUE(n.bodies.empty());
+  Tensor x(DType::f32, {2, 2});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{0, 3}));
+}
+
+TEST(Import, GemmTakesUnknownRanks) {
+  const Proto type = Proto().message(1, Proto().integer(1, onnx_f32));
+  const Module m = import_text(model(graph({{node("Gemm", {"x", "w"}, {"y"})},
+                                            {tensor_f32("w", {2, 1}, {1, 10})},
+                                            {value_info("x", type)},
+                                            {f32("y", {})}}))
+                                   .bytes);
+  Tensor x(DType::f32, {1, 2});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{30}));
+}
+
 TEST(Import, LoopsCarryAndCapture) {
   const Proto body = graph({{node("Add", {"v", "x"}, {"v_out"}), node("Identity", {"keep"}, {"keep_out"})},
                             {},

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "frontends/onnx/import.h"
+#include "frontends/onnx/entries.h"
 
 namespace sinter::onnx {
 namespace {
@@ -95,9 +95,25 @@ bool is_true(const sinter::Graph& graph, ValueId v) {
   return t && t->count() > 0 && t->get_integer(0) != 0;
 }
 
+// A loop of one turn is its body: types of what it carries stay as they are.
+void import_single_turn(NodeContext& c, const Graph& graph, size_t carried) {
+  Ids given = {c.b.constant(Tensor::scalar_i64(0)), c.b.scalar(DType::boolean, 1)};
+  for (size_t j = 0; j < carried; ++j) given.push_back(c.in(2 + j));
+  Ids results = c.inlined(graph, given);
+  if (results.size() < 1 + carried)
+    c.fail(fmt::format("its body has {} results, {} are needed", results.size(), 1 + carried));
+  results.erase(results.begin());
+  for (size_t k = carried; k < results.size(); ++k) results[k] = wiring::unsqueeze(c.b, results[k], {0});
+  results.resize(std::min(results.size(), c.outputs()));
+  c.out(std::move(results));
+}
+
 void import_loop(NodeContext& c) {
   const Graph& graph = body_attr(c, "body");
   const size_t carried = c.inputs() > 2 ? c.inputs() - 2 : 0;
+  const bool starts = !c.has(1) || is_true(c.b.graph, c.in(1));
+  const auto turns = c.b.integers_of(c.maybe(0));
+  if (starts && turns && turns->size() == 1 && (*turns)[0] == Dim(1)) return import_single_turn(c, graph, carried);
   std::vector<Type> parameters = {Type::tensor(DType::i64, Shape{}), Type::tensor(DType::boolean, Shape{})};
   Ids inputs = {c.maybe(0), c.maybe(1)};
   for (size_t j = 0; j < carried; ++j) {
@@ -111,7 +127,6 @@ void import_loop(NodeContext& c) {
   const size_t stacked = body.outputs.size() - 1 - carried;
   attrs.stack_axes.assign(stacked, 0);
   const ValueId again = body.outputs[0];
-  const bool starts = !c.has(1) || is_true(c.b.graph, c.in(1));
   attrs.counted = c.has(0) && starts && (is_true(body, again) || again == body.inputs[1]);
   std::vector<sinter::Graph> bodies;
   bodies.push_back(std::move(body));

@@ -74,8 +74,8 @@ class NodeContext {
   // outer values are appended to `captures` (shared by all bodies of the node) and become further parameters. Constants
   // are copied in and not captured.
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures) const;
-  // A body without inputs of its own, in this graph: the branch of an If that is known to be taken.
-  Ids inlined(const Graph& graph) const;
+  // A body written into this graph, its own inputs being these values: the branch of an If that is known to be taken.
+  Ids inlined(const Graph& graph, const Ids& parameters = {}) const;
   // Bodies that share `captures`: an earlier one does not know what a later one captured. Appends the missing
   // parameters, so that every body takes its own[i] parameters and then all captures. Call it after the last body().
   void complete_captures(std::vector<sinter::Graph>& bodies, std::span<const size_t> own, const Ids& captures) const;

@@ -48,7 +48,7 @@ class Importer {
   // For NodeContext.
   std::shared_ptr<const Attribute> attribute(const Node& node, std::string_view name) const;
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures);
-  Ids inlined(const Graph& graph);
+  Ids inlined(const Graph& graph, const Ids& parameters);
 
  private:
   void main_inputs(Scope& scope);
@@ -68,6 +68,8 @@ class Importer {
   const std::vector<uint32_t>& order_of(const std::vector<Node>& nodes);
 
   void check_depth(const Scope& scope);
+  // The inputs of a body that are no initializers; there must be `count`.
+  std::vector<const ValueInfo*> own_inputs(Scope& scope, const Graph& graph, size_t count) const;
   // The value of a name in the scope's building; none when nothing makes it, no_id when it is left out.
   std::optional<ValueId> resolve(Scope& scope, std::string_view name);
   // The graph's outputs; what nothing makes is reported and the invalid value.

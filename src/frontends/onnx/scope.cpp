@@ -53,6 +53,18 @@ void Importer::check_depth(const Scope& scope) {
     give_up(Error(Code::limit, fmt::format("bodies and functions nest deeper than {}", max_depth)));
 }
 
+std::vector<const ValueInfo*> Importer::own_inputs(Scope& scope, const Graph& graph, size_t count) const {
+  // Old files list initializers among the inputs.
+  std::vector<const ValueInfo*> own;
+  for (const ValueInfo& info : graph.inputs)
+    if (graph.inputs.size() == count || !scope.initializers.count(info.name)) own.push_back(&info);
+  if (own.size() != count)
+    throw Error(Code::model_invalid,
+                fmt::format("its body '{}' has {} inputs, {} are needed", shown(graph.name), own.size(), count));
+  for (const ValueInfo* info : own) scope.initializers.erase(info->name);
+  return own;
+}
+
 sinter::Graph Importer::body(const Graph& graph, std::span<const Type> parameters, Ids& captures) {
   Scope& around = *scope_;
   check_depth(around);
@@ -60,16 +72,9 @@ sinter::Graph Importer::body(const Graph& graph, std::span<const Type> parameter
   Building building{GraphBuilder(module_, out), &around.building, &captures};
   Scope scope{building, &around, around.opsets, around.call, around.prefix, around.functions, around.depth + 1};
   set_initializers(scope, graph);
-  // Old files list initializers among the inputs.
-  std::vector<const ValueInfo*> own;
-  for (const ValueInfo& info : graph.inputs)
-    if (graph.inputs.size() == parameters.size() || !scope.initializers.count(info.name)) own.push_back(&info);
-  if (own.size() != parameters.size())
-    throw Error(Code::model_invalid, fmt::format("its body '{}' has {} inputs, {} are needed", shown(graph.name),
-                                                 own.size(), parameters.size()));
+  const std::vector<const ValueInfo*> own = own_inputs(scope, graph, parameters.size());
   for (size_t i = 0; i < own.size(); ++i) {
     if (parameters[i].kind == Type::Kind::invalid) ++poisonings_;
-    scope.initializers.erase(own[i]->name);
     define(scope, own[i]->name, building.b.input(parameters[i], scope.prefix + std::string(own[i]->name)));
   }
   // What other bodies of the node captured comes first, in their order.
@@ -97,15 +102,13 @@ Ids Importer::results_of_graph(Scope& scope, const Graph& graph) {
   return results;
 }
 
-Ids Importer::inlined(const Graph& graph) {
+Ids Importer::inlined(const Graph& graph, const Ids& parameters) {
   Scope& around = *scope_;
   check_depth(around);
   Scope scope{around.building, &around, around.opsets, around.call, around.prefix, around.functions, around.depth + 1};
   set_initializers(scope, graph);
-  for (const ValueInfo& info : graph.inputs)
-    if (!scope.initializers.count(info.name))
-      throw Error(Code::model_invalid, fmt::format("its body '{}' has the input '{}', it must have none",
-                                                   shown(graph.name), shown(info.name)));
+  const std::vector<const ValueInfo*> own = own_inputs(scope, graph, parameters.size());
+  for (size_t i = 0; i < own.size(); ++i) define(scope, own[i]->name, parameters[i]);
   import_nodes(scope, graph.nodes);
   return results_of_graph(scope, graph);
 }
