@@ -184,6 +184,29 @@ TEST(Import, RefusesCyclesAndTwins) {
   EXPECT_HAS(error_of(model(graph({{}, {}, {f32("x", {2})}, {}})).bytes), "no outputs");
 }
 
+TEST(Import, ConvTransposeTakesUnknownRanks) {
+  const Proto type = Proto().message(1, Proto().integer(1, onnx_f32));
+  const Module m = import_text(model(graph({{node("ConvTranspose", {"x", "w"}, {"y"})},
+                                            {tensor_f32("w", {1, 1, 2}, {1, 10})},
+                                            {value_info("x", type)},
+                                            {f32("y", {})}}))
+                                   .bytes);
+  Tensor x(DType::f32, {1, 1, 2});
+  x.set_real(0, 1);
+  x.set_real(1, 2);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{1, 12, 20}));
+}
+
+TEST(Import, ScalarsMaySliceOneAxis) {
+  const Module m =
+      import_text(model(graph({{node("Slice", {"x", "start", "end", "axis"}, {"y"})},
+                               {tensor_i64("start", {}, {1}), tensor_i64("end", {1}, {3}), tensor_i64("axis", {}, {0})},
+                               {f32("x", {4})},
+                               {f32("y", {})}}))
+                      .bytes);
+  EXPECT_EQ(run(m, {Box(vector({1, 2, 3, 4}))}), (std::vector<double>{2, 3}));
+}
+
 TEST(Import, AxesThatAreNoIntegersAreAnErrorOfTheRun) {
   const Module m = import_text(
       model(graph({{node("Unsqueeze", {"x", "axes"}, {"y"})}, {}, {f32("x", {2}), f32("axes", {1})}, {f32("y", {})}}))
@@ -246,6 +269,64 @@ TEST(Import, BodiesMayGiveOuterValuesAndShadowNames) {
           .bytes);
   EXPECT_EQ(run(m, {Box(vector({-1, 2})), Box(flag(true))}), (std::vector<double>{0, 2}));
   EXPECT_EQ(run(m, {Box(vector({-1, 2})), Box(flag(false))}), (std::vector<double>{1, 0}));
+}
+
+TEST(Import, ABranchThatIsKnownToBeTakenIsWrittenInPlace) {
+  // How PyTorch squeezes: the rank of what follows is known only with the branch. "later" is made again outside; what
+  // the other branch would need is not asked for.
+  const Module m = import_text(
+      model(
+          graph({{node("Shape", {"x"}, {"s"}), node("Gather", {"s", "one"}, {"n"}), node("Equal", {"n", "one"}, {"c"}),
+                  if_node(branch({node("Squeeze", {"x", "axes"}, {"later"}), node("Add", {"later", "w"}, {"t"})}, "t",
+                                 {tensor_i64("axes", {1}, {1}), tensor_f32("w", {}, {10})}),
+                          branch({node("Nope", {"x"}, {"e"})}, "e")),
+                  node("Neg", {"y"}, {"later"})},
+                 {tensor_i64("one", {1}, {1})},
+                 {f32("x", {"N", 1})},
+                 {f32("later", {})}}))
+          .bytes);
+  for (const sinter::Node& n : m.main->nodes) EXPECT_TRUE(n.bodies.empty());
+  EXPECT_EQ(to_text((*m.main)[m.main->outputs[0]].type, m.symbols), "f32[N]");
+  Tensor x(DType::f32, {2, 1});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{-10, -13}));
+}
+
+TEST(Import, PiecesTakenOutOfASequenceKeepTheirRanks) {
+  // How PyTorch splits: a Loop of one turn puts a piece into a sequence, SequenceAt takes it out again.
+  const Proto body =
+      graph({{node("Slice", {"x", "i1", "one"}, {"p"}), node("SequenceInsert", {"s", "p"}, {"s_out"})},
+             {tensor_i64("i1", {1}, {0})},
+             {value_info("i", onnx_i64, {}), value_info("keep", onnx_bool, {}), value_info("s", Proto())},
+             {value_info("keep", onnx_bool, {}), value_info("s_out", Proto())}},
+            "body");
+  const Module m = import_text(
+      model(graph({{node("SequenceEmpty", {}, {"none"}),
+                    node("Loop", {"one", "", "none"}, {"first"}, {attribute_graph("body", body)}),
+                    node("Neg", {"x"}, {"n"}), node("SequenceInsert", {"first", "n", "zero"}, {"both"}),
+                    node("SequenceAt", {"both", "minus"}, {"y"})},
+                   {tensor_i64("one", {1}, {1}), tensor_i64("zero", {}, {0}), tensor_i64("minus", {}, {-1})},
+                   {f32("x", {"N", 2})},
+                   {f32("y", {})}}))
+          .bytes);
+  EXPECT_EQ(to_text((*m.main)[m.main->outputs[0]].type, m.symbols).substr(0, 4), "f32[");
+  EXPECT_EQ((*m.main)[m.main->outputs[0]].type.shape->size(), 2u);
+  for (const sinter::Node& n : m.main->nodes) EXPECT_TRUE(n.bodies.empty());
+  Tensor x(DType::f32, {2, 2});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{0, 3}));
+}
+
+TEST(Import, GemmTakesUnknownRanks) {
+  const Proto type = Proto().message(1, Proto().integer(1, onnx_f32));
+  const Module m = import_text(model(graph({{node("Gemm", {"x", "w"}, {"y"})},
+                                            {tensor_f32("w", {2, 1}, {1, 10})},
+                                            {value_info("x", type)},
+                                            {f32("y", {})}}))
+                                   .bytes);
+  Tensor x(DType::f32, {1, 2});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{30}));
 }
 
 TEST(Import, LoopsCarryAndCapture) {

@@ -25,8 +25,10 @@ ValueId scaled(NodeContext& c, ValueId v, double factor) {
 }
 
 ValueId gemm(NodeContext& c, ValueId x, ValueId y, bool transpose_x, bool transpose_y, double alpha) {
-  if (c.b.rank(x) != 2 || c.b.rank(y) != 2)
-    c.fail(fmt::format("matrices of ranks {} and {}, both must have rank 2", c.b.rank(x), c.b.rank(y)));
+  // An unknown rank shows when it runs.
+  for (const ValueId v : {x, y})
+    if (c.b.type(v).has_shape() && c.b.rank(v) != 2)
+      c.fail(fmt::format("a matrix of rank {}, it must have rank 2", c.b.rank(v)));
   if (transpose_x) x = wiring::transpose(c.b, x, {1, 0});
   return scaled(c, wiring::matmul(c.b, x, y, transpose_y), alpha);
 }
@@ -34,7 +36,7 @@ ValueId gemm(NodeContext& c, ValueId x, ValueId y, bool transpose_x, bool transp
 ValueId gemm_of(NodeContext& c) {
   ValueId x = c.in(0);
   // Opset 1 to 6 implementations flatten trailing axes of the first matrix; exporters relied on it.
-  if (c.opset < 7 && c.b.rank(x) > 2) x = c.b.op("Flatten", {x});
+  if (c.opset < 7 && c.b.type(x).has_shape() && c.b.rank(x) > 2) x = c.b.op("Flatten", {x});
   ValueId y = gemm(c, x, c.in(1), c.integer("transA", 0) != 0, c.integer("transB", 0) != 0, c.real("alpha", 1));
   const double beta = c.real("beta", 1);
   if (c.has(2) && beta != 0) y = wiring::add(c.b, y, scaled(c, c.in(2), beta));
@@ -97,8 +99,8 @@ void import_conv_transpose(NodeContext& c) {
   if (a.auto_pad == AutoPad::explicit_pads) a.pads = c.integers("pads");
   a.strides = c.integers("strides");
   // Some old files give the whole shape; only the spatial part is meant.
-  const size_t rank = rank_of(c, 0, 2);
-  if (a.output_shape.size() == rank) a.output_shape.erase(a.output_shape.begin(), a.output_shape.begin() + 2);
+  if (!a.output_shape.empty() && a.output_shape.size() == rank_of(c, 0, 2))
+    a.output_shape.erase(a.output_shape.begin(), a.output_shape.begin() + 2);
   c.out(0, c.b.op("ConvTranspose", std::move(a), {c.in(0), c.in(1), c.maybe(2)}));
 }
 

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "frontends/onnx/import.h"
+#include "frontends/onnx/entries.h"
 #include "ops/movement.h"
 #include "wiring/wiring.h"
 
@@ -33,6 +33,16 @@ void wrap_result(NodeContext& c, sinter::Graph& body, size_t result) {
 }
 
 void import_if(NodeContext& c) {
+  // With a known condition the other branch says nothing, not even about ranks: entries that follow need those.
+  const auto condition = c.b.integers_of(c.in(0));
+  if (condition && !condition->empty() && (*condition)[0].is_constant()) {
+    Ids results = c.inlined(body_attr(c, (*condition)[0].constant() != 0 ? "then_branch" : "else_branch"));
+    if (results.size() < c.outputs())
+      c.fail(fmt::format("the branch taken has {} results, the node has {}", results.size(), c.outputs()));
+    results.resize(c.outputs());
+    c.out(std::move(results));
+    return;
+  }
   Ids captures;
   std::vector<sinter::Graph> bodies;
   for (const char* name : {"then_branch", "else_branch"}) bodies.push_back(c.body(body_attr(c, name), {}, captures));
@@ -115,9 +125,25 @@ bool is_true(const sinter::Graph& graph, ValueId v) {
   return t && t->count() > 0 && t->get_integer(0) != 0;
 }
 
+// A loop of one turn is its body: types of what it carries stay as they are.
+void import_single_turn(NodeContext& c, const Graph& graph, size_t carried) {
+  Ids given = {c.b.constant(Tensor::scalar_i64(0)), c.b.scalar(DType::boolean, 1)};
+  for (size_t j = 0; j < carried; ++j) given.push_back(c.in(2 + j));
+  Ids results = c.inlined(graph, given);
+  if (results.size() < 1 + carried)
+    c.fail(fmt::format("its body has {} results, {} are needed", results.size(), 1 + carried));
+  results.erase(results.begin());
+  for (size_t k = carried; k < results.size(); ++k) results[k] = wiring::unsqueeze(c.b, results[k], {0});
+  results.resize(std::min(results.size(), c.outputs()));
+  c.out(std::move(results));
+}
+
 void import_loop(NodeContext& c) {
   const Graph& graph = body_attr(c, "body");
   const size_t carried = c.inputs() > 2 ? c.inputs() - 2 : 0;
+  const bool starts = !c.has(1) || is_true(c.b.graph, c.in(1));
+  const auto turns = c.b.integers_of(c.maybe(0));
+  if (starts && turns && turns->size() == 1 && (*turns)[0] == Dim(1)) return import_single_turn(c, graph, carried);
   std::vector<Type> parameters = {Type::tensor(DType::i64, Shape{}), Type::tensor(DType::boolean, Shape{})};
   Ids inputs = {c.maybe(0), c.maybe(1)};
   for (size_t j = 0; j < carried; ++j) {
@@ -135,7 +161,6 @@ void import_loop(NodeContext& c) {
   const size_t stacked = body.outputs.size() - 1 - carried;
   attrs.stack_axes.assign(stacked, 0);
   const ValueId again = body.outputs[0];
-  const bool starts = !c.has(1) || is_true(c.b.graph, c.in(1));
   attrs.counted = c.has(0) && starts && (is_true(body, again) || again == body.inputs[1]);
   std::vector<sinter::Graph> bodies;
   bodies.push_back(std::move(body));

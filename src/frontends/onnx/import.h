@@ -82,6 +82,8 @@ class NodeContext {
   // reads is captured.
   sinter::Graph path(std::initializer_list<std::string_view> from, std::string_view to,
                      std::span<const Type> parameters, Ids& captures) const;
+  // A body written into this graph, its own inputs being these values: the branch of an If that is known to be taken.
+  Ids inlined(const Graph& graph, const Ids& parameters = {}) const;
   // Bodies that share `captures`: an earlier one does not know what a later one captured. Appends the missing
   // parameters, so that every body takes its own[i] parameters and then all captures. Call it after the last body().
   void complete_captures(std::vector<sinter::Graph>& bodies, std::span<const size_t> own, const Ids& captures) const;

@@ -64,6 +64,7 @@ class Importer {
   // path.cpp: see NodeContext::path.
   sinter::Graph path(const std::vector<std::string_view>& from, std::string_view to, std::span<const Type> parameters,
                      Ids& captures);
+  Ids inlined(const Graph& graph, const Ids& parameters);
 
  private:
   void main_inputs(Scope& scope);
@@ -94,8 +95,13 @@ class Importer {
   std::vector<Node> upstream(std::string_view to, const Names& from);
   void count_nodes(size_t more);
 
+  void check_depth(const Scope& scope);
+  // The inputs of a body that are no initializers; there must be `count`.
+  std::vector<const ValueInfo*> own_inputs(Scope& scope, const Graph& graph, size_t count) const;
   // The value of a name in the scope's building; none when nothing makes it, no_id when it is left out.
   std::optional<ValueId> resolve(Scope& scope, std::string_view name);
+  // The graph's outputs; what nothing makes is reported and the invalid value.
+  Ids results_of_graph(Scope& scope, const Graph& graph);
   ValueId bring(Building& inner, ValueId outer);
   ValueId poison(Building& building);
   bool is_poison(const Building& building, ValueId v) const;
