@@ -6,21 +6,10 @@
 #include <cstring>
 
 #include "backend/execute.h"
+#include "backend/storage.h"
 #include "ops/control.h"
 
 namespace sinter {
-namespace {
-
-// Reuses the box's storage when it has the right form and nobody else holds it.
-Tensor& storage_for(Box& box, DType dtype, const Dims& dims) {
-  if (box.kind != Box::Kind::tensor || box.tensor.dtype() != dtype || box.tensor.dims() != dims ||
-      box.tensor.owner().use_count() != 1)
-    box = Box(Tensor(dtype, dims));
-  return box.tensor;
-}
-
-}  // namespace
-
 void Frame::pass_to(Frame& body, uint32_t parameter, uint32_t s) {
   body.pass(parameter, pointers_[s], boxes_[s], extents_[s]);
 }

@@ -9,6 +9,7 @@
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/ordered.h"
 #include "base/checked.h"
 #include "tensor/convert.h"
 
@@ -52,34 +53,6 @@ Lines lines_along(const Dims& x, int64_t axis) {
 
 // ---- TopK ----
 
-// Numbers that sort as the elements do: NaN above all, -0 as 0. f16 and bf16 go through f32.
-inline int64_t sort_key(float v) {
-  if (v != v) return INT32_MAX;
-  if (v == 0) return 0;
-  int32_t bits;
-  std::memcpy(&bits, &v, 4);
-  return bits >= 0 ? bits : bits ^ INT32_MAX;
-}
-inline int64_t sort_key(double v) {
-  if (v != v) return INT64_MAX;
-  if (v == 0) return 0;
-  int64_t bits;
-  std::memcpy(&bits, &v, 8);
-  return bits >= 0 ? bits : bits ^ INT64_MAX;
-}
-template <typename T>
-requires std::is_integral_v<T>
-inline int64_t sort_key(T v) { return static_cast<int64_t>(v); }
-
-struct Half {
-  uint16_t bits;
-};
-struct Brain {
-  uint16_t bits;
-};
-inline int64_t sort_key(Half v) { return sort_key(half_to_float(v.bits)); }
-inline int64_t sort_key(Brain v) { return sort_key(bfloat_to_float(v.bits)); }
-
 struct Keyed {
   int64_t key, index;
 };
@@ -89,41 +62,10 @@ struct TopLines {
   int64_t k;
 };
 
-bool known_number(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-    case DType::f64:
-    case DType::f16:
-    case DType::bf16:
-    case DType::i8:
-    case DType::u8:
-    case DType::i16:
-    case DType::i32:
-    case DType::i64: return true;
-    default: return false;
-  }
-}
-
-// Calls go(zero) with a number of this dtype.
-template <typename F>
-void by_number(DType dtype, F go) {
-  switch (dtype) {
-    case DType::f32: return go(float{});
-    case DType::f64: return go(double{});
-    case DType::f16: return go(Half{});
-    case DType::bf16: return go(Brain{});
-    case DType::i8: return go(int8_t{});
-    case DType::u8: return go(uint8_t{});
-    case DType::i16: return go(int16_t{});
-    case DType::i32: return go(int32_t{});
-    default: return go(int64_t{});
-  }
-}
-
 Answer top_k_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "TopK")) return Answer::no("not a TopK");
   if (Answer a = lines_supported(problem); !a) return a;
-  if (!known_number(dtype_of(problem))) return Answer::no("elements of a type that is not sorted here");
+  if (!is_number(dtype_of(problem))) return Answer::no("elements of a type that is not sorted here");
   return Answer::yes();
 }
 
@@ -198,7 +140,7 @@ Answer arg_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || (!is_op(problem.stages[0], "ArgMax") && !is_op(problem.stages[0], "ArgMin")))
     return Answer::no("not an ArgMax or ArgMin");
   if (Answer a = lines_supported(problem); !a) return a;
-  if (!known_number(dtype_of(problem))) return Answer::no("elements of a type that is not compared here");
+  if (!is_number(dtype_of(problem))) return Answer::no("elements of a type that is not compared here");
   return Answer::yes();
 }
 
