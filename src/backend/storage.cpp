@@ -14,7 +14,8 @@ Tensor& storage_for(Box& box, DType dtype, const Dims& dims) {
   box.kind = Box::Kind::tensor;
   box.items.clear();
   const int64_t count = element_count(dims);
-  if (dtype == DType::string || count == 0) {
+  // Elements smaller than a byte are written next to others: what is in between must be defined.
+  if (dtype == DType::string || bit_size(dtype) < 8 || count == 0) {
     box.tensor = Tensor(dtype, dims);
     return box.tensor;
   }

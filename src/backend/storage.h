@@ -6,7 +6,7 @@
 namespace sinter {
 
 // A tensor of this form to be written in full: the box's own storage when it has the form and nobody else holds it,
-// else fresh storage. Its contents are undefined (strings are empty). Throws Error.
+// else fresh storage. Its contents are undefined (fresh strings are empty). Throws Error.
 Tensor& storage_for(Box& box, DType dtype, const Dims& dims);
 
 }  // namespace sinter
