@@ -18,5 +18,4 @@ const Tensor* boxed_input(const Launch& launch, size_t i);
 // The box of output `o` of the stage; null where nobody wants it.
 Box* boxed_output(const Launch& launch, size_t o);
 
-
 }  // namespace sinter::cpu

@@ -27,44 +27,30 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   return 500 + 20 * elements_at(problem.types[problem.stages[0].inputs[1]], symbols);
 }
 
-// The corners of boxes and their areas, one array each.
-struct Rectangles {
-  std::vector<double> y1, x1, y2, x2, area;
-  void clear() {
-    for (std::vector<double>* v : {&y1, &x1, &y2, &x2, &area}) v->clear();
-  }
-  void push(double top, double left, double bottom, double right) {
-    y1.push_back(top);
-    x1.push_back(left);
-    y2.push_back(bottom);
-    x2.push_back(right);
-    area.push_back((bottom - top) * (right - left));
-  }
-  void push(const Rectangles& from, size_t i) { push(from.y1[i], from.x1[i], from.y2[i], from.x2[i]); }
+struct Rectangle {
+  double y1, x1, y2, x2, area;
 };
 
-void read_rectangles(const float* boxes, int64_t count, bool center_point, Rectangles& out) {
-  out.clear();
-  for (int64_t i = 0; i < count; ++i, boxes += 4) {
-    const double a = boxes[0], b = boxes[1], p = boxes[2], q = boxes[3];
-    if (center_point)
-      out.push(b - q / 2, a - p / 2, b + q / 2, a + p / 2);
-    else
-      out.push(std::min(a, p), std::min(b, q), std::max(a, p), std::max(b, q));
-  }
+Rectangle rectangle(const float* box, bool center_point) {
+  const double a = box[0], b = box[1], p = box[2], q = box[3];
+  Rectangle r;
+  if (center_point)
+    r = {b - q / 2, a - p / 2, b + q / 2, a + p / 2, 0};
+  else
+    r = {std::min(a, p), std::min(b, q), std::max(a, p), std::max(b, q), 0};
+  r.area = (r.y2 - r.y1) * (r.x2 - r.x1);
+  return r;
 }
 
-bool suppressed(const Rectangles& all, size_t i, const Rectangles& kept, double threshold) {
-  const double y1 = all.y1[i], x1 = all.x1[i], y2 = all.y2[i], x2 = all.x2[i], area = all.area[i];
-  if (!(area > 0)) return false;
-  const size_t count = kept.y1.size();
-  for (size_t k = 0; k < count; ++k) {
-    const double height = std::min(y2, kept.y2[k]) - std::max(y1, kept.y1[k]);
-    if (!(height > 0)) continue;
-    const double width = std::min(x2, kept.x2[k]) - std::max(x1, kept.x1[k]);
-    if (!(width > 0 && kept.area[k] > 0)) continue;
+// One of the boxes kept overlaps this one by more than the threshold.
+bool suppressed(const Rectangle& r, const std::vector<Rectangle>& kept, double threshold) {
+  if (!(r.area > 0)) return false;
+  for (const Rectangle& k : kept) {
+    const double height = std::min(r.y2, k.y2) - std::max(r.y1, k.y1);
+    const double width = std::min(r.x2, k.x2) - std::max(r.x1, k.x1);
+    if (!((height > 0) & (width > 0))) continue;  // most of them; one branch that is foreseen
     const double common = height * width;
-    if (common / (area + kept.area[k] - common) > threshold) return true;
+    if (k.area > 0 && common / (r.area + k.area - common) > threshold) return true;
   }
   return false;
 }
@@ -73,6 +59,16 @@ bool suppressed(const Rectangles& all, size_t i, const Rectangles& kept, double 
 uint64_t candidate(float score, int64_t index) {
   const int64_t key = sort_key(score != score ? -std::numeric_limits<float>::infinity() : score);
   return static_cast<uint64_t>(INT32_MAX - key) << 32 | static_cast<uint64_t>(index);
+}
+
+void find_candidates(const float* scores, int64_t count, const double* least, std::vector<uint64_t>& out) {
+  out.resize(static_cast<size_t>(count));
+  size_t n = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (least && !(static_cast<double>(scores[i]) > *least)) continue;
+    out[n++] = candidate(scores[i], i);
+  }
+  out.resize(n);
 }
 
 // Sorts candidates in pieces, each four times as long as the one before.
@@ -114,21 +110,19 @@ Status run(const Launch& launch) {
     if (count > UINT32_MAX) return Status(Code::limit, "NonMaxSuppression of more than 2^32 boxes");
     std::vector<int64_t> found;
     std::vector<uint64_t> candidates;
-    Rectangles all, kept;
+    std::vector<Rectangle> kept;
     for (int64_t b = 0; b < batches && most > 0 && count > 0; ++b) {
-      read_rectangles(boxes.as<float>() + b * count * 4, count, center_point, all);
+      const float* box = boxes.as<float>() + b * count * 4;
       for (int64_t c = 0; c < classes; ++c) {
-        const float* score = scores.as<float>() + (b * classes + c) * count;
-        candidates.clear();
-        for (int64_t i = 0; i < count; ++i)
-          if (!floor || static_cast<double>(score[i]) > least) candidates.push_back(candidate(score[i], i));
+        find_candidates(scores.as<float>() + (b * classes + c) * count, count, floor ? &least : nullptr, candidates);
         kept.clear();
         Sorted sorted(candidates);
-        for (size_t n = 0; n < candidates.size() && static_cast<int64_t>(kept.y1.size()) < most; ++n) {
-          const size_t i = sorted.index(n);
-          if (suppressed(all, i, kept, threshold)) continue;
-          kept.push(all, i);
-          found.insert(found.end(), {b, c, static_cast<int64_t>(i)});
+        for (size_t n = 0; n < candidates.size() && static_cast<int64_t>(kept.size()) < most; ++n) {
+          const auto i = static_cast<int64_t>(sorted.index(n));
+          const Rectangle r = rectangle(box + i * 4, center_point);
+          if (suppressed(r, kept, threshold)) continue;
+          kept.push_back(r);
+          found.insert(found.end(), {b, c, i});
         }
       }
     }
