@@ -77,6 +77,8 @@ inline uint64_t rank_of(T v) {
   return largest ? bits - rank : rank;
 }
 
+constexpr int64_t neighbours = 8;  // lines that are gathered together
+
 struct TopLines {
   Lines lines;
   int64_t k, room;  // candidates that are kept at a time
@@ -106,20 +108,26 @@ void top_k_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) 
   if (t.lines.units == 0) return;
   bound.scratch = checked_mul(t.room, static_cast<int64_t>(sizeof(Keyed)), "scratch");
   if (t.lines.inner > 1)
-    bound.scratch = checked_add(bound.scratch, checked_mul(t.lines.extent, int64_t{8}, "scratch"), "scratch");
+    bound.scratch =
+        checked_add(bound.scratch, checked_mul(t.lines.extent, int64_t{8} * neighbours, "scratch"), "scratch");
 }
 
-// Whether one of a block of elements may stand before `limit`, the last of those kept.
+// Whether v cannot stand before `limit`, the last of those kept; false where a look at ranks is needed (NaN).
+template <bool largest, typename T>
+inline bool stands_behind(T v, T limit) {
+  if constexpr (std::is_arithmetic_v<T>)
+    return largest ? v <= limit : v >= limit;
+  else
+    return false;
+}
+
+// Whether a block of elements does. Counted, not combined, so that several are compared at once.
 constexpr int64_t block = 16;
 template <bool largest, typename T>
-inline bool any_before(const T* line, T limit) {
-  if constexpr (std::is_arithmetic_v<T>) {
-    int any = 0;
-    for (int64_t j = 0; j < block; ++j) any |= largest ? !(line[j] <= limit) : !(line[j] >= limit);
-    return any != 0;
-  } else {
-    return true;
-  }
+inline bool block_stands_behind(const T* line, T limit) {
+  int32_t behind = 0;
+  for (int64_t j = 0; j < block; ++j) behind += stands_behind<largest>(line[j], limit);
+  return behind == block;
 }
 
 // Up to this many, those kept so far are a sorted list into which better ones are inserted.
@@ -132,15 +140,16 @@ void insert_best(const T* line, int64_t extent, int64_t k, K* kept) {
   T limit{};
   for (int64_t first = 0; first < extent; first += block) {
     const int64_t end = std::min(extent, first + block);
-    if (size == k && end - first == block && !any_before<largest>(line + first, limit)) continue;
+    if (size == k && end - first == block && block_stands_behind<largest>(line + first, limit)) continue;
     for (int64_t p = first; p < end; ++p) {
+      if (size == k && stands_behind<largest>(line[p], limit)) continue;
       const uint64_t rank = rank_of<largest>(line[p]);
       // An equal one that comes later stands behind.
       if (size == k && rank >= worst) continue;
       const K key = K::of(rank, p);
-      K* at = std::upper_bound(kept, kept + size, key);
       size = std::min(size + 1, k);
-      std::move_backward(at, kept + size - 1, kept + size);
+      K* at = kept + size - 1;
+      for (; at != kept && key < at[-1]; --at) *at = at[-1];
       *at = key;
       limit = line[index_of(kept[size - 1])];
       worst = rank_of<largest>(limit);
@@ -159,8 +168,9 @@ void select_best(const T* line, int64_t extent, int64_t k, int64_t room, K* kept
   T limit{};
   for (int64_t first = 0; first < extent; first += block) {
     const int64_t end = std::min(extent, first + block);
-    if (full && end - first == block && !any_before<largest>(line + first, limit)) continue;
+    if (full && end - first == block && block_stands_behind<largest>(line + first, limit)) continue;
     for (int64_t p = first; p < end; ++p) {
+      if (full && stands_behind<largest>(line[p], limit)) continue;
       const uint64_t rank = rank_of<largest>(line[p]);
       if (full && rank >= worst) continue;
       kept[size++] = K::of(rank, p);
@@ -182,12 +192,18 @@ void top_lines(const Launch& launch, const TopLines& t, const T* x, T* values, i
   auto* kept = reinterpret_cast<K*>(launch.scratch);
   auto* gathered = reinterpret_cast<T*>(launch.scratch + t.room * static_cast<int64_t>(sizeof(Keyed)));
   const Range range = part(lines.units, lines.chunks, launch.chunk);
+  int64_t next = 0, there = 0;  // lines that are gathered already
   for (int64_t n = range.begin; n < range.end; ++n) {
     const int64_t o = n / lines.inner, i = n % lines.inner;
     const T* line = x + o * lines.extent * lines.inner + i;
     if (lines.inner > 1) {
-      for (int64_t p = 0; p < lines.extent; ++p) gathered[p] = line[p * lines.inner];
-      line = gathered;
+      if (next == there) {
+        next = 0;
+        there = std::min({neighbours, lines.inner - i, range.end - n});
+        for (int64_t p = 0; p < lines.extent; ++p)
+          for (int64_t l = 0; l < there; ++l) gathered[l * lines.extent + p] = line[p * lines.inner + l];
+      }
+      line = gathered + next++ * lines.extent;
     }
     select_best<largest>(line, lines.extent, t.k, t.room, kept);
     for (int64_t p = 0; p < t.k; ++p) {
