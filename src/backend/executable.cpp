@@ -109,6 +109,22 @@ PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const
       if (plan.slots[s].kind == SlotKind::binding && target.bindings[plan.slots[s].of].is_output)
         seg.outputs.push_back(s);
   }
+  std::vector<bool> seen(plan.slots.size(), false);
+  for (uint32_t r = 0; r < plan.results.size(); ++r) {
+    const uint32_t s = plan.results[r];
+    const Slot& slot = plan.slots[s];
+    const bool again = seen[s];
+    seen[s] = true;
+    if (slot.kind == SlotKind::arena && !again) {
+      info.exits.push_back(PlanInfo::Exit::written);
+      info.segments[segment_of[s]].results.push_back(r);
+    } else if (slot.kind == SlotKind::boxed && std::holds_alternative<std::monostate>(slot.contents) &&
+               std::count(plan.results.begin(), plan.results.end(), s) == 1) {
+      info.exits.push_back(PlanInfo::Exit::moved);
+    } else {
+      info.exits.push_back(PlanInfo::Exit::copied);
+    }
+  }
   for (const Plan& body : plan.bodies) info.bodies.push_back(analyse(body, target, kernels, device));
   return info;
 }

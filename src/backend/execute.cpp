@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/storage.h"
 #include "base/checked.h"
 
 namespace sinter {
@@ -88,6 +89,7 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
       for (uint32_t s : plan.steps[i].results) sized_[s] = true;
   }
   bodies_.resize(info.bodies.size());
+  given_.resize(plan.results.size(), nullptr);
 }
 
 Frame::~Frame() = default;
@@ -280,7 +282,14 @@ Status Frame::run() {
     if (state_.outputs)
       for (uint32_t s : segment.outputs)
         state_.bindings[slot(s).of] = state_.outputs->output(slot(s).of, extents_[s], bytes_[s]);
-    if (stale || !segment.outputs.empty()) refresh_pointers();
+    bool moved = stale || !segment.outputs.empty();
+    for (uint32_t r : segment.results)
+      if (given_[r]) {
+        const uint32_t s = info_.plan->results[r];
+        pointers_[s] = storage_for(*given_[r], slot(s).type.dtype, extents_[s]).mutable_data();
+        moved = true;
+      }
+    if (moved) refresh_pointers();
     for (uint32_t i = segment.begin; i < segment.end; ++i) {
       if (state_.control) state_.control->poll();
       Status status = run_step(i);
@@ -362,10 +371,10 @@ Status Frame::run_kernel(uint32_t i) {
 
 namespace {
 
-// Elements of a box that are views of memory of the run, which does not outlive the step, get memory of their own.
-void keep_elements(Box& box) {
-  if (box.kind == Box::Kind::tensor && !box.tensor.owner() && box.tensor.count() > 0) box.tensor = box.tensor.clone();
-  for (Box& item : box.items) keep_elements(item);
+// Definitions hand operands on without copying them. A box outlives the memory of slots that were wrapped.
+void keep(Box& box) {
+  if (box.kind == Box::Kind::tensor && box.tensor.data() && !box.tensor.owner()) box.tensor = box.tensor.clone();
+  for (Box& item : box.items) keep(item);
 }
 
 }  // namespace
@@ -403,7 +412,7 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
   if (!status.ok()) return status;
   for (size_t n = operands; n < values; ++n) {
     if (boxes[n] != &wrapped[n]) {
-      if (boxes[n]) keep_elements(*boxes[n]);
+      if (boxes[n]) keep(*boxes[n]);
       continue;
     }
     const uint32_t s = id(n);
