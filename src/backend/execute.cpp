@@ -110,7 +110,7 @@ void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extent
   if (!type.has_shape() || type.shape->size() != extents.size()) return;
   for (size_t k = 0; k < extents.size(); ++k)
     if (const auto id = (*type.shape)[k].as_symbol();
-        id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter)
+        id && std::find(info_.binds.begin(), info_.binds.end(), *id) != info_.binds.end())
       state_.symbols[*id] = extents[k];
 }
 
@@ -360,6 +360,16 @@ Status Frame::run_kernel(uint32_t i) {
   return {};
 }
 
+namespace {
+
+// What a box holds on to is its own: plain operands lie in memory that is used again.
+void detach(Box& box) {
+  if (box.kind == Box::Kind::tensor && !box.tensor.owner() && box.tensor.count() > 0) box.tensor = box.tensor.clone();
+  for (Box& item : box.items) detach(item);
+}
+
+}  // namespace
+
 // Rows that take boxes get plain slots wrapped; what they leave in a wrapped result is copied into its slot.
 Status Frame::run_boxed(const Step& step, Launch& launch) {
   const size_t operands = step.operands.size(), values = operands + step.results.size();
@@ -392,7 +402,10 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
           launch);
   if (!status.ok()) return status;
   for (size_t n = operands; n < values; ++n) {
-    if (boxes[n] != &wrapped[n]) continue;
+    if (boxes[n] != &wrapped[n]) {
+      if (boxes[n]) detach(*boxes[n]);
+      continue;
+    }
     const uint32_t s = id(n);
     const Tensor& made = wrapped[n].tensor;
     if (wrapped[n].kind != Box::Kind::tensor || made.dims() != extents_[s] || made.dtype() != slot(s).type.dtype)
