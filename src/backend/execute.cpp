@@ -112,7 +112,7 @@ void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extent
   if (!type.has_shape() || type.shape->size() != extents.size()) return;
   for (size_t k = 0; k < extents.size(); ++k)
     if (const auto id = (*type.shape)[k].as_symbol();
-        id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter)
+        id && std::find(info_.binds.begin(), info_.binds.end(), *id) != info_.binds.end())
       state_.symbols[*id] = extents[k];
 }
 

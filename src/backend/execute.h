@@ -33,6 +33,7 @@ struct PlanInfo {
   std::vector<Segment> segments;
   std::vector<Exit> exits;                                         // by result
   std::vector<std::vector<std::shared_ptr<const void>>> prepared;  // by step and choice
+  std::vector<SymbolId> binds;  // by parameters, of a body: extents that no plan around it has bound
   std::vector<PlanInfo> bodies;
 };
 

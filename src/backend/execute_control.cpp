@@ -158,6 +158,12 @@ void Frame::stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& 
 
 void Frame::finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count) {
   const auto carried = static_cast<size_t>(attrs.carried);
+  if (count == 0) {
+    // What the body would find out is not known, though an earlier run may have left it.
+    for (SymbolId id : body.info_.binds) state_.symbols[id] = -1;
+    for (const Step& inner : body.info_.plan->steps)
+      for (SymbolId id : inner.defines) state_.symbols[id] = -1;
+  }
   for (size_t j = 0; j < carried; ++j) {
     Box& out = owned_[step.results[j]];
     if (count > 0)

@@ -119,14 +119,15 @@ void infer_resize(InferContext& c) {
   c.axes(a.axes, x.size());
   const std::vector<size_t> axes = axes_of(a, x.size());
   const bool scales = present(c, scales_operand), sizes = present(c, sizes_operand);
-  if (scales == sizes && !axes.empty()) c.fail(scales ? "scales and sizes are both given" : "it needs scales or sizes");
+  if (scales && sizes) c.fail("scales and sizes are both given");
+  if (!scales && !sizes && !axes.empty()) c.fail("it needs scales or sizes");
   if (a.coordinates == Coordinates::tf_crop_and_resize) {
     if (!present(c, roi_operand)) c.fail("tf_crop_and_resize needs a region");
     if (c.rank(roi_operand) != 1) c.fail("the region must have rank 1");
     c.require_equal(c.shape(roi_operand)[0], static_cast<int64_t>(2 * axes.size()), "numbers of the region");
   }
   Shape out = x;
-  if (axes.empty()) return c.set(0, dtype, std::move(out));
+  if (!scales && !sizes) return c.set(0, dtype, std::move(out));
   const size_t given = scales ? scales_operand : sizes_operand;
   if (scales ? !is_float(c.dtype(given)) : !is_integer(c.dtype(given)))
     c.fail(fmt::format("operand {} is {}", given, dtype_name(c.dtype(given))));

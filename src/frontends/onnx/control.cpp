@@ -59,13 +59,9 @@ void import_if(NodeContext& c) {
   c.out(c.b.add(op_named("If"), {}, joined({c.in(0)}, captures), c.outputs(), std::move(bodies)));
 }
 
-bool is_open(const Module& module, const Dim& d) {
-  const auto id = d.as_symbol();
-  return id && module.symbols[*id].bound == Symbol::Bound::body_parameter;
-}
-
-// Widens declared types of carried values until what the body makes of them fits; false when nothing changed.
-bool widen(Module& module, std::span<Type> declared, std::span<const Type> made) {
+// Widens declared types of carried values until what the body makes of them fits; false when nothing changed. `opened`:
+// the body's own extents so far (a type may also mention those of a body around it, which stay what they are).
+bool widen(Module& module, std::span<Type> declared, std::span<const Type> made, std::vector<SymbolId>& opened) {
   bool changed = false;
   for (size_t j = 0; j < declared.size(); ++j) {
     Type& d = declared[j];
@@ -81,9 +77,12 @@ bool widen(Module& module, std::span<Type> declared, std::span<const Type> made)
     if (d.has_shape() && made[j].has_shape() && d.dtype == made[j].dtype && d.shape->size() == made[j].shape->size()) {
       for (size_t k = 0; k < d.shape->size(); ++k) {
         Dim& extent = (*d.shape)[k];
-        if (extent == (*made[j].shape)[k] || is_open(module, extent)) continue;
-        extent = Dim::symbol(module.symbols.add(
+        const auto id = extent.as_symbol();
+        const bool open = id && std::find(opened.begin(), opened.end(), *id) != opened.end();
+        if (open || extent == (*made[j].shape)[k]) continue;
+        opened.push_back(module.symbols.add(
             {.name = fmt::format("s{}", module.symbols.size()), .bound = Symbol::Bound::body_parameter}));
+        extent = Dim::symbol(opened.back());
         changed = true;
       }
       continue;
@@ -102,6 +101,7 @@ constexpr int max_rounds = 16;  // every round opens an extent or a rank; real b
 // Where an optional is carried and the body makes what it may hold, the result is wrapped; `wrapped` says so.
 sinter::Graph settled_body(NodeContext& c, const Graph& graph, std::vector<Type>& parameters, size_t first,
                            size_t carried, size_t skip, Ids& captures, std::vector<bool>& wrapped) {
+  std::vector<SymbolId> opened;
   for (int round = 0; round < max_rounds; ++round) {
     captures.clear();
     sinter::Graph body = c.body(graph, parameters, captures);
@@ -109,7 +109,7 @@ sinter::Graph settled_body(NodeContext& c, const Graph& graph, std::vector<Type>
       c.fail(fmt::format("its body has {} results, {} are needed", body.outputs.size(), skip + carried));
     std::vector<Type> made;
     for (size_t j = 0; j < carried; ++j) made.push_back(body[body.outputs[skip + j]].type);
-    if (widen(c.b.module, std::span(parameters).subspan(first, carried), made)) continue;
+    if (widen(c.b.module, std::span(parameters).subspan(first, carried), made, opened)) continue;
     wrapped.assign(carried, false);
     for (size_t j = 0; j < carried; ++j) {
       wrapped[j] = is_optional(parameters[first + j]) && !is_optional(made[j]);

@@ -356,6 +356,9 @@ Status gather_nd_run(const Launch& launch) {
 
 Answer scatter_nd_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (Answer a = rows_supported(problem, "ScatterND"); !a) return a;
+  // Inference relates x, indices and updates only where it knows how many axes a tuple names.
+  if (!problem.operands[problem.stages[0].inputs[1]].type.shape->back().is_constant())
+    return Answer::no("tuples of unknown length");
   return reduction_supported(problem, problem.stages[0].attrs.as<ScatterNDAttrs>().reduction);
 }
 
