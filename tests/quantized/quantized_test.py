@@ -8,7 +8,9 @@ differs in the last bit, a step is some thousand times the difference it came fr
 dynamically quantized BERT (12 layers) shows it: the 8-bit values of its first layer and a half are the same, bit for
 bit, as ONNX Runtime's without optimizations; then one in 200,000 is off by one, and ten times as many in each layer
 that follows. The outputs end up 2.1 % of the range apart, while ONNX Runtime's own, with and without optimizations, are
-3.1 % apart, and both are 4.5 to 5 % from the network before quantization. No rounding is wrong there.
+3.1 % apart, and both are 4.5 to 5 % from the network before quantization. No rounding is wrong there. The transformer
+below is quantized dynamically only, for the same reason: statically, in form QDQ, Sinter gives exactly what ONNX Runtime
+does without optimizations, and what its fused kernels give is 2.3 % of the range away.
 
 ONNX Runtime adds pairs of u8 x s8 products in 16 bits on machines with AVX2 but not VNNI, which saturates; it is told
 not to.
@@ -108,7 +110,7 @@ def main():
     passed = failed = 0
     print(f"{'network':<14}{'quantized':<28}{'optimized':>12}{'as written':>12}{'in itself':>12}{'to float':>12}  verdict")
     for name in NETWORKS:
-        variants = {**DYNAMIC, **(STATIC if name != "lstm_tagger" else {})}
+        variants = {**DYNAMIC, **(STATIC if name in ("mlp", "convnet") else {})}
         for label, quantize in variants.items():
             if wanted not in f"{name} {label}":
                 continue
