@@ -228,26 +228,33 @@ void Frame::bind_step(uint32_t i) {
     kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, {}, {}, {}, {}, state_.threads}, bound_[i]);
     return;
   }
-  std::vector<int64_t> symbols(problem.symbols.size(), -1);
+  // A loop may bind in every trip: these vectors keep their memory.
+  auto& [symbols, operands, results, host, host_pointers] = binding_;
+  symbols.assign(problem.symbols.size(), -1);
   for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
   for (const Fact& fact : problem.facts) check_fact(fact, problem, symbols);
-  std::vector<Dims> operands, results;
-  std::vector<Tensor> host(problem.operands.size());
-  std::vector<const Tensor*> host_pointers(problem.operands.size(), nullptr);
+  operands.resize(step.operands.size());
+  results.resize(step.results.size());
+  host.clear();
+  host.reserve(problem.operands.size());
+  host_pointers.assign(problem.operands.size(), nullptr);
   for (size_t k = 0; k < step.operands.size(); ++k) {
     const uint32_t s = step.operands[k];
-    operands.push_back(s == no_slot ? evaluate(*problem.operands[k].type.shape, symbols) : extents_[s]);
+    if (s == no_slot)
+      operands[k] = evaluate(*problem.operands[k].type.shape, symbols);
+    else
+      operands[k] = extents_[s];
     const Operand& operand = problem.operands[k];
     if (const auto* tensor = std::get_if<Tensor>(&operand.contents)) {
       host_pointers[k] = tensor;
     } else if (const auto* dims = std::get_if<std::vector<Dim>>(&operand.contents)) {
-      host[k] = Tensor(operand.type.dtype, evaluate(*operand.type.shape, symbols));
+      Tensor& numbers = host.emplace_back(operand.type.dtype, evaluate(*operand.type.shape, symbols));
       for (size_t n = 0; n < dims->size(); ++n)
-        host[k].set_integer(static_cast<int64_t>(n), (*dims)[n].evaluate(symbols));
-      host_pointers[k] = &host[k];
+        numbers.set_integer(static_cast<int64_t>(n), (*dims)[n].evaluate(symbols));
+      host_pointers[k] = &numbers;
     }
   }
-  for (uint32_t s : step.results) results.push_back(extents_[s]);
+  for (size_t r = 0; r < step.results.size(); ++r) results[r] = extents_[step.results[r]];
   Bound& bound = bound_[i];
   bound = {};
   kernel.bind(kernel, info_.prepared[i][chosen].get(),

@@ -179,6 +179,12 @@ class Frame {
   std::vector<std::vector<Box*>> box_arguments_;
   std::vector<LoopState> loops_;  // by step
   std::vector<Box*> given_;       // by result: where it is written in this run, or null
+  struct {
+    std::vector<int64_t> symbols;
+    std::vector<Dims> operands, results;
+    std::vector<Tensor> host;
+    std::vector<const Tensor*> host_pointers;
+  } binding_;  // of the step that is being bound
   std::vector<std::unique_ptr<Frame>> bodies_;
 };
 
