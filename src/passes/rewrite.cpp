@@ -99,12 +99,15 @@ void refresh_bodies(Module& module, const Graph& graph, Node& node, Substitution
     const Graph before = body;
     Substitutions inner = known;
     try {
-      size_t first_parameter = 0;
-      if (name == "If") {
-        refresh_body(module, graph, node, body, 1, 0, inner);
-      } else if (node.inputs.size() == body.inputs.size()) {  // Loop: captures are the last operands
-        first_parameter = node.inputs.size() - captures_of_loop(node);
-        refresh_body(module, graph, node, body, first_parameter, first_parameter, inner);
+      const bool branch = name == "If";
+      if (!branch && node.inputs.size() != body.inputs.size()) continue;
+      // Of a loop, captures are the last operands.
+      const size_t first_parameter = branch ? 0 : node.inputs.size() - captures_of_loop(node);
+      for (size_t learnt = SIZE_MAX; learnt != inner.size();) {
+        learnt = inner.size();
+        refresh_body(module, graph, node, body, branch ? 1 : first_parameter, first_parameter, inner);
+        // Known contents that no node gives any more speak of what was learnt, too.
+        if (learnt != inner.size()) substitute(body, inner);
       }
     } catch (const Error&) {
       // What is wrong with a body is said when it runs: it may never do so.

@@ -37,8 +37,22 @@ bool fold(Site& site, NodeId n) {
   return changed;
 }
 
+// Extents that a node of a body found out, and what the same node outside of it calls them.
+void rename_found(const Module& module, const Type& before, const Type& after, Substitutions& renamed) {
+  if (!before.has_shape() || !after.has_shape() || before.shape->size() != after.shape->size()) return;
+  for (size_t k = 0; k < before.shape->size(); ++k) {
+    const auto id = (*before.shape)[k].as_symbol();
+    if (id && module.symbols[*id].bound != Symbol::Bound::input && !(*after.shape)[k].mentions(*id))
+      renamed.emplace(*id, (*after.shape)[k]);
+  }
+}
+
+void rename(Dim& d, const Substitutions& renamed) {
+  for (const auto& [id, dim] : renamed) d = d.substitute(id, dim);
+}
+
 // Appends a body's nodes; its parameters are these values.
-Ids inline_body(Site& site, const Graph& body, const Ids& parameters) {
+Ids inline_body(Site& site, const Graph& body, const Ids& parameters, Substitutions& renamed) {
   std::vector<ValueId> at(body.values.size(), no_id);
   for (size_t p = 0; p < body.inputs.size(); ++p) at[body.inputs[p]] = parameters[p];
   const auto outer = [&](ValueId v) {
@@ -46,6 +60,10 @@ Ids inline_body(Site& site, const Graph& body, const Ids& parameters) {
     at[v] = static_cast<ValueId>(site.graph.values.size());
     Value copy = body[v];
     copy.def = no_id;
+    if (copy.type.shape)
+      for (Dim& d : *copy.type.shape) rename(d, renamed);
+    if (auto* dims = std::get_if<std::vector<Dim>>(&copy.contents))
+      for (Dim& d : *dims) rename(d, renamed);
     site.graph.values.push_back(std::move(copy));
     return at[v];
   };
@@ -56,6 +74,7 @@ Ids inline_body(Site& site, const Graph& body, const Ids& parameters) {
     const Ids made = site.rw.build.add(*node.op, node.attrs, std::move(inputs), node.outputs.size(), node.bodies);
     for (size_t o = 0; o < made.size(); ++o) {
       at[node.outputs[o]] = made[o];
+      rename_found(site.module, body[node.outputs[o]].type, site.graph[made[o]].type, renamed);
       if (site.graph[made[o]].name.empty()) site.graph[made[o]].name = body[node.outputs[o]].name;
     }
   }
@@ -80,10 +99,13 @@ bool inline_if(Site& site, NodeId n) {
       return false;
     }
   }
-  const Ids results = inline_body(site, body, parameters);
+  Substitutions renamed;
+  const Ids results = inline_body(site, body, parameters, renamed);
   bool changed = false;
   for (size_t o = 0; o < outputs.size(); ++o)
     changed = site.replace(outputs[o], results[o], inline_if_rule, taken ? "then" : "else") || changed;
+  // Bodies within the branch speak of them too.
+  if (changed) site.substitutions.insert(renamed.begin(), renamed.end());
   return changed;
 }
 

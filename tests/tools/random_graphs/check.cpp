@@ -199,11 +199,19 @@ std::optional<Failure> check(const Recipe& recipe, uint64_t seed, const Fault& f
       dynamic = form;
       const std::string how = form ? " with open extents" : "";
       phase = "definition" + how;
-      const Module definition = module_of(recipe, form);
-      verify(definition);
-      const Reference wanted = reference_of(definition, inputs);
-      // What a loop without iterations stacks has extents of 0 where only running would tell: with loops the two forms
-      // may differ by definition.
+      // What a loop without iterations stacks has extents of 0 where only running would tell, and no rank where types
+      // know none: with loops, the definition may differ between the two forms, or refuse.
+      Module definition;
+      Reference wanted;
+      try {
+        definition = module_of(recipe, form);
+        verify(definition);
+        wanted = reference_of(definition, inputs);
+      } catch (const Error& error) {
+        if (error.code() == Code::internal || !has_loop(recipe)) throw;
+        if (others) ++others->refused;
+        continue;
+      }
       if (!form)
         as_it_is = wanted.outputs;
       else if (!has_loop(recipe))

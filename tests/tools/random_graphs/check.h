@@ -17,9 +17,10 @@ struct Failure {
   bool dynamic = false;  // the form with open extents
 };
 
-// Runs with other extents: how many there were, and how many the definition accepted.
+// Runs with other extents: how many there were, and how many the definition accepted. Forms of graphs with loops that
+// it refuses as a whole.
 struct Others {
-  size_t tried = 0, defined = 0;
+  size_t tried = 0, defined = 0, refused = 0;
 };
 
 std::optional<Failure> check(const Recipe& recipe, uint64_t seed, const Fault& fault = {}, Others* others = nullptr);

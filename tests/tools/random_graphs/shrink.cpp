@@ -126,6 +126,7 @@ class Shrinker {
       : best_{std::move(recipe), std::move(failure), 0}, seed_(seed), test_(test), start_(now()), seconds_(seconds) {}
 
   Shrunk run() {
+    if (!is_sound(best_.recipe, seed_)) return std::move(best_);
     Recipe pruned = best_.recipe;
     take(std::move(pruned));
     for (bool changed = true; changed && !late();) {
