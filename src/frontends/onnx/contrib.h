@@ -32,7 +32,8 @@ ValueId few_bits_weight(NodeContext& c, const FewBits& form, ValueId bytes, Valu
 // gate * sigmoid(alpha * gate) * (up + beta), both clamped to a limit when it is positive.
 struct GatedUnit {
   double alpha = 1, beta = 0, limit = 0;
-  bool limit_after = false;  // clamps what the gate gives, not the gate
+  bool limit_after = false;           // clamps what the gate gives, not the gate
+  std::optional<DType> rounded = {};  // what the gate gives is rounded to this
 };
 ValueId gated_unit(GraphBuilder& b, ValueId gate, ValueId up, const GatedUnit& unit);
 

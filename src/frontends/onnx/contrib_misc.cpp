@@ -220,7 +220,6 @@ void import_gated_rms_norm(NodeContext& c) {
 
 void import_swiglu(NodeContext& c) {
   GraphBuilder& b = c.b;
-  if (c.integer("round_activation", 0) != 0) c.unsupported("round_activation");
   ValueId gate = wiring::widened(b, c.in(0)), up;
   if (c.has(1)) {
     up = wiring::widened(b, c.in(1));

@@ -97,6 +97,7 @@ ValueId gated_unit(GraphBuilder& b, ValueId gate, ValueId up, const GatedUnit& u
   }
   ValueId open = wiring::pointwise(b, "Swish", {{"alpha", unit.alpha}}, gate);
   if (unit.limit > 0 && unit.limit_after) open = below(open);
+  if (unit.rounded) open = cast(b, cast(b, open, *unit.rounded), b.dtype(up));
   if (unit.beta != 0) up = wiring::add(b, up, like(b, up, unit.beta));
   return mul(b, open, up);
 }

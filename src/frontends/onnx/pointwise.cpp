@@ -211,6 +211,11 @@ void bias_gelu(NodeContext& c, bool tanh_form) {
   c.out(0, wiring::gelu(c.b, x, tanh_form));
 }
 
+void import_swiglu(NodeContext& c) {
+  const ValueId gate = wiring::pointwise(c.b, "Swish", {{"alpha", c.real("alpha", 1)}}, wiring::widened(c.b, c.in(0)));
+  c.out(0, cast(c.b, wiring::mul(c.b, gate, wiring::widened(c.b, c.in(1))), c.b.dtype(c.in(0))));
+}
+
 constexpr const char* microsoft = "com.microsoft";
 
 #define SINTER_BINARY(name, since, op)                 \
@@ -286,6 +291,7 @@ constexpr Entry table[] = {
      }},
     {"Shrink", 9, import_shrink},
     {"Sum", 1, import_sum},
+    {"SwiGLU", 28, import_swiglu},
     {"Swish", 24,
      [](NodeContext& c) {
        with_numbers(c, "Swish", {{"alpha", 1}});
