@@ -55,13 +55,23 @@ void substitute(Dim& d, const Substitutions& by) {
   }
 }
 
+void substitute(Type& type, const Substitutions& by) {
+  if (type.shape)
+    for (Dim& d : *type.shape) substitute(d, by);
+  if (!type.element) return;
+  Type element = *type.element;
+  substitute(element, by);
+  type.element = std::make_shared<const Type>(std::move(element));
+}
+
+void substitute(Value& value, const Substitutions& by) {
+  substitute(value.type, by);
+  if (auto* dims = std::get_if<std::vector<Dim>>(&value.contents))
+    for (Dim& d : *dims) substitute(d, by);
+}
+
 void substitute(Graph& graph, const Substitutions& by) {
-  for (Value& value : graph.values) {
-    if (value.type.shape)
-      for (Dim& d : *value.type.shape) substitute(d, by);
-    if (auto* dims = std::get_if<std::vector<Dim>>(&value.contents))
-      for (Dim& d : *dims) substitute(d, by);
-  }
+  for (Value& value : graph.values) substitute(value, by);
   for (Node& node : graph.nodes)
     for (Graph& body : node.bodies) substitute(body, by);
 }
@@ -160,7 +170,14 @@ bool rewrite_graph(Module& module, Graph& graph, Rounds& rounds, void (*visit)(S
   Site site(module, graph, rounds);
   visit(site, user);
   changed = site.rw.changed() || changed;
-  if (site.rw.changed() || graph.nodes.size() != nodes || graph.values.size() != values) site.rw.finish();
+  if (site.rw.changed() || graph.nodes.size() != nodes || graph.values.size() != values) {
+    // Nobody speaks any more of extents that replaced values had: else their nodes would stay to find them out, and
+    // call them and what replaced them by ever new names in turn.
+    if (!site.substitutions.empty())
+      for (ValueId v = 0; v < graph.values.size(); ++v)
+        if (site.rw.resolve(v) == v) substitute(graph.values[v], site.substitutions);
+    site.rw.finish();
+  }
   known.insert(site.substitutions.begin(), site.substitutions.end());
   return changed;
 }

@@ -67,6 +67,7 @@ class Specializer {
   Type renamed(Type type, const Env& env) const {
     if (type.shape)
       for (Dim& d : *type.shape) d = renamed(d, env);
+    if (type.element) type.element = std::make_shared<const Type>(renamed(*type.element, env));
     return type;
   }
 
