@@ -2,13 +2,17 @@
 
 usage: versions.py PAGE      PAGE is what `sinter list ops --markdown` prints
 
-A form serves from its opset on until a newer one takes over, so a version needs a form that is not newer.
+A form serves from its opset on until a newer one takes over, so a version needs a form that is not newer. What waits is
+listed with its reason and may not have a form.
 """
 
 import re
 import sys
 
 import onnx.defs
+
+
+WAITING = {"ImageDecoder": "decoding of image files is not there yet"}
 
 
 def forms(page):
@@ -33,9 +37,14 @@ def main():
         name = f"{schema.domain}.{schema.name}" if schema.domain else schema.name
         if min(known.get(name, [schema.since_version + 1])) > schema.since_version:
             missing.setdefault(name, []).append(schema.since_version)
-    for name, opsets in sorted(missing.items()):
-        print(f"FAIL {name}: no form for opset {', '.join(map(str, sorted(opsets)))}")
     print(f"{versions - sum(map(len, missing.values()))} of {versions} versions of operators have a form")
+    for name, reason in WAITING.items():
+        if missing.pop(name, None) is None:
+            missing[name] = []
+            print(f"FAIL {name}: said to wait ({reason}), and has a form")
+    for name, opsets in sorted(missing.items()):
+        if opsets:
+            print(f"FAIL {name}: no form for opset {', '.join(map(str, sorted(opsets)))}")
     return not missing
 
 

@@ -46,6 +46,8 @@ constexpr std::pair<const char*, const char*> not_drawn[] = {
     {"ClassProbabilities", "of ai.onnx.ml: tests/ml"},
     {"Lookup", "of ai.onnx.ml: tests/ml"},
     {"TreeEnsemble", "of ai.onnx.ml: tests/ml"},
+    {"MapRows", "of ai.onnx.ml: tests/ml"},
+    {"MapEntries", "of ai.onnx.ml: tests/ml"},
 };
 
 struct Options {

@@ -279,7 +279,7 @@ TEST(Import, ABranchThatIsKnownToBeTakenIsWrittenInPlace) {
           graph({{node("Shape", {"x"}, {"s"}), node("Gather", {"s", "one"}, {"n"}), node("Equal", {"n", "one"}, {"c"}),
                   if_node(branch({node("Squeeze", {"x", "axes"}, {"later"}), node("Add", {"later", "w"}, {"t"})}, "t",
                                  {tensor_i64("axes", {1}, {1}), tensor_f32("w", {}, {10})}),
-                          branch({node("Nope", {"x"}, {"e"})}, "e")),
+                          branch({node("Concat", {"x"}, {"e"})}, "e")),
                   node("Neg", {"y"}, {"later"})},
                  {tensor_i64("one", {1}, {1})},
                  {f32("x", {"N", 1})},

@@ -93,6 +93,47 @@ bool conv(Maker& m) {
   return sum >= 0 && m.call(m.one_of(after), {sum}) >= 0;
 }
 
+DType byte_dtype(Maker& m) { return m.once_in(2) ? DType::u8 : DType::i8; }
+
+// A zero point, for all or by row or column; or none.
+int zero_point(Maker& m, DType d, const Dims& per) {
+  if (m.once_in(3)) return -1;
+  return m.once_in(3) ? m.random_constant(d, per, 0, 100) : m.number(d, m.between(0, 100));
+}
+
+bool matmul_integer(Maker& m) {
+  const DType a = byte_dtype(m), b = byte_dtype(m);
+  int x = m.pick(a, 2, 4);
+  if (x < 0) x = m.operand(a, {m.extent(), m.extent()});
+  if (x < 0 || m.rank(x) < 2) return false;
+  const Dims w{m.dims(x).back(), m.extent()};
+  if (!Maker::small(w)) return false;
+  const int y = m.once_in(2) ? m.random_constant(b, w, 0, 100) : m.operand(b, w);
+  if (y < 0) return false;
+  std::vector<int> inputs{x, y, zero_point(m, a, {m.extent_of(x, m.rank(x) - 2), 1}), zero_point(m, b, {w[1]})};
+  while (inputs.back() < 0) inputs.pop_back();
+  return m.call("MatMulInteger", inputs) >= 0;
+}
+
+bool conv_integer(Maker& m) {
+  const DType a = byte_dtype(m), b = byte_dtype(m);
+  const int x = image(m, a);
+  if (x < 0) return false;
+  const int64_t c = m.extent_of(x, 1), group = m.once_in(3) ? c : 1, out = group * m.between(1, 3);
+  if (c < 1 || c > 40) return false;
+  std::vector<int64_t> kernel = spatial(m, x, 1, 3), strides = spatial(m, x, 1, 2), pads;
+  for (size_t k = 0; k < 2 * kernel.size(); ++k) pads.push_back(m.below(2));
+  Dims w{out, c / group}, one{out};
+  w.insert(w.end(), kernel.begin(), kernel.end());
+  one.resize(w.size(), 1);
+  if (!Maker::small(w)) return false;
+  std::vector<int> inputs{x, m.random_constant(b, w, 0, 100), zero_point(m, a, {}), zero_point(m, b, one)};
+  while (inputs.back() < 0) inputs.pop_back();
+  return m.call(fmt::format("ConvInteger{{pads={}, strides={}, group={}}}", Maker::text_of(pads),
+                            Maker::text_of(strides), group),
+                inputs) >= 0;
+}
+
 bool conv_transpose(Maker& m) {
   const DType d = m.below(6) ? DType::f32 : m.float_dtype();
   const int x = image(m, d);
@@ -267,8 +308,13 @@ bool signal(Maker& m) {
 }
 
 constexpr Family contractions[] = {
-    {"matmul", 6, matmul},           {"conv", 5, conv},     {"transposed conv", 2, conv_transpose},
-    {"deform conv", 1, deform_conv}, {"einsum", 2, einsum},
+    {"matmul", 6, matmul},
+    {"conv", 5, conv},
+    {"transposed conv", 2, conv_transpose},
+    {"deform conv", 1, deform_conv},
+    {"einsum", 2, einsum},
+    {"matmul of bytes", 2, matmul_integer},
+    {"conv of bytes", 2, conv_integer},
 };
 constexpr Family spatials[] = {
     {"pool", 3, pool},     {"unpool", 1, unpool},           {"regions", 1, regions},

@@ -170,11 +170,14 @@ bool arg(Maker& m) {
                 {x}, 0) >= 0;
 }
 
+constexpr int64_t most_factors = 48;  // of a product: more overflow f32, in one order of them or another
+
 bool cumulative(Maker& m) {
   static constexpr DType types[] = {DType::f32, DType::f32, DType::i64, DType::i32, DType::f64};
   const int x = m.pick(m.one_of(types), 1, 5);
   if (x < 0) return false;
   const bool product = m.once_in(4);
+  if (product && m.size(x) > most_factors) return false;
   return m.call(
              fmt::format("{}{{exclusive={}, reverse={}}}", product ? "CumProd" : "CumSum", m.once_in(2), m.once_in(2)),
              {x, m.number(DType::i64, m.below(m.rank(x)))}, product ? -1 : m.grain(x)) >= 0;
@@ -192,6 +195,7 @@ bool reduce(Maker& m) {
     if (trailing ? k == m.rank(x) - 1 : m.once_in(2)) axes.push_back(m.once_in(2) ? k : k - m.rank(x));
   // The mean of nothing is NaN; the highest of nothing depends on the dtype alone.
   if (m.size(x) == 0 && name == "ReduceMean") return false;
+  if (name == "ReduceProd" && m.size(x) > most_factors) return false;
   const int grain = name == "ReduceMean" || name == "ReduceProd" ? -1 : m.grain(x);
   std::vector<int> inputs{x};
   if (!axes.empty() || m.once_in(2)) inputs.push_back(m.fixed_list(axes));
