@@ -31,10 +31,6 @@ Answer boxed_problem(const Problem& problem, std::string_view name) {
   return Answer::yes();
 }
 
-Needs boxed_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
-}
-
 void boxed_bind(const Kernel&, const void*, const BindContext&, Bound&) {}
 
 const Tensor* boxed_input(const Launch& launch, size_t i) {
@@ -138,21 +134,6 @@ Status nonzero_run(const Launch& launch) {
 }
 
 // ---- Compress ----
-
-struct Wide {
-  uint64_t a, b;
-};
-
-template <typename F>
-void by_width(int64_t width, F go) {
-  switch (width) {
-    case 1: return go(uint8_t{});
-    case 2: return go(uint16_t{});
-    case 4: return go(uint32_t{});
-    case 8: return go(uint64_t{});
-    default: return go(Wide{});
-  }
-}
 
 Answer compress_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   return boxed_problem(problem, "Compress");
@@ -358,21 +339,21 @@ Status unique_run(const Launch& launch) {
 constexpr Kernel rows[] = {
     {.name = "non_zero",
      .supports = nonzero_supports,
-     .needs = boxed_needs,
+     .needs = row_major_needs,
      .cost = nonzero_cost,
      .bind = boxed_bind,
      .run = nonzero_run,
      .takes_boxes = true},
     {.name = "compress",
      .supports = compress_supports,
-     .needs = boxed_needs,
+     .needs = row_major_needs,
      .cost = compress_cost,
      .bind = boxed_bind,
      .run = compress_run,
      .takes_boxes = true},
     {.name = "unique",
      .supports = unique_supports,
-     .needs = boxed_needs,
+     .needs = row_major_needs,
      .cost = unique_cost,
      .bind = boxed_bind,
      .run = unique_run,

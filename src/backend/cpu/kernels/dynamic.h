@@ -10,7 +10,6 @@ namespace sinter::cpu {
 
 // One stage of this operator; every operand and result a row-major plain tensor of whole bytes.
 Answer boxed_problem(const Problem& problem, std::string_view name);
-Needs boxed_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);
 void boxed_bind(const Kernel&, const void*, const BindContext&, Bound&);
 
 // Input `i` of the stage: known contents or what the box holds; null where it is absent.

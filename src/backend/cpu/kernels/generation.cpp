@@ -11,19 +11,6 @@
 namespace sinter::cpu {
 namespace {
 
-Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
-}
-
-Answer made_supported(const Problem& problem, std::string_view name) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
-  return Answer::yes();
-}
-
 double made_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
   return 200 + elements_at(problem.types[problem.results[0].value], symbols);
 }
@@ -37,7 +24,7 @@ struct Progression {
 };
 
 Answer range_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (Answer a = made_supported(problem, "Range"); !a) return a;
+  if (Answer a = row_major_problem(problem, "Range"); !a) return a;
   switch (problem.types[problem.results[0].value].dtype) {
     case DType::f32:
     case DType::f64:
@@ -89,7 +76,7 @@ struct Hot {
 };
 
 Answer one_hot_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (Answer a = made_supported(problem, "OneHot"); !a) return a;
+  if (Answer a = row_major_problem(problem, "OneHot"); !a) return a;
   const DType indices = problem.operands[problem.stages[0].inputs[0]].type.dtype;
   if (indices != DType::i64 && indices != DType::i32) return Answer::no("indices in i64 and i32 only");
   if (bit_size(problem.types[problem.results[0].value].dtype) > 64) return Answer::no("elements of more than 8 bytes");

@@ -16,40 +16,11 @@
 namespace sinter::cpu {
 namespace {
 
-Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
-}
-
-Answer rows_supported(const Problem& problem, std::string_view name) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
-  return Answer::yes();
-}
-
 double indexed_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
   double bytes = 0;
   for (const Operand& operand : problem.operands)
     bytes += elements_at(operand.type, symbols) * bit_size(operand.type.dtype) / 8;
   return 300 + bytes;
-}
-
-struct Wide {
-  uint64_t a, b;
-};
-
-// Calls go(zero) with a number as wide as an element.
-template <typename F>
-void by_width(int64_t width, F go) {
-  switch (width) {
-    case 1: return go(uint8_t{});
-    case 2: return go(uint16_t{});
-    case 4: return go(uint32_t{});
-    case 8: return go(uint64_t{});
-    default: return go(Wide{});
-  }
 }
 
 int64_t index_at(const void* indices, bool wide, int64_t n) {
@@ -213,7 +184,7 @@ void for_elements(const Launch& launch, const Elements& e, const void* indices, 
 }
 
 Answer gather_elements_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  return rows_supported(problem, "GatherElements");
+  return row_major_problem(problem, "GatherElements");
 }
 
 void gather_elements_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -242,7 +213,7 @@ void copy_part(const Launch& launch, int64_t bytes, int64_t elements, int64_t ch
 }
 
 Answer scatter_elements_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (Answer a = rows_supported(problem, "ScatterElements"); !a) return a;
+  if (Answer a = row_major_problem(problem, "ScatterElements"); !a) return a;
   return reduction_supported(problem, problem.stages[0].attrs.as<ScatterElementsAttrs>().reduction);
 }
 
@@ -324,7 +295,7 @@ int64_t block_of(const Tuples& t, const void* indices, int64_t tuple, std::atomi
 }
 
 Answer gather_nd_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  return rows_supported(problem, "GatherND");
+  return row_major_problem(problem, "GatherND");
 }
 
 void gather_nd_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -355,7 +326,7 @@ Status gather_nd_run(const Launch& launch) {
 }
 
 Answer scatter_nd_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (Answer a = rows_supported(problem, "ScatterND"); !a) return a;
+  if (Answer a = row_major_problem(problem, "ScatterND"); !a) return a;
   // Inference relates x, indices and updates only where it knows how many axes a tuple names.
   if (!problem.operands[problem.stages[0].inputs[1]].type.shape->back().is_constant())
     return Answer::no("tuples of unknown length");
@@ -401,7 +372,7 @@ struct Reversal {
 };
 
 Answer reverse_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  return rows_supported(problem, "ReverseSequence");
+  return row_major_problem(problem, "ReverseSequence");
 }
 
 void reverse_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {

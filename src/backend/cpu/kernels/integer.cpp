@@ -97,13 +97,6 @@ Answer supports_matmul(const Kernel&, const Problem& problem, const DeviceSpec&)
   return Answer::yes();
 }
 
-Needs needs_matmul(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  Needs out;
-  for (const Operand& operand : problem.operands) out.operands.push_back(settled(operand.layout));
-  out.results.push_back(settled(problem.results[0].layout));
-  return out;
-}
-
 double product_cost(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device, double depth) {
   const Stage& stage = problem.stages[0];
   const double c = elements_at(problem.types[problem.first_result[0]], symbols);
@@ -426,7 +419,7 @@ Status run(const Launch& launch) {
 constexpr Kernel rows[] = {
     {.name = "matmul_integer",
      .supports = supports_matmul,
-     .needs = needs_matmul,
+     .needs = settled_needs,
      .cost = cost_matmul,
      .prepare = prepare,
      .bind = bind_matmul,

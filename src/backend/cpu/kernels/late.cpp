@@ -211,7 +211,7 @@ Status late_run(const Launch& launch) {
 
 constexpr Kernel rows[] = {{.name = "late",
                             .supports = late_supports,
-                            .needs = boxed_needs,
+                            .needs = row_major_needs,
                             .cost = late_cost,
                             .prepare = late_prepare,
                             .bind = boxed_bind,

@@ -216,19 +216,11 @@ Range longest_run(const std::vector<int64_t>& source) {
 }
 
 Answer pad_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Pad")) return Answer::no("not a Pad");
-  if (Answer a = plain_problem(problem); !a) return a;
+  if (Answer a = row_major_problem(problem, "Pad"); !a) return a;
   const int bits = bit_size(problem.operands[problem.stages[0].inputs[0]].type.dtype);
   if (bits > 64) return Answer::no("elements wider than 8 bytes");
   if (!axes_are_constant(problem, 3)) return Answer::no("the axes must be constant");
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
   return Answer::yes();
-}
-
-Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
 }
 
 void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -335,12 +327,7 @@ struct Triangle {
 };
 
 Answer trilu_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Trilu")) return Answer::no("not a Trilu");
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
-  return Answer::yes();
+  return row_major_problem(problem, "Trilu");
 }
 
 void trilu_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -388,11 +375,7 @@ struct Picking {
 };
 
 Answer gather_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Gather")) return Answer::no("not a Gather");
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
+  if (Answer a = row_major_problem(problem, "Gather"); !a) return a;
   const DType index = problem.operands[problem.stages[0].inputs[1]].type.dtype;
   if (index != DType::i64 && index != DType::i32) return Answer::no("indices must be i32 or i64");
   return Answer::yes();

@@ -44,13 +44,6 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   return Answer::yes();
 }
 
-Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  Needs out;
-  for (const Operand& operand : problem.operands) out.operands.push_back(settled(operand.layout));
-  for (const Problem::Result& result : problem.results) out.results.push_back(settled(result.layout));
-  return out;
-}
-
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
   double taps = 1;
   for (int64_t k : problem.stages[0].attrs.as<MaxPoolAttrs>().kernel) taps *= static_cast<double>(k);
@@ -152,7 +145,7 @@ Status run(const Launch& launch) {
 }
 
 constexpr Kernel rows[] = {
-    {.name = "max_pool_planes", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run},
+    {.name = "max_pool_planes", .supports = supports, .needs = settled_needs, .cost = cost, .bind = bind, .run = run},
 };
 
 }  // namespace

@@ -34,11 +34,7 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
   const uint16_t x = problem.stages[0].inputs[0];
   const Layout &mine = problem.operands[x].layout, &made = problem.results[0].layout;
   const Layout chosen = mine.kind != Layout::Kind::any ? mine : settled(made);
-  Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i)
-    out.operands.push_back(i == x ? chosen : settled(problem.operands[i].layout));
-  out.results.push_back(chosen);
-  return out;
+  return image_needs(problem, x, chosen);
 }
 
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {

@@ -50,11 +50,7 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
                         : made.kind != Layout::Kind::any ? made
                         : rank >= 3                      ? Layout::channels_last(rank)
                                                          : Layout();
-  Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i)
-    out.operands.push_back(i == x ? chosen : settled(problem.operands[i].layout));
-  out.results.push_back(chosen);
-  return out;
+  return image_needs(problem, x, chosen);
 }
 
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {

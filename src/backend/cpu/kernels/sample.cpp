@@ -41,11 +41,7 @@ Answer places_supported(const Problem& problem, const char* name) {
 Needs places_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
   const uint16_t x = problem.stages[0].inputs[0];
   const Layout last = Layout::channels_last(problem.types[x].shape->size());
-  Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i)
-    out.operands.push_back(i == x ? last : settled(problem.operands[i].layout));
-  out.results.push_back(last);
-  return out;
+  return image_needs(problem, x, last);
 }
 
 double places_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {

@@ -18,19 +18,6 @@ namespace {
 
 constexpr int64_t strip = 256;  // neighbouring lines that are walked together
 
-Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
-}
-
-Answer lines_supported(const Problem& problem) {
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  for (const Problem::Result& result : problem.results)
-    if (!row_major_or_any(result.layout)) return Answer::no("results must be row-major");
-  return Answer::yes();
-}
-
 DType dtype_of(const Problem& problem) { return problem.operands[problem.stages[0].inputs[0]].type.dtype; }
 
 double elements_of(const Problem& problem, std::span<const int64_t> symbols) {
@@ -86,7 +73,7 @@ struct TopLines {
 
 Answer top_k_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "TopK")) return Answer::no("not a TopK");
-  if (Answer a = lines_supported(problem); !a) return a;
+  if (Answer a = row_major_problem(problem); !a) return a;
   if (!is_number(dtype_of(problem))) return Answer::no("elements of a type that is not sorted here");
   return Answer::yes();
 }
@@ -244,7 +231,7 @@ Status top_k_run(const Launch& launch) {
 Answer arg_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || (!is_op(problem.stages[0], "ArgMax") && !is_op(problem.stages[0], "ArgMin")))
     return Answer::no("not an ArgMax or ArgMin");
-  if (Answer a = lines_supported(problem); !a) return a;
+  if (Answer a = row_major_problem(problem); !a) return a;
   if (!is_number(dtype_of(problem))) return Answer::no("elements of a type that is not compared here");
   return Answer::yes();
 }
@@ -385,7 +372,7 @@ Status arg_run(const Launch& launch) {
 Answer cumulative_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || (!is_op(problem.stages[0], "CumSum") && !is_op(problem.stages[0], "CumProd")))
     return Answer::no("not a CumSum or CumProd");
-  if (Answer a = lines_supported(problem); !a) return a;
+  if (Answer a = row_major_problem(problem); !a) return a;
   const DType dtype = dtype_of(problem);
   if (dtype != DType::f32 && dtype != DType::f64 && dtype != DType::i32 && dtype != DType::i64)
     return Answer::no("f32, f64, i32 and i64 only");

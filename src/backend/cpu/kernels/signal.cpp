@@ -25,13 +25,6 @@ Answer lines_supported(const Problem& problem, const char* name) {
   return Answer::yes();
 }
 
-Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  Needs out;
-  for (const Operand& operand : problem.operands) out.operands.push_back(settled(operand.layout));
-  out.results.push_back(settled(problem.results[0].layout));
-  return out;
-}
-
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
   return 2000 + 40 * elements_at(problem.types[problem.first_result[0]], symbols);
 }
@@ -179,14 +172,14 @@ constexpr Kernel rows[] = {
     {.name = "dft_f32",
      .supports = [](const Kernel&, const Problem& problem,
                     const DeviceSpec&) { return lines_supported(problem, "DFT"); },
-     .needs = needs,
+     .needs = settled_needs,
      .cost = cost,
      .bind = dft_bind,
      .run = run},
     {.name = "stft_f32",
      .supports = [](const Kernel&, const Problem& problem,
                     const DeviceSpec&) { return lines_supported(problem, "STFT"); },
-     .needs = needs,
+     .needs = settled_needs,
      .cost = cost,
      .bind = stft_bind,
      .run = run},

@@ -136,7 +136,7 @@ Status run(const Launch& launch) {
 
 constexpr Kernel rows[] = {{.name = "non_max_suppression_f32",
                             .supports = supports,
-                            .needs = boxed_needs,
+                            .needs = row_major_needs,
                             .cost = cost,
                             .bind = boxed_bind,
                             .run = run,
