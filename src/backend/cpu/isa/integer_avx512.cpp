@@ -8,19 +8,11 @@
 namespace sinter::cpu {
 namespace {
 
-constexpr int lanes = 16, vectors = 4, height = 4;
-typedef __m512i Vec;
-typedef uint16_t Alias16 __attribute__((may_alias));
-typedef uint32_t Alias32 __attribute__((may_alias));
-typedef uint32_t Words4 __attribute__((vector_size(16), aligned(1), may_alias));
+#include "backend/cpu/isa/integer_lanes_avx512.inc"
 
-SINTER_INLINE Vec zero() { return _mm512_setzero_si512(); }
-SINTER_INLINE Vec splat(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
-SINTER_INLINE Vec load(const void* p) { return _mm512_loadu_si512(p); }
-SINTER_INLINE void store(void* p, Vec v) { _mm512_storeu_si512(p, v); }
-SINTER_INLINE Vec add(Vec a, Vec b) { return _mm512_add_epi32(a, b); }
-SINTER_INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_epi32(a, b); }
-SINTER_INLINE Vec mul(Vec a, Vec b) { return _mm512_mullo_epi32(a, b); }
+constexpr int height = 4;
+typedef uint16_t Alias16 __attribute__((may_alias));
+
 SINTER_INLINE Vec pairs(Vec a, Vec b) { return _mm512_madd_epi16(a, b); }
 
 #include "backend/cpu/isa/integer_pairs.inc"

@@ -8,21 +8,12 @@
 namespace sinter::cpu {
 namespace {
 
-constexpr int lanes = 16, vectors = 4, height = 6;
+#include "backend/cpu/isa/integer_lanes_avx512.inc"
+
+constexpr int height = 6;
 constexpr int64_t quad_bytes = 4;
-typedef __m512i Vec;
 typedef __m512i Four;
 typedef __m512i Quad;
-typedef uint32_t Alias32 __attribute__((may_alias));
-typedef uint32_t Words4 __attribute__((vector_size(16), aligned(1), may_alias));
-
-SINTER_INLINE Vec zero() { return _mm512_setzero_si512(); }
-SINTER_INLINE Vec splat(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
-SINTER_INLINE Vec load(const void* p) { return _mm512_loadu_si512(p); }
-SINTER_INLINE void store(void* p, Vec v) { _mm512_storeu_si512(p, v); }
-SINTER_INLINE Vec add(Vec a, Vec b) { return _mm512_add_epi32(a, b); }
-SINTER_INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_epi32(a, b); }
-SINTER_INLINE Vec mul(Vec a, Vec b) { return _mm512_mullo_epi32(a, b); }
 
 SINTER_INLINE void pack_quad(const uint8_t* four, char* to) {
   for (int j = 0; j < 4; ++j) to[j] = static_cast<char>(four[j]);
