@@ -27,21 +27,6 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   return 500 + 20 * elements_at(problem.types[problem.stages[0].inputs[1]], symbols);
 }
 
-struct Rectangle {
-  double y1, x1, y2, x2, area;
-};
-
-Rectangle rectangle(const float* box, bool center_point) {
-  const double a = box[0], b = box[1], p = box[2], q = box[3];
-  Rectangle r;
-  if (center_point)
-    r = {b - q / 2, a - p / 2, b + q / 2, a + p / 2, 0};
-  else
-    r = {std::min(a, p), std::min(b, q), std::max(a, p), std::max(b, q), 0};
-  r.area = (r.y2 - r.y1) * (r.x2 - r.x1);
-  return r;
-}
-
 // One of the boxes kept overlaps this one by more than the threshold.
 bool suppressed(const Rectangle& r, const std::vector<Rectangle>& kept, double threshold) {
   if (!(r.area > 0)) return false;
@@ -119,7 +104,8 @@ Status run(const Launch& launch) {
         Sorted sorted(candidates);
         for (size_t n = 0; n < candidates.size() && static_cast<int64_t>(kept.size()) < most; ++n) {
           const auto i = static_cast<int64_t>(sorted.index(n));
-          const Rectangle r = rectangle(box + i * 4, center_point);
+          const float* at = box + i * 4;
+          const Rectangle r = rectangle(at[0], at[1], at[2], at[3], center_point);
           if (suppressed(r, kept, threshold)) continue;
           kept.push_back(r);
           found.insert(found.end(), {b, c, i});
