@@ -46,6 +46,19 @@ ValueId against(Site& site, NodeId n, size_t input, const Shape& x, int64_t axis
   return site.reshape(v, shape);
 }
 
+struct Steps {
+  ValueId scale, zero;  // zero: no_id when zero points are absent or 0
+};
+
+// Scale and zero points of node n in forms that broadcast against x.
+std::optional<Steps> steps_of(Site& site, NodeId n, const Shape& x, int64_t axis) {
+  const ValueId scale = against(site, n, 1, x, axis);
+  const bool offset = !is_zero(site, site.in(n, 2));
+  const ValueId zero = offset ? against(site, n, 2, x, axis) : no_id;
+  if (scale == no_id || (offset && zero == no_id)) return std::nullopt;
+  return Steps{scale, zero};
+}
+
 bool spell_quantize(Site& site, NodeId n) {
   const QuantizeAttrs a = site.graph.nodes[n].attrs.as<QuantizeAttrs>();
   const ValueId x = site.in(n, 0);
@@ -56,10 +69,9 @@ bool spell_quantize(Site& site, NodeId n) {
   const Shape shape = *type.shape;
   site.at({n});
   GraphBuilder& b = site.rw.build;
-  const ValueId scale = against(site, n, 1, shape, a.axis);
-  const bool offset = !is_zero(site, site.in(n, 2));
-  const ValueId zero = offset ? against(site, n, 2, shape, a.axis) : no_id;
-  if (scale == no_id || (offset && zero == no_id)) return false;
+  const auto steps = steps_of(site, n, shape, a.axis);
+  if (!steps) return false;
+  const auto [scale, zero] = *steps;
   const ValueId quotient = b.op("Div", {cast(b, x, scale_type), scale});
   ValueId y = cast(b, b.op("Round", {quotient}), DType::f32);
   const ValueId nothing = b.scalar(DType::f32, 0);
@@ -83,10 +95,9 @@ bool spell_dequantize(Site& site, NodeId n) {
   const bool wide = type.dtype == DType::i32;
   site.at({n});
   GraphBuilder& b = site.rw.build;
-  const ValueId scale = against(site, n, 1, shape, a.axis);
-  const bool offset = !is_zero(site, site.in(n, 2));
-  const ValueId zero = offset ? against(site, n, 2, shape, a.axis) : no_id;
-  if (scale == no_id || (offset && zero == no_id)) return false;
+  const auto steps = steps_of(site, n, shape, a.axis);
+  if (!steps) return false;
+  const auto [scale, zero] = *steps;
   // Differences of 32 bits do not fit f32; f64 holds them.
   const DType work = wide && zero != no_id ? DType::f64 : DType::f32;
   ValueId y = cast(b, x, work);
