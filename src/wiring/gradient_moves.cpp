@@ -1,4 +1,4 @@
-// Gradients of operators that move elements, and of those that write where an operand says.
+// Gradients of operators that move elements, and of those that write where an operand says. Also Cast, EyeLike, If.
 
 #include "ops/cast.h"
 #include "ops/control.h"

@@ -1,4 +1,4 @@
-// Gradients of reductions, contractions, pooling and resampling.
+// Gradients of reductions, contractions, inverses and determinants, pooling and resampling.
 
 #include <fmt/format.h>
 

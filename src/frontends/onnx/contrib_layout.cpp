@@ -1,5 +1,5 @@
-// Entries of domains com.microsoft and com.ms.internal.nhwc for images and words, and of what cannot be run elsewhere
-// than where it was made: those say why.
+// Entries of domains com.microsoft and com.ms.internal.nhwc for images and words, a dropout and a sample, and of what
+// cannot be run elsewhere than where it was made: those say why.
 
 #include <fmt/format.h>
 

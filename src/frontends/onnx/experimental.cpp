@@ -1,4 +1,5 @@
 // Entries of operators that were experimental in ONNX 1.0 to 1.4 and dropped since; exporters of that time wrote them.
+// Also of the copies that ONNX Runtime puts between devices.
 
 #include <fmt/format.h>
 
