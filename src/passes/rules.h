@@ -94,4 +94,8 @@ class CommonWork {
 // cleaned up and its types are inferred again, bodies included. Returns whether anything changed.
 bool rewrite_graphs(Module& module, Rounds& rounds, void (*visit)(Site& site, void* user), void* user);
 
+// The same until nothing changes. A round works on the nodes that it starts with, so what moves along a chain takes a
+// round a node; rounds beyond that are rules that undo each other: Error(Code::internal) names the last one.
+bool rewrite_to_the_end(Module& module, Rounds& rounds, void (*visit)(Site& site, void* user), void* user);
+
 }  // namespace sinter

@@ -7,9 +7,6 @@
 namespace sinter {
 namespace {
 
-// More rounds than nests of rules need; a pair of rules that undo each other stops here.
-constexpr int max_rounds = 64;
-
 bool apply_pattern(Site& site, NodeId n, const pattern::PatternRule& rule) {
   const ValueId root = site.out(n);
   pattern::Refusal refusal;
@@ -85,9 +82,7 @@ void visit(Site& site, void*) {
 
 bool simplify(Module& module, const PassContext& context) {
   Rounds rounds(context.journal);
-  bool changed = false;
-  for (int round = 0; round < max_rounds && rewrite_graphs(module, rounds, visit, nullptr); ++round) changed = true;
-  return changed;
+  return rewrite_to_the_end(module, rounds, visit, nullptr);
 }
 
 }  // namespace sinter
