@@ -170,6 +170,10 @@ class Grouping {
         if (std::find(fragment.sources.begin(), fragment.sources.end(), source) == fragment.sources.end())
           fragment.sources.push_back(source);
       Node stage{node.op, node.attrs, {}, {}, {}, node.sources};
+      // What a contraction reads twice, or what is read again behind it, may have to lie in several ways: each is an
+      // operand of its own.
+      const bool apart = region.kind == Kind::single || is_contraction(node);
+      std::vector<ValueId> own;
       for (size_t i = 0; i < node.inputs.size(); ++i) {
         const ValueId v = node.inputs[i];
         if (v == no_id) {
@@ -185,7 +189,8 @@ class Grouping {
           body.values.push_back(std::move(copy));
           continue;
         }
-        if (inner[v] == no_id) {
+        if (inner[v] == no_id || std::find(own.begin(), own.end(), v) != own.end()) {
+          if (apart) own.push_back(v);
           inner[v] = static_cast<ValueId>(body.values.size());
           Value parameter{graph_[v].type, {}, no_id, graph_[v].name, {}};
           body.values.push_back(std::move(parameter));
@@ -194,6 +199,7 @@ class Grouping {
         }
         stage.inputs.push_back(inner[v]);
       }
+      for (ValueId v : own) inner[v] = no_id;
       for (ValueId v : node.outputs) {
         inner[v] = static_cast<ValueId>(body.values.size());
         body.values.push_back({graph_[v].type, {}, static_cast<NodeId>(body.nodes.size()), graph_[v].name, {}});
