@@ -5,6 +5,7 @@
 // Whether a kernel takes a fragment whole is not decided here (builder/choose.h cuts).
 
 #include <algorithm>
+#include <map>
 
 #include "passes/passes.h"
 
@@ -36,6 +37,7 @@ class Grouping {
   explicit Grouping(Graph& graph) : graph_(graph) {}
 
   void run() {
+    find_makers();
     region_of_.assign(graph_.nodes.size(), 0);
     for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
       region_of_[n] = static_cast<uint32_t>(regions_.size());
@@ -46,6 +48,32 @@ class Grouping {
   }
 
  private:
+  // Nodes that find out an extent that known contents speak of come before those that read the contents, though no
+  // value says so.
+  void find_makers() {
+    std::vector<SymbolId> ids;
+    for (ValueId v : graph_.inputs) collect_symbols(graph_[v].type, ids);
+    std::map<SymbolId, NodeId> maker;
+    for (SymbolId id : ids) maker.emplace(id, no_id);
+    makers_.assign(graph_.nodes.size(), {});
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
+      for (ValueId v : graph_.nodes[n].inputs) {
+        const auto* dims = v == no_id ? nullptr : std::get_if<std::vector<Dim>>(&graph_[v].contents);
+        ids.clear();
+        if (dims)
+          for (const Dim& d : *dims) d.collect_symbols(ids);
+        for (SymbolId id : ids)
+          if (const auto at = maker.find(id); at != maker.end() && at->second != no_id)
+            makers_[n].push_back(at->second);
+      }
+      for (ValueId v : graph_.nodes[n].outputs) {
+        ids.clear();
+        collect_symbols(graph_[v].type, ids);
+        for (SymbolId id : ids) maker.emplace(id, n);
+      }
+    }
+  }
+
   // Trailing axes that a reduction with kept extents runs over, 0 when it is of another form.
   size_t reduced_axes(const Node& node) const {
     const std::string_view name = node.op->name;
@@ -115,14 +143,17 @@ class Grouping {
     std::vector<uint32_t> stack;
     std::vector<bool> seen(regions_.size(), false);
     const auto push_operands = [&](uint32_t r, bool skip_a) {
-      for (NodeId n : regions_[r].nodes)
-        for (ValueId v : graph_.nodes[n].inputs) {
-          if (v == no_id || graph_[v].def == no_id) continue;
-          const uint32_t from = region_of_[graph_[v].def];
-          if (from == r || seen[from] || (skip_a && from == a)) continue;
-          seen[from] = true;
-          stack.push_back(from);
-        }
+      const auto push = [&](NodeId def) {
+        const uint32_t from = region_of_[def];
+        if (from == r || seen[from] || (skip_a && from == a)) return;
+        seen[from] = true;
+        stack.push_back(from);
+      };
+      for (NodeId n : regions_[r].nodes) {
+        for (ValueId v : graph_.nodes[n].inputs)
+          if (v != no_id && graph_[v].def != no_id) push(graph_[v].def);
+        for (NodeId maker : makers_[n]) push(maker);
+      }
     };
     push_operands(b, true);
     while (!stack.empty()) {
@@ -249,6 +280,7 @@ class Grouping {
   }
 
   Graph& graph_;
+  std::vector<std::vector<NodeId>> makers_;  // by node
   std::vector<uint32_t> region_of_;
   std::vector<Region> regions_;
 };

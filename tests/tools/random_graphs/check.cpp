@@ -65,8 +65,8 @@ struct Reference {
   bool copies = false;            // a computed shape of Reshape has a 0
 };
 
-// A 0 of Reshape's shape copies the operand's extent. Where a computed extent happens to be 0 the definition copies too,
-// while an engine with open extents, which has the extent by a formula, leaves it 0.
+// A 0 of Reshape's shape copies the operand's extent. Where a computed extent happens to be 0 the definition copies
+// too, while an engine with open extents, which has the extent by a formula, leaves it 0.
 bool copies_extents(const Graph& graph, const Evaluation& evaluation) {
   for (const Node& node : graph.nodes) {
     if (std::string_view(node.op->name) != "Reshape" || node.attrs.as<ReshapeAttrs>().allow_zero) continue;
