@@ -148,7 +148,9 @@ bool CommonWork::apply(Site& site, NodeId n) {
   const Ids from = node.outputs, to = site.graph.nodes[at->second].outputs;
   bool changed = false;
   for (size_t o = 0; o < from.size(); ++o)
-    if (site.rw.uses(from[o]) > 0) changed = site.replace(from[o], to[o], common_rule) || changed;
+    // Types of the first may be those of before its operands became known: then it waits for the next round.
+    if (site.rw.uses(from[o]) > 0 && (site.type(to[o]).has_shape() || !site.type(from[o]).has_shape()))
+      changed = site.replace(from[o], to[o], common_rule) || changed;
   return changed;
 }
 

@@ -58,8 +58,15 @@ struct Table {
 };
 
 bool apply(Site& site, NodeId n, const std::vector<Table::Entry>& entries) {
-  for (const Table::Entry& entry : entries)
-    if (entry.rule ? entry.rule->apply(site, n) : apply_pattern(site, n, *entry.pattern)) return true;
+  for (const Table::Entry& entry : entries) {
+    try {
+      if (entry.rule ? entry.rule->apply(site, n) : apply_pattern(site, n, *entry.pattern)) return true;
+    } catch (const Error& error) {
+      // What a rule builds may show that nodes do not fit together. Of a body that is said when it runs: it may never
+      // do so.
+      if (error.code() != Code::model_invalid || &site.graph == site.module.main.get()) throw;
+    }
+  }
   return false;
 }
 
