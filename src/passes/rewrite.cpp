@@ -77,6 +77,8 @@ void substitute(Type& type, const Substitutions& by) {
   type.element = std::make_shared<const Type>(std::move(element));
 }
 
+}  // namespace
+
 void substitute(Value& value, const Substitutions& by) {
   substitute(value.type, by);
   if (auto* dims = std::get_if<std::vector<Dim>>(&value.contents))
@@ -89,6 +91,8 @@ void substitute(Graph& graph, const Substitutions& by) {
   for (Node& node : graph.nodes)
     for (Graph& body : node.bodies) substitute(body, by);
 }
+
+namespace {
 
 void refresh(Module& module, Graph& graph, Learnt& known);
 
@@ -228,6 +232,7 @@ ValueId Site::in(NodeId n, size_t i) const {
 std::optional<NodeId> Site::def(ValueId v, std::string_view op) const {
   v = rw.resolve(v);
   if (v == no_id || graph[v].has_contents() || graph[v].def == no_id) return std::nullopt;
+  if (graph[v].type.is_tensor() && !graph[v].type.has_shape()) return std::nullopt;
   if (graph.nodes[graph[v].def].op->name != op) return std::nullopt;
   return graph[v].def;
 }

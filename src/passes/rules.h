@@ -20,6 +20,10 @@ namespace sinter {
 // Extents that had a symbol of their own and are known now.
 using Substitutions = std::map<SymbolId, Dim>;
 
+// In types and known contents, those of bodies included.
+void substitute(Value& value, const Substitutions& by);
+void substitute(Graph& graph, const Substitutions& by);
+
 // What a pass remembers from round to round.
 struct Rounds {
   explicit Rounds(Journal& journal);
@@ -40,7 +44,8 @@ class Site {
   ValueId in(NodeId n, size_t i) const;
   bool has(NodeId n, size_t i) const { return in(n, i) != no_id; }
   ValueId out(NodeId n, size_t o = 0) const { return graph.nodes[n].outputs[o]; }
-  // The node that defines v when it is of this operator; its outputs may be several.
+  // The node that defines v when it is of this operator; its outputs may be several. Not where the rank of v is
+  // unknown: then nothing has compared the node's attributes with ranks that its operands may have by now.
   std::optional<NodeId> def(ValueId v, std::string_view op) const;
   const Type& type(ValueId v) const { return graph[v].type; }
   // Kind, dtype, rank and extents are provably equal; unknown ranks are not.
