@@ -129,7 +129,7 @@ void eval_if(EvalContext& c) {
 // of a body around it are what they are.
 bool fits(const InferContext& c, const Type& from, const Type& to) {
   if (from.kind != to.kind) return false;
-  if (!from.is_tensor()) return true;
+  if (!from.is_tensor()) return !from.element || !to.element || fits(c, *from.element, *to.element);
   if (from.dtype != to.dtype) return false;
   if (!to.shape) return true;
   if (!from.shape || from.shape->size() != to.shape->size()) return false;

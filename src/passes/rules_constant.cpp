@@ -47,10 +47,6 @@ void rename_found(const Module& module, const Type& before, const Type& after, S
   }
 }
 
-void rename(Dim& d, const Substitutions& renamed) {
-  for (const auto& [id, dim] : renamed) d = d.substitute(id, dim);
-}
-
 // Appends a body's nodes; its parameters are these values.
 Ids inline_body(Site& site, const Graph& body, const Ids& parameters, Substitutions& renamed) {
   std::vector<ValueId> at(body.values.size(), no_id);
@@ -60,10 +56,7 @@ Ids inline_body(Site& site, const Graph& body, const Ids& parameters, Substituti
     at[v] = static_cast<ValueId>(site.graph.values.size());
     Value copy = body[v];
     copy.def = no_id;
-    if (copy.type.shape)
-      for (Dim& d : *copy.type.shape) rename(d, renamed);
-    if (auto* dims = std::get_if<std::vector<Dim>>(&copy.contents))
-      for (Dim& d : *dims) rename(d, renamed);
+    substitute(copy, renamed);
     site.graph.values.push_back(std::move(copy));
     return at[v];
   };
@@ -71,7 +64,9 @@ Ids inline_body(Site& site, const Graph& body, const Ids& parameters, Substituti
     Ids inputs;
     for (ValueId v : node.inputs) inputs.push_back(outer(v));
     site.rw.build.set_sources(node.sources);
-    const Ids made = site.rw.build.add(*node.op, node.attrs, std::move(inputs), node.outputs.size(), node.bodies);
+    std::vector<Graph> bodies = node.bodies;
+    for (Graph& inner : bodies) substitute(inner, renamed);
+    const Ids made = site.rw.build.add(*node.op, node.attrs, std::move(inputs), node.outputs.size(), std::move(bodies));
     for (size_t o = 0; o < made.size(); ++o) {
       at[node.outputs[o]] = made[o];
       rename_found(site.module, body[node.outputs[o]].type, site.graph[made[o]].type, renamed);
@@ -148,7 +143,9 @@ bool CommonWork::apply(Site& site, NodeId n) {
   const Ids from = node.outputs, to = site.graph.nodes[at->second].outputs;
   bool changed = false;
   for (size_t o = 0; o < from.size(); ++o)
-    if (site.rw.uses(from[o]) > 0) changed = site.replace(from[o], to[o], common_rule) || changed;
+    // Types of the first may be those of before its operands became known: then it waits for the next round.
+    if (site.rw.uses(from[o]) > 0 && (site.type(to[o]).has_shape() || !site.type(from[o]).has_shape()))
+      changed = site.replace(from[o], to[o], common_rule) || changed;
   return changed;
 }
 
