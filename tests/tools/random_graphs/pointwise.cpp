@@ -56,8 +56,10 @@ bool smooth_unary(Maker& m) {
     const int a = m.call("Abs", {x});
     const int b = a < 0 ? -1 : m.call("Add", {a, m.number(d, m.once_in(4) ? 1.5 : 0.5)});
     if (b < 0) return false;
-    return m.call(m.once_in(6) ? "Acosh" : m.one_of(positive),
-                  {m.once_in(6) ? m.call("Add", {b, m.number(d, 1)}) : b}) >= 0;
+    // Acosh has no value below 1 and is steep at it.
+    if (!m.once_in(6)) return m.call(m.one_of(positive), {b}) >= 0;
+    const int over = m.call("Add", {b, m.number(d, 1)});
+    return over >= 0 && m.call("Acosh", {over}) >= 0;
   }
   const int a = m.call("Tanh", {x});
   const int b = a < 0 ? -1 : m.call("Mul", {a, m.number(d, 0.75)});
