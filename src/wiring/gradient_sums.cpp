@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <array>
 #include <string>
 
@@ -327,7 +328,9 @@ void flow_resize(Flow& f) {
   const ValueId x = f.x(0), scales = f.x(2), sizes = f.x(3);
   const size_t rank = b.rank(x);
   const std::vector<int64_t> axes = a.axes.empty() ? axis_range(0, rank) : a.axes;
-  const Tensor* factors = scales == no_id ? nullptr : b.constant_of(scales);
+  // A copy: nodes added below move the graph's values.
+  std::optional<Tensor> factors;
+  if (const Tensor* known = scales == no_id ? nullptr : b.constant_of(scales)) factors = *known;
   ResizeAttrs along_one = a;
   along_one.axes = {1};
   ValueId g = f.g();

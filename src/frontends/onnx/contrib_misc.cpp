@@ -1,5 +1,5 @@
-// Entries of domain com.microsoft that are neither quantized nor attention: layouts, sums followed by something,
-// integers.
+// Entries of domain com.microsoft with no family of their own: activations and sums in one, group norms, transforms,
+// distances, hashes, grids.
 
 #include <fmt/format.h>
 

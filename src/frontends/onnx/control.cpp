@@ -24,6 +24,9 @@ Ids joined(Ids a, const Ids& b) {
   return a;
 }
 
+// Operands of another type are for the operator to refuse.
+bool has_type(NodeContext& c, ValueId v, DType dtype) { return c.b.type(v).is_tensor() && c.b.type(v).dtype == dtype; }
+
 bool is_optional(const Type& type) { return type.kind == Type::Kind::optional; }
 
 // Makes a result of a body an optional that holds it.
@@ -35,7 +38,7 @@ void wrap_result(NodeContext& c, sinter::Graph& body, size_t result) {
 void import_if(NodeContext& c) {
   // With a known condition the other branch says nothing, not even about ranks: entries that follow need those.
   const auto condition = c.b.integers_of(c.in(0));
-  if (condition && !condition->empty() && (*condition)[0].is_constant()) {
+  if (condition && condition->size() == 1 && (*condition)[0].is_constant() && has_type(c, c.in(0), DType::boolean)) {
     Ids results = c.inlined(body_attr(c, (*condition)[0].constant() != 0 ? "then_branch" : "else_branch"));
     if (results.size() < c.outputs())
       c.fail(fmt::format("the branch taken has {} results, the node has {}", results.size(), c.outputs()));
@@ -132,6 +135,7 @@ void import_single_turn(NodeContext& c, const Graph& graph, size_t carried) {
   Ids results = c.inlined(graph, given);
   if (results.size() < 1 + carried)
     c.fail(fmt::format("its body has {} results, {} are needed", results.size(), 1 + carried));
+  if (!has_type(c, results[0], DType::boolean)) c.fail("the condition that its body makes must be bool");
   results.erase(results.begin());
   for (size_t k = carried; k < results.size(); ++k) results[k] = wiring::unsqueeze(c.b, results[k], {0});
   results.resize(std::min(results.size(), c.outputs()));
@@ -141,9 +145,10 @@ void import_single_turn(NodeContext& c, const Graph& graph, size_t carried) {
 void import_loop(NodeContext& c) {
   const Graph& graph = body_attr(c, "body");
   const size_t carried = c.inputs() > 2 ? c.inputs() - 2 : 0;
-  const bool starts = !c.has(1) || is_true(c.b.graph, c.in(1));
+  const bool starts = !c.has(1) || (has_type(c, c.in(1), DType::boolean) && is_true(c.b.graph, c.in(1)));
   const auto turns = c.b.integers_of(c.maybe(0));
-  if (starts && turns && turns->size() == 1 && (*turns)[0] == Dim(1)) return import_single_turn(c, graph, carried);
+  if (starts && turns && turns->size() == 1 && (*turns)[0] == Dim(1) && has_type(c, c.in(0), DType::i64))
+    return import_single_turn(c, graph, carried);
   std::vector<Type> parameters = {Type::tensor(DType::i64, Shape{}), Type::tensor(DType::boolean, Shape{})};
   Ids inputs = {c.maybe(0), c.maybe(1)};
   for (size_t j = 0; j < carried; ++j) {
