@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 #include <array>
+#include <optional>
 #include <string>
 
 #include "ops/contraction.h"

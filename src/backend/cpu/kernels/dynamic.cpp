@@ -298,7 +298,8 @@ Status unique_run(const Launch& launch) {
     Groups groups;
     by_number(x.dtype(), [&](auto zero) {
       using T = decltype(zero);
-      groups = x.count() == extent ? group_numbers(x.as<T>(), extent) : group_slices(x.as<T>(), x.count() > 0 ? outer : 0, extent, inner);
+      groups = x.count() == extent ? group_numbers(x.as<T>(), extent)
+                                   : group_slices(x.as<T>(), x.count() > 0 ? outer : 0, extent, inner);
     });
     const int64_t count = groups.count();
     // Where each group goes.
