@@ -1,6 +1,6 @@
 // sinter bench: how long a network takes to load and to run.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <chrono>

@@ -1,6 +1,6 @@
 // sinter build: a model becomes an engine file.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 
 #include "base/file.h"

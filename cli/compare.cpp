@@ -2,7 +2,7 @@
 
 #include "tune/compare.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/scanner.h"
 #include "common.h"

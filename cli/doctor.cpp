@@ -1,6 +1,6 @@
 // sinter doctor: does this machine and installation work.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cstdlib>

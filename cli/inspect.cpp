@@ -1,6 +1,6 @@
 // sinter inspect: what is in a model or an engine.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

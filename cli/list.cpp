@@ -1,6 +1,6 @@
 // sinter list: what this build knows.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "backend/kernel.h"
 #include "common.h"

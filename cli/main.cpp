@@ -1,6 +1,6 @@
 // sinter: the command line tool.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <csignal>

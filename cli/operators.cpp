@@ -1,7 +1,7 @@
 #include "operators.h"
 
 #include <dirent.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
 // Words and tables on a terminal.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // sinter run: one run on given or made-up inputs.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "api/compile.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/import.h"
 #include "frontends/onnx/reader.h"

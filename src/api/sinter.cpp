@@ -2,7 +2,7 @@
 
 #include "sinter/sinter.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <atomic>

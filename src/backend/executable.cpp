@@ -1,6 +1,6 @@
 // Executable: kernels found and prepared, plans cut into segments.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -2,7 +2,7 @@
 
 #include "backend/execute.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,7 +1,7 @@
 // If and Loop: steps with bodies. A body is a frame of its own that shares the run's symbols and memory for workspace;
 // its parameters are the step's operands, passed by pointer.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

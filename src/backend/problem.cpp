@@ -1,6 +1,6 @@
 #include "backend/problem.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "base/scanner.h"

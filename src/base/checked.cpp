@@ -1,6 +1,6 @@
 #include "base/checked.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace sinter {
 

@@ -1,6 +1,6 @@
 #include "builder/choose.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

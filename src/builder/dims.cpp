@@ -1,6 +1,6 @@
 // Bounds that the caller gives for named dimensions.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/scanner.h"
 #include "builder/emit.h"

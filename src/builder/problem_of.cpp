@@ -1,6 +1,6 @@
 #include "builder/problem_of.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

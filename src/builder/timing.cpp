@@ -1,6 +1,6 @@
 #include "builder/timing.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <unistd.h>
 

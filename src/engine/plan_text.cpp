@@ -1,6 +1,6 @@
 #include "engine/plan_text.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/scanner.h"
 #include "ops/text.h"

@@ -1,6 +1,6 @@
 #include "ir/check.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 #include <random>

@@ -1,6 +1,6 @@
 #include "ir/evaluate.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace sinter {
 namespace {

@@ -1,6 +1,6 @@
 // Inference over a graph: symbols go into the module's table, facts into its list, bodies are inferred in place.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "ir/graph.h"
 

@@ -1,6 +1,6 @@
 #include "ir/rewriter.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
 #include "ir/text.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <map>
 

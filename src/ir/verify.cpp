@@ -1,6 +1,6 @@
 #include "ir/verify.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "ir/text.h"
 

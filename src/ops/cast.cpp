@@ -5,7 +5,7 @@
 
 #include "ops/cast.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 #include <cstring>

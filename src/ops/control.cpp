@@ -2,7 +2,7 @@
 
 #include "ops/control.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 
 #include "ops/deform_conv.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

@@ -4,7 +4,7 @@
 
 #include "ops/einsum.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

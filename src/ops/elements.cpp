@@ -1,6 +1,6 @@
 #include "ops/elements.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <random>
 

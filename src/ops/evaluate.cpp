@@ -1,6 +1,6 @@
 // Evaluation of one operator by its definition: concrete inference, then the row's eval or its scalar expression.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

@@ -2,7 +2,7 @@
 
 #include "ops/grid_sample.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

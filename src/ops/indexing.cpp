@@ -4,7 +4,7 @@
 
 #include "ops/indexing.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

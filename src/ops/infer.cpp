@@ -1,6 +1,6 @@
 // Inference of one operator: the row's own rules, the shared rules for pointwise operators, and known contents.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

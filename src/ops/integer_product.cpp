@@ -1,6 +1,6 @@
 #include "ops/integer_product.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "ops/cast.h"
 #include "ops/contraction.h"

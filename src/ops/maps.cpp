@@ -1,7 +1,7 @@
 // Maps: MapRows(values [rows, n], keys [n]) → a sequence of one map a row, from every key to the row's element in its
 // place · MapEntries(map) → its keys [n] and its values [n], in ascending order of the keys.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

@@ -4,7 +4,7 @@
 
 #include "ops/movement.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

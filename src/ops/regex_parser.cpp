@@ -1,6 +1,6 @@
 #include "ops/regex_parser.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 // The table of core operators: the rows of every family, sorted by name.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <vector>

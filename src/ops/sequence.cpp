@@ -5,7 +5,7 @@
 
 #include "ops/sequence.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstring>

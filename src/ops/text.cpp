@@ -1,6 +1,6 @@
 #include "ops/text.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "base/scanner.h"

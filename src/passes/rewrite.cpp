@@ -1,6 +1,6 @@
 // A site, and the walk over all graphs of a module that rewriting passes share.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

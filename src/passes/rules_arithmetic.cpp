@@ -1,6 +1,6 @@
 // Cheaper spellings of scalar work that depend on a constant's value.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

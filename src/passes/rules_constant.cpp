@@ -1,6 +1,6 @@
 // What is known is not computed: constant operands, a known condition, the same work twice.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "passes/rules.h"
 

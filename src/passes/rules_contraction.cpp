@@ -3,7 +3,7 @@
 // New weights are computed from the old ones by nodes over constants, so a pass writes no tensor bytes: small ones
 // fold, large ones are left to the init plan.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 // simplify: rules to a fixpoint over all graphs, in an order that depends on the module alone.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "passes/rules.h"
 

@@ -5,7 +5,7 @@
 // known condition is replaced by its branch. A continuation that is not valid for one of the branches (it may never be
 // taken) stays there as it was, with the rank unknown.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

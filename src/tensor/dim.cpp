@@ -1,6 +1,6 @@
 #include "tensor/dim.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

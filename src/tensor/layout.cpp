@@ -1,6 +1,6 @@
 #include "tensor/layout.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "base/scanner.h"

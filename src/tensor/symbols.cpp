@@ -1,6 +1,6 @@
 #include "tensor/symbols.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

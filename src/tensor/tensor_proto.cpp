@@ -1,6 +1,6 @@
 #include "tensor/tensor_proto.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstring>

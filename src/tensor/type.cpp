@@ -1,6 +1,6 @@
 #include "tensor/type.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "tune/bisect.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

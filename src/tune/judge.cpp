@@ -1,6 +1,6 @@
 // Each step against the definitions of its operators, on what it really read.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstring>

@@ -2,7 +2,7 @@
 
 #include "wiring/gradient.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

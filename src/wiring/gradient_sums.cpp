@@ -1,6 +1,6 @@
 // Gradients of reductions, contractions, inverses and determinants, pooling and resampling.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 // Activations and normalisations.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "ops/reduction.h"

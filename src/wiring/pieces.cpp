@@ -1,6 +1,6 @@
 // The small pieces: one or two nodes each.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <map>
 

@@ -5,7 +5,7 @@
 //
 // A failing case prints the command that runs it alone. The last line is "N passed, N failed".
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

@@ -6,7 +6,7 @@
 // are bars: `(f32[s0, 4]) { Relu(0); } -> (1) | s0 = 3 | s0 = 0`. A line that starts with `reference` expects that no
 // row but the reference takes the problem. '#' starts a comment. Every row of every backend that supports a problem is
 // checked at every instruction set level of this machine, and gives the same bits with one and two threads.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <cstring>

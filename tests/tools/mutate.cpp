@@ -9,7 +9,7 @@
 // Copies run in child processes, a batch each: a crash, a sanitizer's report, a leak or a copy that takes too long is a
 // failure that names seed and copy. Exit 1 if there was any.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>

@@ -9,7 +9,7 @@
 // 2000 graphs and more also count the operators: one that no graph has is a failure. The last line is
 // "N passed, N failed".
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

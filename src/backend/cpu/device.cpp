@@ -1,6 +1,6 @@
 #include "backend/cpu/device.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #ifdef SINTER_X86
 #include <cpuid.h>

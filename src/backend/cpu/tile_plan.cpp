@@ -2,7 +2,7 @@
 
 #include "backend/cpu/tile_plan.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstring>

@@ -1,7 +1,7 @@
 // The reference row: takes any problem and runs its stages by their definitions. The last resort of every build, and
 // the judge of every other row.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "backend/definition.h"
 #include "backend/kernel.h"

@@ -1,6 +1,6 @@
 #include "backend/tile/program.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

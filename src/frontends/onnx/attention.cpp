@@ -1,6 +1,6 @@
 // Entries of attention and what comes with it: rotary embeddings, causal convolution.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 

@@ -2,7 +2,7 @@
 
 #include "ops/contraction.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

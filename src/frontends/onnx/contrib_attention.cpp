@@ -3,7 +3,7 @@
 // Values are brought to [batch, heads, tokens, size]; what masks becomes a bias of the scores. Masked scores get
 // mask_filter_value added, as the operators define, and minus infinity where causality hides them.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 

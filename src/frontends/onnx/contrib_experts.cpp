@@ -3,7 +3,7 @@
 // Experts are slices of a counted Loop; each takes the rows of the tokens that chose it, as many as running finds out,
 // and adds what it makes of them times the tokens' weights.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "frontends/onnx/contrib.h"

@@ -1,6 +1,6 @@
 // GroupQueryAttention: heads that share keys, caches whose filled part differs by entry, in 8 or 4 bits perhaps.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/contrib.h"
 #include "ops/movement.h"

@@ -1,7 +1,7 @@
 // Entries of domains com.microsoft and com.ms.internal.nhwc for images and words, a dropout and a sample, and of what
 // cannot be run elsewhere than where it was made: those say why.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/contrib.h"
 #include "ops/resize.h"

@@ -1,7 +1,7 @@
 // Entries of domain com.microsoft with no family of their own: activations and sums in one, group norms, transforms,
 // distances, hashes, grids.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // Entries of domain com.microsoft for 8-bit matrices of accelerators: integers in the storage orders of one matrix
 // library, and 8-bit floats. A matrix keeps its extents whatever its order; reals are computed between conversions.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/contrib.h"
 #include "ops/cast.h"

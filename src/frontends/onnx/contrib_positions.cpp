@@ -1,7 +1,7 @@
 // Entries of domain com.microsoft that say where tokens stand: rotary embeddings in all their forms, biases by
 // distance.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 

@@ -2,7 +2,7 @@
 //
 // Operators on 8-bit values are dequantization, the operator on reals, quantization. Products of integers are exact.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

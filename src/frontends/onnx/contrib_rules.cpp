@@ -1,6 +1,6 @@
 // What searches share (search.h), and NGramRepeatBlock.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/search.h"
 #include "ops/indexing.h"

@@ -2,7 +2,7 @@
 //
 // The decoder's first run takes the prompt; a Loop runs it for every further token, its states growing.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/search.h"
 #include "ops/generation.h"

@@ -1,7 +1,7 @@
 // Entries of domain com.microsoft for attention of which a part is left out by position: blocks, windows, selections.
 // What is left out gets minus infinity; all scores are computed. Also DecoderAttention, tokens first.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/contrib.h"
 #include "ops/indexing.h"

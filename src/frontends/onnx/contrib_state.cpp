@@ -1,7 +1,7 @@
 // Entries of domain com.microsoft that ONNX Runtime's model builder writes for networks with several residual streams,
 // hashed n-grams and gated recurrences.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/contrib.h"
 #include "ops/movement.h"

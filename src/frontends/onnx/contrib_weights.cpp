@@ -1,7 +1,7 @@
 // Entries of domain com.microsoft whose weights are numbers of few bits in blocks that share a scale: what ONNX
 // Runtime's weight-only quantizers and model builder write. Weights are numbers in f32 from the init plan on.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "frontends/onnx/contrib.h"

@@ -1,6 +1,6 @@
 #include "frontends/onnx/entries.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

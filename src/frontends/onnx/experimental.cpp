@@ -1,7 +1,7 @@
 // Entries of operators that were experimental in ONNX 1.0 to 1.4 and dropped since; exporters of that time wrote them.
 // Also of the copies that ONNX Runtime puts between devices.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/entries.h"
 #include "ops/movement.h"

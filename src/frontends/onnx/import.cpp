@@ -1,6 +1,6 @@
 #include "frontends/onnx/import.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

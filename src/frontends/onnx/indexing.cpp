@@ -2,7 +2,7 @@
 
 #include "ops/indexing.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/entries.h"
 

@@ -1,7 +1,7 @@
 // LinearAttention: a state matrix per head that every token decays, corrects, adds to and reads. It becomes a counted
 // Loop over the tokens, with query heads that share a state on an axis of their own.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 

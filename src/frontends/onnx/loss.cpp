@@ -1,6 +1,6 @@
 // Entries of losses.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/entries.h"
 #include "ops/indexing.h"

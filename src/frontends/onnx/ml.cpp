@@ -2,7 +2,7 @@
 
 #include "frontends/onnx/ml.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

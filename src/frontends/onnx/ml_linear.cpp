@@ -1,6 +1,6 @@
 // Linear models and support vector machines, wired from contractions.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <numeric>

@@ -1,6 +1,6 @@
 // ZipMap, DictVectorizer, CastMap.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/ml.h"
 #include "ops/labels.h"

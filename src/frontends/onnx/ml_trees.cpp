@@ -1,6 +1,6 @@
 // Tree ensembles: every form becomes the tables of the core operator.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 // NodeContext: operands and attributes of the node that is being imported.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/importer.h"
 #include "frontends/onnx/wire.h"

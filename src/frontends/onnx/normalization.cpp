@@ -1,6 +1,6 @@
 // Entries of normalisations and of the softmax family.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "frontends/onnx/entries.h"

@@ -1,6 +1,6 @@
 // A part of a model as a graph of its own: what leads from some values to another.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

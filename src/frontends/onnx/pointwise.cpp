@@ -1,6 +1,6 @@
 // Entries that compute element by element, conversions and Dropout among them.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <limits>

@@ -2,7 +2,7 @@
 
 #include "ops/pooling.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 

@@ -1,6 +1,6 @@
 // Names to values: lookups through scopes, values brought into bodies, bodies, calls of functions.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/importer.h"
 #include "frontends/onnx/wire.h"

@@ -2,7 +2,7 @@
 
 #include "ops/shape.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/checked.h"
 #include "frontends/onnx/entries.h"

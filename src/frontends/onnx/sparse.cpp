@@ -1,6 +1,6 @@
 #include "frontends/onnx/sparse.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

@@ -2,7 +2,7 @@
 
 #include "ops/strings.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "frontends/onnx/entries.h"
 

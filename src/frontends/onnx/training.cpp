@@ -1,6 +1,6 @@
 // Entries of the training domain: gradients and optimizers.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <set>
 

@@ -1,6 +1,6 @@
 #include "frontends/onnx/wire.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

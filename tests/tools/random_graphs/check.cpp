@@ -1,6 +1,6 @@
 #include "random_graphs/check.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 #include <set>

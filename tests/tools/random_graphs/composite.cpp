@@ -1,6 +1,6 @@
 // Normalizations and attention as frontends wire them, recurrent networks; sequences, optionals, strings.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "random_graphs/maker.h"
 #include "wiring/wiring.h"

@@ -1,6 +1,6 @@
 // Contractions, pooling, resampling, signals.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "random_graphs/maker.h"
 

@@ -1,6 +1,6 @@
 // If and Loop over bodies that are random graphs themselves.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "random_graphs/maker.h"
 

@@ -1,6 +1,6 @@
 // Reading and writing where operands say, reductions, and selection; extents that only running finds out.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

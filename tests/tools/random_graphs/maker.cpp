@@ -1,6 +1,6 @@
 #include "random_graphs/maker.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

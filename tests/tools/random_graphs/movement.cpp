@@ -1,6 +1,6 @@
 // Data movement, and operators that make or look at shapes.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 // Pointwise operators, conversions and quantization.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "random_graphs/maker.h"
 

@@ -1,6 +1,6 @@
 #include "random_graphs/recipe.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <random>

@@ -1,6 +1,6 @@
 #include "backend/cpu/kernels/common.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace sinter::cpu {
 

@@ -4,7 +4,7 @@
 
 #include "backend/cpu/kernels/convolution.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/contraction.h"

@@ -2,7 +2,7 @@
 // operand that reach it with all taps at once, then every pixel of the result collects its taps in order: no two chunks
 // write the same pixel, and bits do not depend on the strips. Any stride, dilation, padding and group.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

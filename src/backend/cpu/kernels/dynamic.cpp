@@ -3,7 +3,7 @@
 
 #include "backend/cpu/kernels/dynamic.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <numeric>
 

@@ -1,6 +1,6 @@
 #include "backend/cpu/kernels/epilogue.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 #include <limits>

@@ -3,7 +3,7 @@
 
 #include "ops/movement.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

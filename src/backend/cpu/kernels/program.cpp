@@ -4,7 +4,7 @@
 // operands and results step alike become one, the last two are rows and columns of the tile executor, the others a loop
 // around it.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // Window operators that keep channels apart, f32, channels last: depthwise convolution with its epilogue, maximum and
 // average pooling, and mean or maximum over all pixels.
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "backend/cpu/device.h"
 #include "backend/cpu/kernels/common.h"

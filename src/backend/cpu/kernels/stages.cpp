@@ -1,6 +1,6 @@
 #include "backend/cpu/kernels/stages.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>
