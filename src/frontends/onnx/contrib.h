@@ -15,6 +15,10 @@ inline constexpr const char* microsoft = "com.microsoft";
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 // An attribute that must be positive.
 int64_t positive(NodeContext& c, std::string_view name, int64_t otherwise = 0);
+// The scale or scales in operand i as f32; [1] as a scalar.
+ValueId scale_of(NodeContext& c, size_t i);
+// An i64 scalar.
+ValueId whole(GraphBuilder& b, int64_t v);
 // Bytes [..., n] as numbers [..., n * 8 / bits] in f32, the lowest bits first; bits that do not divide 8 form a stream.
 ValueId unpacked(NodeContext& c, ValueId bytes, int64_t bits, bool low_first = true);
 // Bytes [..., n] as the sixteen values of f4e2m1, [..., n * 2] in f32.

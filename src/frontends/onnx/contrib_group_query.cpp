@@ -13,12 +13,6 @@ using wiring::cast;
 using wiring::like;
 using wiring::mul;
 
-// A scale [1] or [heads, 1, size] of operand i, in f32.
-ValueId cache_scale(NodeContext& c, size_t i) {
-  const ValueId s = cast(c.b, c.in(i), DType::f32);
-  return c.b.rank(s) == 1 && c.b.shape(s)[0] == Dim(1) ? wiring::scalar_of(c.b, s) : s;
-}
-
 bool of_four_bits(NodeContext& c, ValueId cache) {
   return c.integer("kv_cache_bit_width", 8) == 4 || c.b.dtype(cache) == DType::u8;
 }
@@ -27,7 +21,7 @@ bool of_four_bits(NodeContext& c, ValueId cache) {
 ValueId rounded_for_cache(NodeContext& c, ValueId x, size_t past, size_t scale) {
   GraphBuilder& b = c.b;
   const ValueId old = c.in(past);
-  const ValueId y = wiring::div(b, cast(b, x, DType::f32), cache_scale(c, scale));
+  const ValueId y = wiring::div(b, cast(b, x, DType::f32), scale_of(c, scale));
   if (is_float(b.dtype(old))) return cast(b, y, b.dtype(old));
   const auto held = [&](double low, double high) {
     return wiring::pointwise(b, "Clip", {{"low", low}, {"high", high}}, b.op("Round", {y}));
@@ -44,9 +38,9 @@ ValueId rounded_for_cache(NodeContext& c, ValueId x, size_t past, size_t scale) 
 
 ValueId read_from_cache(NodeContext& c, ValueId x, size_t scale) {
   GraphBuilder& b = c.b;
-  if (is_float(b.dtype(x)) || !of_four_bits(c, x)) return mul(b, cast(b, x, DType::f32), cache_scale(c, scale));
+  if (is_float(b.dtype(x)) || !of_four_bits(c, x)) return mul(b, cast(b, x, DType::f32), scale_of(c, scale));
   const ValueId numbers = unpacked(c, cast(b, x, DType::u8), 4);
-  return mul(b, wiring::sub(b, numbers, b.scalar(DType::f32, 8)), cache_scale(c, scale));
+  return mul(b, wiring::sub(b, numbers, b.scalar(DType::f32, 8)), scale_of(c, scale));
 }
 
 }  // namespace

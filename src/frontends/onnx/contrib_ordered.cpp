@@ -78,11 +78,6 @@ ValueId reordered(NodeContext& c, ValueId x, Order order, bool back) {
 
 // ---- conversions ----
 
-ValueId scale_of(NodeContext& c, size_t i) {
-  const ValueId s = cast(c.b, c.in(i), DType::f32);
-  return c.b.rank(s) == 1 && c.b.shape(s)[0] == Dim(1) ? wiring::scalar_of(c.b, s) : s;
-}
-
 ValueId real_of(NodeContext& c, ValueId x, size_t scale, Order order) {
   return mul(c.b, cast(c.b, reordered(c, x, order, true), DType::f32), scale_of(c, scale));
 }

@@ -15,8 +15,6 @@ using wiring::like;
 using wiring::mul;
 using wiring::sub;
 
-ValueId whole(GraphBuilder& b, int64_t v) { return b.constant(Tensor::scalar_i64(v)); }
-
 namespace {
 
 constexpr double lowest = -3.4028234663852886e38;  // of f32

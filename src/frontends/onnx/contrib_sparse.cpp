@@ -15,8 +15,6 @@ using wiring::cast;
 using wiring::like;
 using wiring::mul;
 
-ValueId whole(GraphBuilder& b, int64_t v) { return b.constant(Tensor::scalar_i64(v)); }
-
 // Rotates new queries and keys by the tables in operands `table` and `table` + 1.
 void rotate(NodeContext& c, ValueId& q, ValueId& k, size_t table, ValueId positions) {
   GraphBuilder& b = c.b;

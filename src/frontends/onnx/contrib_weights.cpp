@@ -14,6 +14,13 @@ using wiring::cast;
 using wiring::like;
 using wiring::mul;
 
+ValueId scale_of(NodeContext& c, size_t i) {
+  const ValueId s = cast(c.b, c.in(i), DType::f32);
+  return c.b.rank(s) == 1 && c.b.shape(s)[0] == Dim(1) ? wiring::scalar_of(c.b, s) : s;
+}
+
+ValueId whole(GraphBuilder& b, int64_t v) { return b.constant(Tensor::scalar_i64(v)); }
+
 int64_t positive(NodeContext& c, std::string_view name, int64_t otherwise) {
   const int64_t v = c.integer(name, otherwise);
   if (v < 1 || v > INT32_MAX) c.fail(fmt::format("{} is {}, it must be positive", name, v));

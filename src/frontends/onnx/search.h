@@ -25,7 +25,6 @@ struct SearchState {
   ValueId tokens, length;  // i64[rows, L], i64 scalar
 };
 
-ValueId whole(GraphBuilder& b, int64_t v);  // i64 scalar
 SearchSettings search_settings(NodeContext& c);
 // Scores f32[rows, V] as the rules change them; `first`: of the first step.
 ValueId ruled_scores(GraphBuilder& b, const SearchSettings& s, const SearchRules& rules, const SearchState& state,

@@ -12,6 +12,11 @@ namespace sinter::cpu {
 
 inline bool is_op(const Stage& stage, std::string_view name) { return stage.op->name == name; }
 
+// Whether an operand is there.
+inline bool has(const Stage& stage, size_t input) {
+  return input < stage.inputs.size() && stage.inputs[input] != absent_operand;
+}
+
 // `any` becomes row-major; fixed layouts stay.
 inline Layout settled(const Layout& layout) { return layout.kind == Layout::Kind::any ? Layout() : layout; }
 

@@ -148,6 +148,11 @@ Layout conv_layout(const DeviceSpec& device, int64_t n_per_group, int64_t groups
   return Layout::conv_panels(table.panel_width(n_per_group), table.lanes, narrow<int32_t>(groups, "groups"));
 }
 
+std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&, const Config&,
+                                                   const DeviceSpec& device) {
+  return std::make_shared<const ContractTable*>(&contract_table(device.level));
+}
+
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound) {
   Plan& plan = emplace<Plan>(bound);
   plan.prepared = &prepared;

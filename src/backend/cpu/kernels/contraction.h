@@ -49,6 +49,10 @@ Answer convolution_operands(const Problem& problem, const Stage& stage);
 Layout matrix_layout(const DeviceSpec& device, int64_t n, bool transposed);
 Layout conv_layout(const DeviceSpec& device, int64_t n_per_group, int64_t groups);
 
+// The level's loops, for rows that call them by themselves: a const ContractTable*.
+std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&, const Config&,
+                                                   const DeviceSpec& device);
+
 // Plans chunks, workspace and scratch for `product` into `bound`.
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound);
 Status run_product(const Launch& launch);

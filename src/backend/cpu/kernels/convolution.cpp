@@ -13,6 +13,19 @@
 
 namespace sinter::cpu {
 
+std::shared_ptr<const void> prepare_spatial_table(const Kernel&, const Problem&, const Config&,
+                                                  const DeviceSpec& device) {
+  return std::make_shared<const SpatialTable*>(&spatial_table(device.level));
+}
+
+Layout taps_first(size_t rank) {
+  std::vector<uint8_t> order;
+  for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));
+  order.push_back(1);
+  order.push_back(0);
+  return Layout::ordered(std::move(order));
+}
+
 Answer window_known(size_t spatial, const WindowRef& window) {
   constexpr int64_t high = int64_t{1} << 31;
   const auto in_range = [&](std::span<const int64_t> values, size_t count, int64_t low) {
@@ -51,10 +64,6 @@ Window make_window(const Dims& in, const Dims& out, std::span<const int64_t> ker
 namespace {
 
 constexpr int64_t few_channels = 4;
-
-WindowRef window_ref(const ConvAttrs& attrs) {
-  return {attrs.auto_pad, {}, attrs.strides, attrs.dilations, attrs.pads, false};
-}
 
 struct View {
   uint16_t x, w;

@@ -4,9 +4,21 @@
 
 #include "backend/cpu/isa/contract.h"
 #include "backend/kernel.h"
+#include "ops/contraction.h"
 #include "ops/window.h"
 
 namespace sinter::cpu {
+
+// The windows of Conv, and of what has its attributes.
+inline WindowRef window_ref(const ConvAttrs& attrs) {
+  return {attrs.auto_pad, {}, attrs.strides, attrs.dilations, attrs.pads, false};
+}
+// Weights [M, C, taps...] stored as taps, C, M.
+Layout taps_first(size_t rank);
+
+// The level's loops over windows: a const SpatialTable*.
+std::shared_ptr<const void> prepare_spatial_table(const Kernel&, const Problem&, const Config&,
+                                                  const DeviceSpec& device);
 
 // Attributes of a window as kernels take them: lists empty or one entry per spatial axis, in range.
 Answer window_known(size_t spatial, const WindowRef& window);

@@ -80,10 +80,6 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   return contraction_cost(device, in / channels * w, 4 * (in + w + 3 * out));
 }
 
-std::shared_ptr<const void> prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
-  return std::make_shared<const ContractTable*>(&contract_table(device.level));
-}
-
 // Spatial axes of which there are fewer than three come first; the others have extent 1.
 struct Axis {
   int64_t in = 1, out = 1, kernel = 1, stride = 1, dilation = 1, pad = 0;
@@ -283,7 +279,7 @@ const Kernel conv_transpose_row = {.name = "conv_transpose_f32",
                                    .supports = supports,
                                    .needs = needs,
                                    .cost = cost,
-                                   .prepare = prepare,
+                                   .prepare = prepare_contract_table,
                                    .bind = bind,
                                    .run = run};
 

@@ -18,10 +18,6 @@ namespace {
 
 enum Input : size_t { in_x, in_w, in_offset, in_bias, in_mask };
 
-bool has(const Stage& stage, size_t input) {
-  return input < stage.inputs.size() && stage.inputs[input] != absent_operand;
-}
-
 WindowRef window_ref(const DeformConvAttrs& a) { return {AutoPad::explicit_pads, {}, a.strides, a.dilations, a.pads}; }
 
 std::optional<int64_t> columns(const Problem& problem) {
@@ -78,10 +74,6 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   const double filters = static_cast<double>(std::max<int64_t>(1, (*w.shape)[0].evaluate(symbols)));
   const double depth = elements_at(w, symbols) / filters;
   return contraction_cost(device, y * depth, 4 * y) + y / filters * depth * 4;
-}
-
-std::shared_ptr<const void> prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
-  return std::make_shared<const ContractTable*>(&contract_table(device.level));
 }
 
 constexpr int64_t block = 96;  // pixels of a chunk
@@ -208,7 +200,7 @@ constexpr Kernel rows[] = {
      .supports = supports,
      .needs = needs,
      .cost = cost,
-     .prepare = prepare,
+     .prepare = prepare_contract_table,
      .bind = bind,
      .run = run},
 };

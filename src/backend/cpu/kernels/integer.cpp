@@ -197,15 +197,6 @@ void bind_matmul(const Kernel&, const void* prepared, const BindContext& c, Boun
 
 // ---- ConvInteger ----
 
-// [M, C, taps...] stored as taps, C, M.
-Layout filter_layout(size_t rank) {
-  std::vector<uint8_t> order;
-  for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));
-  order.push_back(1);
-  order.push_back(0);
-  return Layout::ordered(std::move(order));
-}
-
 }  // namespace
 
 Answer integer_conv_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
@@ -215,7 +206,7 @@ Answer integer_conv_supports(const Kernel&, const Problem& problem, const Device
   const uint16_t x = stage.inputs[in_a], w = stage.inputs[in_b];
   const size_t rank = problem.types[x].shape->size();
   if (rank < 3 || problem.types[w].shape->size() != rank) return Answer::no("ranks do not fit");
-  if (Answer a = window_known(rank - 2, integer_window(attrs)); !a) return a;
+  if (Answer a = window_known(rank - 2, window_ref(attrs)); !a) return a;
   if (attrs.group < 1 || attrs.group > INT32_MAX) return Answer::no("group out of range");
   for (size_t i = 0; i < stage.inputs.size(); ++i)
     for (size_t j = 0; j < 2; ++j)
@@ -223,7 +214,7 @@ Answer integer_conv_supports(const Kernel&, const Problem& problem, const Device
   if (!channels_last_or_any(problem.operands[x].layout, rank) || !channels_last_or_any(problem.results[0].layout, rank))
     return Answer::no("channels must be last");
   const Layout& filters = problem.operands[w].layout;
-  if (filters.kind != Layout::Kind::any && filters != filter_layout(rank))
+  if (filters.kind != Layout::Kind::any && filters != taps_first(rank))
     return Answer::no("filters must lie with their columns innermost");
   if (has(stage, in_a_zero) && !single(problem.types[stage.inputs[in_a_zero]]))
     return Answer::no("several zero points of the image");
@@ -243,7 +234,7 @@ Needs integer_conv_needs(const Kernel&, const Problem& problem, const Config&, c
   Needs out;
   for (size_t i = 0; i < problem.operands.size(); ++i)
     out.operands.push_back(i == stage.inputs[in_a]   ? Layout::channels_last(rank)
-                           : i == stage.inputs[in_b] ? filter_layout(rank)
+                           : i == stage.inputs[in_b] ? taps_first(rank)
                                                      : settled(problem.operands[i].layout));
   out.results.push_back(Layout::channels_last(rank));
   return out;
@@ -275,7 +266,7 @@ void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound&
   }
   bound.chunks[0] = 0;
   if (product(y) == 0) return;
-  p.window = make_window(x, y, std::span(w).subspan(2), integer_window(attrs));
+  p.window = make_window(x, y, std::span(w).subspan(2), window_ref(attrs));
   const int64_t pixels_in = element_count(Dims(x.begin() + 2, x.end()));
   const int64_t pixels_out = element_count(Dims(y.begin() + 2, y.end()));
   const int64_t taps = element_count(Dims(w.begin() + 2, w.end()));

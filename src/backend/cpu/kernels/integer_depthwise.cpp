@@ -41,10 +41,6 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   return 2000 + products / 10;
 }
 
-std::shared_ptr<const void> prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
-  return std::make_shared<const SpatialTable*>(&spatial_table(device.level));
-}
-
 struct Plan {
   const SpatialTable* table;
   SpatialArgs args;
@@ -66,7 +62,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   if (zeros != 1 && zeros != w[0]) integer_mismatch();
   if (product(y) == 0) return;
   SpatialArgs& args = p.args;
-  args.window = make_window(x, y, std::span(w).subspan(2), integer_window(attrs));
+  args.window = make_window(x, y, std::span(w).subspan(2), window_ref(attrs));
   args.channels = args.pixel_stride = args.out_stride = x[1];
   args.image_stride = product(x, 1, x.size());
   args.epilogue = [](void* user, int64_t m, int64_t count, int64_t n, int64_t cols, float* block, int64_t stride) {
@@ -150,7 +146,7 @@ constexpr Kernel rows[] = {
      .supports = supports,
      .needs = integer_conv_needs,
      .cost = cost,
-     .prepare = prepare,
+     .prepare = prepare_spatial_table,
      .bind = bind,
      .run = run},
 };

@@ -31,9 +31,6 @@ constexpr Family lstm_family = {"LSTM", Cell::lstm, 4, 3}, gru_family = {"GRU", 
 
 enum Input : size_t { in_x, in_w, in_r, in_bias, in_lengths, in_h, in_c, in_peepholes };
 
-bool has(const Stage& stage, size_t input) {
-  return input < stage.inputs.size() && stage.inputs[input] != absent_operand;
-}
 int64_t directions(const RecurrentAttrs& a) { return a.direction == Direction::bidirectional ? 2 : 1; }
 
 // Columns of the weights, where they are known.

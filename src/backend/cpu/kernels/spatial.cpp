@@ -98,25 +98,12 @@ double spatial_cost(const DeviceSpec& device, double loads, double bytes) {
 
 // ---- depthwise convolution ----
 
-WindowRef window_ref(const ConvAttrs& attrs) {
-  return {attrs.auto_pad, {}, attrs.strides, attrs.dilations, attrs.pads, false};
-}
-
 OutputView image_view(size_t rank) {
   OutputView view;
   view.batch = {0};
   for (size_t k = 2; k < rank; ++k) view.rows.push_back(k);
   view.col = 1;
   return view;
-}
-
-// [taps][channels]
-Layout depthwise_layout(size_t rank) {
-  std::vector<uint8_t> order;
-  for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));
-  order.push_back(1);
-  order.push_back(0);
-  return Layout::ordered(std::move(order));
 }
 
 Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
@@ -133,7 +120,7 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
     return Answer::no("not depthwise");
   if (Answer a = window_known(rank - 2, window_ref(attrs)); !a) return a;
   if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
-  if (w.layout.kind != Layout::Kind::any && w.layout != depthwise_layout(rank))
+  if (w.layout.kind != Layout::Kind::any && w.layout != taps_first(rank))
     return Answer::no("the weights must have their channels last");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
   if (stage.inputs.size() > 2 && stage.inputs[2] != absent_operand) {
@@ -152,7 +139,7 @@ Needs depthwise_needs(const Kernel&, const Problem& problem, const Config&, cons
     Layout layout = problem.operands[i].layout;
     if (layout.kind == Layout::Kind::any)
       layout = i == stage.inputs[0]      ? Layout::channels_last(rank)
-               : i == stage.inputs[1]    ? depthwise_layout(rank)
+               : i == stage.inputs[1]    ? taps_first(rank)
                : in_epilogue(problem, i) ? epilogue_layout(problem, view, i)
                                          : Layout();
     out.operands.push_back(std::move(layout));
@@ -282,10 +269,6 @@ double pool_cost(const Kernel& kernel, const Problem& problem, std::span<const i
   return spatial_cost(device, out * taps_of(pool_window(family, problem.stages[0]).ref.kernel), 4 * (in + out));
 }
 
-std::shared_ptr<const void> table_prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
-  return std::make_shared<const SpatialTable*>(&spatial_table(device.level));
-}
-
 void pool_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
   const Pooling& family = *static_cast<const Pooling*>(kernel.self);
   const Stage& stage = c.problem.stages[0];
@@ -408,7 +391,7 @@ constexpr Kernel rows[] = {
      .supports = pool_supports,
      .needs = channels_last_needs,
      .cost = pool_cost,
-     .prepare = table_prepare,
+     .prepare = prepare_spatial_table,
      .bind = pool_bind,
      .run = rows_run},
     {.name = "average_pool_f32",
@@ -416,7 +399,7 @@ constexpr Kernel rows[] = {
      .supports = pool_supports,
      .needs = channels_last_needs,
      .cost = pool_cost,
-     .prepare = table_prepare,
+     .prepare = prepare_spatial_table,
      .bind = pool_bind,
      .run = rows_run},
     {.name = "global_mean_f32",
@@ -424,7 +407,7 @@ constexpr Kernel rows[] = {
      .supports = global_supports,
      .needs = channels_last_needs,
      .cost = global_cost,
-     .prepare = table_prepare,
+     .prepare = prepare_spatial_table,
      .bind = global_bind,
      .run = global_run},
     {.name = "global_max_f32",
@@ -432,7 +415,7 @@ constexpr Kernel rows[] = {
      .supports = global_supports,
      .needs = channels_last_needs,
      .cost = global_cost,
-     .prepare = table_prepare,
+     .prepare = prepare_spatial_table,
      .bind = global_bind,
      .run = global_run},
 };
