@@ -34,6 +34,7 @@ struct ContractArgs {
   int64_t image_stride = 0;        // floats from image to image of A
   const float* b = nullptr;        // packed by pack_b with the same nr
   int nr = 0;                      // columns of a panel, from panel_width
+  int64_t run = 1;                 // taps of one window row that B takes as one, with K times as many numbers
   float* c = nullptr;
   int64_t ldc = 0;
   bool accumulate = false;                                   // C += instead of C =; not with an epilogue
@@ -51,17 +52,19 @@ struct PackArgs {
   int64_t tap_stride = 0, k_stride = 0, n_stride = 0;
   int64_t taps = 1, k = 0, n = 0;
   int nr = 0;
+  int64_t run = 1;
 };
 
 struct ContractTable {
   int lanes;     // floats of a vector
   int max_rows;  // rows of the tallest tile: a good unit for splitting M
+  int planes;    // bf16 planes of a packed B; 0: it is f32
   // Columns of a panel for N columns: a function of the level and n alone, so that it may be
   // decided when weights are packed.
   int (*panel_width)(int64_t n);
-  // Floats of packed B: [panel][tap][k][nr], zeros beyond N; the last panel is as wide as its
-  // columns rounded up to lanes.
-  int64_t (*packed_size)(int64_t taps, int64_t k, int64_t n, int nr);
+  // Floats of packed B, or their room: [panel][tap][k][nr], zeros beyond N; the last panel is as wide as its columns
+  // rounded up to lanes. Planes as tensor/layout.h says; only they depend on `run`.
+  int64_t (*packed_size)(int64_t taps, int64_t k, int64_t n, int nr, int64_t run);
   // Packs the panels that hold columns [n_begin, n_end); n_begin is a multiple of nr.
   void (*pack_b)(const PackArgs&, int64_t n_begin, int64_t n_end, float* dst);
   // Bytes of scratch of one chunk call of at most `rows` rows.
@@ -81,6 +84,8 @@ extern const ContractTable contract_portable;
 #ifdef SINTER_X86
 extern const ContractTable contract_avx2;
 extern const ContractTable contract_avx512;
+// Operands as one, two and three planes of bf16, multiplied in one, three and six terms.
+extern const ContractTable contract_amx_bf16, contract_amx_bf16x3, contract_amx_bf16x6;
 #endif
 
 }  // namespace sinter::cpu

@@ -1,6 +1,7 @@
 #include "backend/cpu/kernels/contraction.h"
 
 #include <array>
+#include <cmath>
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
@@ -138,14 +139,26 @@ Answer convolution_operands(const Problem& problem, const Stage& stage) {
   return Answer::yes();
 }
 
-Layout matrix_layout(const DeviceSpec& device, int64_t n, bool transposed) {
-  const ContractTable& table = contract_table(device.level);
-  return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed);
+Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed) {
+  return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed, table.planes);
 }
 
-Layout conv_layout(const DeviceSpec& device, int64_t n_per_group, int64_t groups) {
-  const ContractTable& table = contract_table(device.level);
-  return Layout::conv_panels(table.panel_width(n_per_group), table.lanes, narrow<int32_t>(groups, "groups"));
+Layout conv_layout(const ContractTable& table, int64_t n_per_group, int64_t groups, int64_t run) {
+  return Layout::conv_panels(table.panel_width(n_per_group), table.lanes, narrow<int32_t>(groups, "groups"),
+                             table.planes, table.planes > 0 ? narrow<int32_t>(run, "taps") : 1);
+}
+
+const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device) {
+  if (kernel.self == nullptr) return &contract_table(device.level);
+  return plane_table(device.level, *static_cast<const int*>(kernel.self));
+}
+
+Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics) {
+  const ContractTable* table = table_of(kernel, device);
+  if (table == nullptr) return Answer::no("the instruction set level has no tiles");
+  if (table->planes == 1 && numerics != Numerics::bf16) return Answer::no("multiplying in bf16 is not allowed");
+  if (table->planes == 2 && numerics == Numerics::strict) return Answer::no("the contraction must be strict");
+  return Answer::yes();
 }
 
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound) {
@@ -168,7 +181,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   // First phase: B into panels, A with its channels last.
   if (!p.b_packed && !p.unpacked) {
     p.pack.nr = args.nr;
-    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr);
+    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr, args.run);
     const int64_t panels = ceil_div(args.n, args.nr);
     const int64_t panel_bytes = std::max<int64_t>(1, args.nr * args.k * args.taps * 4);
     plan.panels_per_pack = std::clamp<int64_t>((128 << 10) / panel_bytes, 1, panels);
@@ -177,7 +190,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     bound.workspace = align_up(byte_size(DType::f32, checked_mul(p.b_matrices, plan.matrix_size, "packed weights")), 64,
                                "packed weights");
   } else if (p.b_packed) {
-    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr);
+    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr, args.run);
   }
   if (p.turn_a) {
     plan.turned_offset = bound.workspace;
@@ -260,13 +273,27 @@ Status run_product(const Launch& launch) {
   return {};
 }
 
-double contraction_cost(const DeviceSpec& device, double multiply_adds, double bytes) {
-  const double per_ns = device.level >= avx512 ? 60 : device.level == avx2 ? 30 : 4;
-  return 1000 + std::max(multiply_adds / per_ns, bytes / 20);
+double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,
+                        double bytes) {
+  if (table.planes == 0) {
+    const double per_ns = device.level >= avx512 ? 60 : device.level == avx2 ? 30 : 4;
+    return 1000 + std::max(rows * columns * depth / per_ns, bytes / 20);
+  }
+  // Tiles are whole; splitting A and finishing C go by the element.
+  const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
+  constexpr double terms[] = {0, 1, 3, 6};
+  const double padded = up(rows, 16) * up(columns, 16) * up(depth, 32);
+  const double split = 0.06 * table.planes * up(rows, 16) * up(depth, 32), finish = 0.1 * rows * columns;
+  return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, bytes / 20);
 }
 
 std::span<const Kernel> contraction_kernels() {
-  static const Kernel rows[] = {matmul_row, conv_row, conv_transpose_row};
+  static const std::vector<Kernel> rows = [] {
+    std::vector<Kernel> all(std::begin(matmul_rows), std::end(matmul_rows));
+    all.insert(all.end(), std::begin(conv_rows), std::end(conv_rows));
+    all.push_back(conv_transpose_row);
+    return all;
+  }();
   return rows;
 }
 
