@@ -18,8 +18,11 @@
 namespace sinter::cpu {
 namespace {
 
-#include "backend/cpu/isa/contract_rows.inc"
 #include "backend/cpu/isa/vector_avx512.inc"
+
+SINTER_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+SINTER_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+SINTER_INLINE int64_t up_to(int64_t a, int64_t unit) { return (a + unit - 1) / unit * unit; }
 
 constexpr int64_t tile_rows = 16, tile_depth = 32, tile_bytes = 1024;
 constexpr int panel_columns = 32;  // two tiles
@@ -69,54 +72,156 @@ SINTER_INLINE __mmask16 first_lanes(int64_t n) {
   return n >= 16 ? static_cast<__mmask16>(0xffff) : n <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << n) - 1);
 }
 
-// A row of K numbers into row `r` of its tiles: [step][plane][16][32].
+// K numbers into a pixel: [step][plane][32].
 template <int PLANES>
-SINTER_INLINE void split_row(const float* row, int64_t k, char* to) {
+SINTER_INLINE void split_pixel(const float* from, int64_t k, char* to) {
   __m512i planes[PLANES];
-  for (int64_t i = 0; i < k; i += tile_depth, to += PLANES * tile_bytes) {
-    const __m512 x0 = _mm512_maskz_loadu_ps(first_lanes(k - i), row + i);
-    const __m512 x1 = _mm512_maskz_loadu_ps(first_lanes(k - i - 16), row + i + 16);
+  for (int64_t i = 0; i < k; i += tile_depth, to += PLANES * 64) {
+    const __m512 x0 = _mm512_maskz_loadu_ps(first_lanes(k - i), from + i);
+    const __m512 x1 = _mm512_maskz_loadu_ps(first_lanes(k - i - 16), from + i + 16);
     split<PLANES>(x0, x1, planes);
 #pragma GCC unroll 3
-    for (int p = 0; p < PLANES; ++p) _mm512_store_si512(to + p * tile_bytes, planes[p]);
+    for (int p = 0; p < PLANES; ++p) _mm512_storeu_si512(to + p * 64, planes[p]);
   }
 }
+
+// Bytes from pixel to pixel; not a large power of two, which would put the rows of a tile into few sets of the cache.
+template <int PLANES>
+SINTER_INLINE int64_t pixel_bytes(int64_t k) {
+  const int64_t bytes = up_to(k, tile_depth) / tile_depth * PLANES * 64;
+  return bytes >= 512 ? bytes + 64 : most(bytes, 64);
+}
+
+// ---- images as planes
+
+struct Image {
+  int64_t extent[3], parts[3];  // of one part; parts by axis
+  int64_t pixel, part, image;   // bytes
+};
+
+// With `run` taps of a row as one, a pixel holds all that they reach.
+template <int PLANES>
+Image image_of(const ContractArgs& p) {
+  const Window& w = *p.window;
+  Image out = {};
+  out.pixel = pixel_bytes<PLANES>(p.k * p.run);
+  int64_t pixels = 1, parts = 1;
+  for (int d = 0; d < 3; ++d) {
+    const int64_t taps = d == 2 ? w.kernel[d] / p.run : w.kernel[d];
+    const int64_t reach = (taps - 1) * w.dilation[d];
+    out.extent[d] = w.out[d] + reach / w.stride[d];
+    // Remainders of 0, dilation, 2 * dilation ...: all below the largest are kept, used or not.
+    out.parts[d] = least(reach + 1, w.stride[d]);
+    pixels *= out.extent[d];
+    parts *= out.parts[d];
+  }
+  out.part = pixels * out.pixel;
+  // Tiles at the end read further than the last pixel.
+  out.image = up_to(out.part * parts + 2 * tile_rows * out.pixel, 64);
+  return out;
+}
+
+template <int PLANES>
+int64_t image_rows(const ContractArgs& p) {
+  const Image i = image_of<PLANES>(p);
+  return i.extent[0] * i.parts[0] * i.extent[1] * i.parts[1];
+}
+
+template <int PLANES>
+int64_t image_bytes(const ContractArgs& p) {
+  return image_of<PLANES>(p).image;
+}
+
+// A line of the image that pixels of several taps are cut from, with zeros around it.
+int64_t line_floats(const ContractArgs& p) {
+  const Window& w = *p.window;
+  return p.run == 1 && p.channel_stride == 1 ? 0 : ((w.out[2] - 1) * w.stride[2] + w.kernel[2] + w.in[2]) * p.k;
+}
+
+int64_t image_scratch(const ContractArgs& p) { return line_floats(p) * 4; }
+
+template <int PLANES>
+void split_images(const ContractArgs& p, const float* image, int64_t begin, int64_t end, char* to, void* scratch) {
+  const Window& w = *p.window;
+  const Image s = image_of<PLANES>(p);
+  const int64_t k = p.k * p.run, floats = line_floats(p);
+  float* line = floats > 0 ? static_cast<float*>(scratch) : nullptr;
+  for (int64_t row = begin; row < end; ++row) {
+    int64_t rest = row;
+    const int64_t y = rest % s.extent[1];
+    rest /= s.extent[1];
+    const int64_t y_part = rest % s.parts[1];
+    rest /= s.parts[1];
+    const int64_t z = rest % s.extent[0], z_part = rest / s.extent[0];
+    const int64_t d = z * w.stride[0] + z_part - w.pad[0], h = y * w.stride[1] + y_part - w.pad[1];
+    const bool inside = d >= 0 && d < w.in[0] && h >= 0 && h < w.in[1];
+    const float* from = image + (inside ? (d * w.in[1] + h) * w.in[2] * p.lda : 0);
+    if (inside && line != nullptr) {
+      // line[pad + x][k], zeros on both sides.
+      for (int64_t i = 0; i < w.pad[2] * p.k && i < floats; ++i) line[i] = 0;
+      const int64_t columns = most(least(w.in[2], floats / most(p.k, 1) - w.pad[2]), 0);
+      float* at = line + w.pad[2] * p.k;
+      for (int64_t x = 0; x < columns; ++x)
+        for (int64_t c = 0; c < p.k; ++c) *at++ = from[x * p.lda + c * p.channel_stride];
+      for (; at < line + floats; ++at) *at = 0;
+    }
+    for (int64_t x_part = 0; x_part < s.parts[2]; ++x_part) {
+      char* out = to + ((z_part * s.parts[1] + y_part) * s.parts[2] + x_part) * s.part +
+                  (z * s.extent[1] + y) * s.extent[2] * s.pixel;
+      for (int64_t i = 0; i < s.extent[2]; ++i, out += s.pixel) {
+        const int64_t x = i * w.stride[2] + x_part;  // from the left end of the padding
+        if (inside && line != nullptr) {
+          split_pixel<PLANES>(line + x * p.k, k, out);
+        } else if (inside && x >= w.pad[2] && x - w.pad[2] < w.in[2]) {
+          split_pixel<PLANES>(from + (x - w.pad[2]) * p.lda, k, out);
+        } else {
+          for (int64_t b = 0; b < up_to(k, tile_depth) * PLANES * 2; b += 64)
+            _mm512_storeu_si512(out + b, _mm512_setzero_si512());
+        }
+      }
+    }
+  }
+}
+
+template <int PLANES>
+constexpr PlaneImages images = {image_rows<PLANES>, image_bytes<PLANES>, image_scratch, split_images<PLANES>};
 
 // ---- how one call is cut
 
 struct Shape {
-  bool table, merged;
   int64_t k, taps;    // after merging
-  int64_t steps;      // of 32, over all taps
-  int64_t row_bytes;  // of one row of A in planes
+  int64_t tap_steps;  // of 32
+  int64_t pixel;      // bytes
   int64_t m_block, block_rows;
-  int64_t zero_bytes, block_bytes, table_bytes, edge_bytes, total_bytes;
+  int64_t planes_bytes, block_bytes, taps_bytes, total_bytes;
 };
+
+// Rows of a panel's block that an epilogue is called for.
+constexpr int64_t epilogue_block_rows = 128;
 
 template <int PLANES>
 Shape shape_of(const ContractArgs& p, int64_t rows) {
-  constexpr int64_t planes_limit = 768 << 10, block_limit = 16 << 10;
+  constexpr int64_t planes_limit = 768 << 10;
   Shape s = {};
-  s.merged = p.run > 1;
   s.k = p.k * p.run;
   s.taps = p.taps / p.run;
-  const int64_t tap_steps = up_to(s.k, tile_depth) / tile_depth;
-  s.steps = s.taps * tap_steps;
-  s.row_bytes = s.steps * PLANES * 64;
-  s.table = p.window != nullptr;
-  int64_t limit = most(planes_limit / most(s.row_bytes, 1), 32);
-  if (p.m_block > 0) limit = p.m_block;
-  s.m_block = even(rows, up_to(limit, 32), 32);
-  s.block_rows =
-      even(s.m_block, p.epilogue_rows > 0 ? up_to(p.epilogue_rows, 32) : block_limit / (4 * panel_columns), 32);
-  s.block_bytes = up_to(s.block_rows, 32) * panel_columns * 4;
-  s.total_bytes = up_to(s.m_block, tile_rows) * s.row_bytes + s.block_bytes;
-  if (s.table) {
-    s.zero_bytes = up_to(s.k * 4, 64);
-    s.table_bytes = up_to(s.m_block * s.taps * 8, 64);
-    s.edge_bytes = s.merged ? s.m_block * s.taps * s.k * 4 : 0;
-    s.total_bytes += s.zero_bytes + s.table_bytes + s.edge_bytes;
+  s.tap_steps = up_to(s.k, tile_depth) / tile_depth;
+  s.pixel = pixel_bytes<PLANES>(s.k);
+  s.block_rows = up_to(p.epilogue_rows > 0 ? p.epilogue_rows : epilogue_block_rows, 32);
+  if (p.window == nullptr) {
+    int64_t limit = p.m_block > 0 ? p.m_block : most(planes_limit / s.pixel, 32);
+    if (limit < rows) {
+      const int64_t parts = (rows + limit - 1) / limit;
+      limit = (rows + parts - 1) / parts;
+    }
+    s.m_block = up_to(least(limit, rows), 32);
+    s.planes_bytes = s.m_block * s.pixel;
+  } else {
+    s.m_block = rows;
+    s.taps_bytes = up_to(s.taps * 8, 64);
   }
+  s.block_bytes = s.block_rows * panel_columns * 4;
+  s.total_bytes = s.planes_bytes + s.block_bytes + s.taps_bytes;
   return s;
 }
 
@@ -127,10 +232,10 @@ int64_t scratch_size(const ContractArgs& p, int64_t rows) {
 
 // ---- tiles: 0 to 3 accumulate, 4 and 5 hold A, 6 and 7 hold B
 
-template <int MT, int NT>
-SINTER_INLINE void load_a(const char* a, int64_t next) {
-  _tile_loadd(4, a, 64);
-  if constexpr (MT == 2) _tile_loadd(5, a + next, 64);
+template <int MT>
+SINTER_INLINE void load_a(const char* a, int64_t pixel) {
+  _tile_loadd(4, a, pixel);
+  if constexpr (MT == 2) _tile_loadd(5, a + tile_rows * pixel, pixel);
 }
 
 template <int NT>
@@ -147,50 +252,70 @@ SINTER_INLINE void multiply() {
   if constexpr (MT == 2 && NT == 2) _tile_dpbf16ps(3, 5, 7);
 }
 
-// MT x NT tiles of C over all steps. a_next: bytes from a tile of A to the one below.
+// What a block of C is multiplied from. Tap t of the block's row r is the pixel at a + taps[t] + r * pixel.
+struct Operands {
+  const char* a;
+  const int64_t* tap_offsets;
+  int64_t taps, tap_steps, pixel;
+  const char* b;
+};
+
+// Lines to bring nearer while tiles multiply.
+struct Ahead {
+  const char* at;
+  int64_t lines;  // a step
+};
+
+// MT x NT tiles of C over all steps.
 template <int TERMS, int MT, int NT>
-void tiles_of(const char* a, int64_t a_next, const char* b, int64_t steps, float* c, const char* ahead,
-              int64_t ahead_lines) {
+void tiles_of(const Operands& o, int64_t row, float* c, Ahead& ahead) {
   constexpr int planes = planes_of<TERMS>;
   constexpr int64_t b_next = planes * tile_bytes;
   _tile_zero(0);
   if constexpr (NT == 2) _tile_zero(1);
   if constexpr (MT == 2) _tile_zero(2);
   if constexpr (MT == 2 && NT == 2) _tile_zero(3);
-  for (int64_t s = 0; s < steps; ++s) {
-    constexpr int64_t m = tile_bytes, l = 2 * tile_bytes;
-    for (int64_t i = 0; i < ahead_lines; ++i) _mm_prefetch(ahead + i * 64, _MM_HINT_T1);
-    ahead += ahead_lines * 64;
-    if constexpr (TERMS == 1) {
-      load_a<MT, NT>(a, a_next);
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
-    } else if constexpr (TERMS == 3) {
-      load_a<MT, NT>(a + m, a_next);
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
-      load_a<MT, NT>(a, a_next);
-      multiply<MT, NT>();
-      load_b<NT>(b + m, b_next);
-      multiply<MT, NT>();
-    } else {
-      load_a<MT, NT>(a + l, a_next);
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
-      load_a<MT, NT>(a + m, a_next);
-      multiply<MT, NT>();
-      load_b<NT>(b + m, b_next);
-      multiply<MT, NT>();
-      load_a<MT, NT>(a, a_next);
-      multiply<MT, NT>();
-      load_b<NT>(b + l, b_next);
-      multiply<MT, NT>();
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
+  const char* b = o.b;
+  const int64_t pixel = o.pixel;
+  const char* next = ahead.at;
+  const int64_t lines = ahead.lines;
+  for (int64_t t = 0; t < o.taps; ++t) {
+    const char* a = o.a + o.tap_offsets[t] + row * pixel;
+    for (int64_t s = 0; s < o.tap_steps; ++s) {
+      for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+      // Small terms first where that costs no load.
+      if constexpr (TERMS == 1) {
+        load_a<MT>(a, pixel);
+        load_b<NT>(b, b_next);
+        multiply<MT, NT>();
+      } else if constexpr (TERMS == 3) {
+        load_a<MT>(a + 64, pixel);
+        load_b<NT>(b, b_next);
+        multiply<MT, NT>();
+        load_a<MT>(a, pixel);
+        multiply<MT, NT>();
+        load_b<NT>(b + tile_bytes, b_next);
+        multiply<MT, NT>();
+      } else {
+        load_a<MT>(a + 128, pixel);
+        load_b<NT>(b, b_next);
+        multiply<MT, NT>();
+        load_a<MT>(a + 64, pixel);
+        multiply<MT, NT>();
+        load_b<NT>(b + tile_bytes, b_next);
+        multiply<MT, NT>();
+        load_a<MT>(a, pixel);
+        multiply<MT, NT>();
+        load_b<NT>(b + 2 * tile_bytes, b_next);
+        multiply<MT, NT>();
+        load_b<NT>(b, b_next);
+        multiply<MT, NT>();
+      }
+      a += planes * 64;
+      b += NT * planes * tile_bytes;
     }
-    a += planes * tile_bytes;
-    b += NT * planes * tile_bytes;
   }
+  ahead.at = next;
   _tile_stored(0, c, panel_columns * 4);
   if constexpr (NT == 2) _tile_stored(1, c + 16, panel_columns * 4);
   if constexpr (MT == 2) _tile_stored(2, c + 16 * panel_columns, panel_columns * 4);
@@ -199,48 +324,43 @@ void tiles_of(const char* a, int64_t a_next, const char* b, int64_t steps, float
 
 // ---- blocks with NaN
 
-struct Rows {
-  const float* const* table;  // table[tap * count + r], or null
-  int64_t count;
-  const float* a;
-  int64_t lda;
-  const float* at(int64_t tap, int64_t r) const { return table != nullptr ? table[tap * count + r] : a + r * lda; }
-};
+SINTER_INLINE float number(const char* at) {
+  uint16_t half;
+  __builtin_memcpy(&half, at, 2);
+  const uint32_t bits = uint32_t{half} << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, 4);
+  return value;
+}
 
-// Row r of the block again, in fp32 from the operand itself and the sum of B's planes, unless the operand has NaN.
+// A row of C again, in fp32 from the sums of the planes; NaN stays where an operand is NaN.
 template <int PLANES>
-void repair_row(const Shape& s, const Rows& rows, int64_t r, const char* panel, int tiles, float* c) {
-  for (int64_t tap = 0; tap < s.taps; ++tap) {
-    const float* row = rows.at(tap, r);
-    for (int64_t k = 0; k < s.k; ++k) {
-      if (row[k] != row[k]) return;
-    }
-  }
+void repair_row(const Operands& o, int64_t r, int tiles, float* c) {
   for (int tile = 0; tile < tiles; ++tile) {
     Vec sum = {};
-    const char* b = panel + tile * PLANES * tile_bytes;
-    for (int64_t tap = 0; tap < s.taps; ++tap) {
-      const float* row = rows.at(tap, r);
-      for (int64_t k = 0; k < s.k; ++k) {
-        const int64_t in_step = k % tile_depth;
-        if (k > 0 && in_step == 0) b += tiles * PLANES * tile_bytes;
-        // The number of the pair that k stands in lies in the low or high half of a lane.
-        __m512 value = _mm512_setzero_ps();
-        for (int plane = PLANES - 1; plane >= 0; --plane) {
-          const __m512i pairs = _mm512_loadu_si512(b + plane * tile_bytes + in_step / 2 * 64);
-          const __m512i half =
-              in_step % 2 == 0 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
-          value = _mm512_add_ps(value, _mm512_castsi512_ps(half));
+    const char* b = o.b + tile * PLANES * tile_bytes;
+    for (int64_t t = 0; t < o.taps; ++t) {
+      const char* a = o.a + o.tap_offsets[t] + r * o.pixel;
+      for (int64_t s = 0; s < o.tap_steps; ++s, a += PLANES * 64, b += tiles * PLANES * tile_bytes) {
+        for (int64_t k = 0; k < tile_depth; ++k) {
+          float x = 0;
+          __m512 y = _mm512_setzero_ps();
+          for (int plane = PLANES - 1; plane >= 0; --plane) {
+            x += number(a + plane * 64 + k * 2);
+            // Two k share a lane: the even one in the low half.
+            const __m512i pair = _mm512_loadu_si512(b + plane * tile_bytes + k / 2 * 64);
+            const __m512i value =
+                k % 2 == 0 ? _mm512_slli_epi32(pair, 16) : _mm512_and_si512(pair, _mm512_set1_epi32(-65536));
+            y = _mm512_add_ps(y, _mm512_castsi512_ps(value));
+          }
+          if (x != x) return;  // the whole row is NaN
+          sum += splat(x) * reinterpret_cast<const Vec&>(y);
         }
-        sum += splat(row[k]) * reinterpret_cast<const Vec&>(value);
       }
-      if (s.k > 0) b += tiles * PLANES * tile_bytes;
     }
     store(c + tile * 16, sum);
   }
 }
-
-// ---- a call
 
 SINTER_INLINE bool has_nan(const float* c, int64_t rows, int tiles) {
   __mmask16 found = 0;
@@ -253,7 +373,9 @@ SINTER_INLINE bool has_nan(const float* c, int64_t rows, int tiles) {
   return found != 0;
 }
 
-// Adds what the sums start from and the bias, applies bounds; stores to `to` when the block is not for an epilogue.
+// ---- a call
+
+// Adds what the sums start from and the bias, applies bounds.
 SINTER_INLINE void finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
                                float* to, int64_t stride) {
   const __m512 low = _mm512_set1_ps(p.low), high = _mm512_set1_ps(p.high);
@@ -269,73 +391,119 @@ SINTER_INLINE void finish_rows(const ContractArgs& p, const float* block, int64_
   }
 }
 
+// `rows` rows of C one after the other, of all panels. The pixels of row r of `at` lie `lines.pitch` apart each
+// `lines.width` rows: the pixels between are no rows of C.
+struct Lines {
+  int64_t width, pitch, first;  // first: position of row 0 in its line
+};
+
+template <int TERMS>
+void run_rows(const ContractArgs& p, const Shape& s, Operands o, const Lines& lines, int64_t m, int64_t rows,
+              int64_t n_begin, int64_t n_end, float* block) {
+  constexpr int planes = planes_of<TERMS>;
+  const auto pixel_of = [&](int64_t r) {
+    const int64_t at = lines.first + r;
+    return at / lines.width * lines.pitch + at % lines.width - lines.first;
+  };
+  for (int64_t n = n_begin; n < n_end; n += panel_columns) {
+    const int64_t cols = least(panel_columns, n_end - n);
+    const int tiles = cols > 16 ? 2 : 1;
+    const int64_t tile_column = s.taps * s.tap_steps * planes * tile_bytes;
+    o.b = reinterpret_cast<const char*>(p.b) + n / 16 * tile_column;
+    // While this panel is multiplied, the next one comes nearer.
+    const int64_t pairs = (pixel_of(rows - 1) + 32) / 32;
+    const bool more = n + panel_columns < n_end;
+    Ahead ahead = {o.b + tiles * tile_column, more ? (2 * planes * 16 + pairs - 1) / pairs : 0};
+    for (int64_t r = 0; r < rows;) {
+      // As many rows as fit into the block with the pixels between them.
+      const int64_t start = pixel_of(r);
+      int64_t count = least(rows - r, s.block_rows);
+      while (pixel_of(r + count - 1) - start >= s.block_rows) --count;
+      const int64_t pixels = pixel_of(r + count - 1) - start + 1;
+      for (int64_t i = 0; i < pixels; i += 32) {
+        float* c = block + i * panel_columns;
+        const bool two = pixels - i > tile_rows;
+        if (two && tiles == 2) {
+          tiles_of<TERMS, 2, 2>(o, start + i, c, ahead);
+        } else if (two) {
+          tiles_of<TERMS, 2, 1>(o, start + i, c, ahead);
+        } else if (tiles == 2) {
+          tiles_of<TERMS, 1, 2>(o, start + i, c, ahead);
+        } else {
+          tiles_of<TERMS, 1, 1>(o, start + i, c, ahead);
+        }
+      }
+      // The rows move together.
+      int64_t i = 0;
+      while (i < count) {
+        const int64_t at = pixel_of(r + i) - start;
+        const int64_t run = least(count - i, lines.width - (lines.first + r + i) % lines.width);
+        float* from = block + at * panel_columns;
+        if (TERMS > 1 && has_nan(from, run, tiles)) {
+          for (int64_t j = 0; j < run; ++j) {
+            if (has_nan(from + j * panel_columns, 1, tiles))
+              repair_row<planes>(o, start + at + j, tiles, from + j * panel_columns);
+          }
+        }
+        if (p.epilogue == nullptr) {
+          finish_rows(p, from, run, n, cols, p.c + (m + r + i) * p.ldc + n, p.ldc);
+        } else {
+          finish_rows(p, from, run, n, cols, block + i * panel_columns, panel_columns);
+        }
+        i += run;
+      }
+      if (p.epilogue != nullptr) p.epilogue(p.user, m + r, count, n, cols, block, panel_columns);
+      r += count;
+    }
+  }
+}
+
 template <int TERMS>
 void chunk(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch) {
   constexpr int planes = planes_of<TERMS>;
   if (m_begin >= m_end || n_begin >= n_end) return;
   const Shape s = shape_of<planes>(p, m_end - m_begin);
-  char* at = static_cast<char*>(scratch);
-  char* const a_planes = at;
-  float* block = reinterpret_cast<float*>(at += up_to(s.m_block, tile_rows) * s.row_bytes);
-  float* zero = reinterpret_cast<float*>(at += s.block_bytes);
-  const float** table = reinterpret_cast<const float**>(at += s.zero_bytes);
-  float* edges = reinterpret_cast<float*>(at += s.table_bytes);
-  for (int64_t i = 0; s.table && i < s.k; ++i) zero[i] = 0;
+  char* const own_planes = static_cast<char*>(scratch);
+  float* block = reinterpret_cast<float*>(own_planes + s.planes_bytes);
+  int64_t* offsets = reinterpret_cast<int64_t*>(own_planes + s.planes_bytes + s.block_bytes);
   _tile_loadconfig(&tile_config);
-  const int64_t tap_bytes = up_to(s.k, tile_depth) / tile_depth * planes * tile_bytes;
-  const int64_t row_tile_bytes = s.row_bytes * tile_rows;
-  for (int64_t m = m_begin; m < m_end; m += s.m_block) {
-    const int64_t count = least(s.m_block, m_end - m);
-    Rows rows = {nullptr, count, p.a + m * p.lda, p.lda};
-    if (s.table) {
-      gather(p, s.k, s.merged, m, count, zero, table, edges);
-      rows.table = table;
+  Operands o = {};
+  o.taps = s.taps;
+  o.tap_steps = s.tap_steps;
+  o.pixel = s.pixel;
+  if (p.window == nullptr) {
+    constexpr int64_t none = 0;
+    o.tap_offsets = &none;
+    o.a = own_planes;
+    for (int64_t m = m_begin; m < m_end; m += s.m_block) {
+      const int64_t count = least(s.m_block, m_end - m);
+      for (int64_t r = 0; r < count; ++r) split_pixel<planes>(p.a + (m + r) * p.lda, s.k, own_planes + r * s.pixel);
+      run_rows<TERMS>(p, s, o, {count, count, 0}, m, count, n_begin, n_end, block);
     }
-    for (int64_t r = 0; r < count; ++r) {
-      char* to = a_planes + r / tile_rows * row_tile_bytes + r % tile_rows * 64;
-      for (int64_t tap = 0; tap < s.taps; ++tap) split_row<planes>(rows.at(tap, r), s.k, to + tap * tap_bytes);
-    }
-    for (int64_t n = n_begin; n < n_end; n += panel_columns) {
-      const int64_t cols = least(panel_columns, n_end - n);
-      const int tiles = cols > 16 ? 2 : 1;
-      const int64_t panel_bytes = s.steps * planes * tile_bytes;  // of one tile of columns
-      const char* b = reinterpret_cast<const char*>(p.b) + n / 16 * panel_bytes;
-      // While this panel is multiplied, the next one comes nearer.
-      const char* ahead = b + tiles * panel_bytes;
-      const int64_t pairs = (count + 31) / 32;
-      const bool more = n + panel_columns < n_end;
-      const int64_t lines = more ? (2 * planes * 16 + pairs - 1) / pairs : 0;
-      for (int64_t r = 0; r < count; r += s.block_rows) {
-        const int64_t r_end = least(count, r + s.block_rows);
-        for (int64_t i = r; i < r_end; i += 32) {
-          const char* a = a_planes + i / tile_rows * row_tile_bytes;
-          float* c = block + (i - r) * panel_columns;
-          const bool two = r_end - i > tile_rows;
-          if (two && tiles == 2) {
-            tiles_of<TERMS, 2, 2>(a, row_tile_bytes, b, s.steps, c, ahead, lines);
-          } else if (two) {
-            tiles_of<TERMS, 2, 1>(a, row_tile_bytes, b, s.steps, c, ahead, lines);
-          } else if (tiles == 2) {
-            tiles_of<TERMS, 1, 2>(a, row_tile_bytes, b, s.steps, c, ahead, lines);
-          } else {
-            tiles_of<TERMS, 1, 1>(a, row_tile_bytes, b, s.steps, c, ahead, lines);
-          }
-          ahead += lines * 64 * s.steps;
+  } else {
+    const Window& w = *p.window;
+    const Image image = image_of<planes>(p);
+    int64_t t = 0;
+    for (int64_t d = 0; d < w.kernel[0]; ++d)
+      for (int64_t h = 0; h < w.kernel[1]; ++h)
+        for (int64_t x = 0; x < w.kernel[2] / p.run; ++x) {
+          const int64_t at[3] = {d * w.dilation[0], h * w.dilation[1], x * w.dilation[2]};
+          const int64_t part =
+              (at[0] % w.stride[0] * image.parts[1] + at[1] % w.stride[1]) * image.parts[2] + at[2] % w.stride[2];
+          const int64_t pixel =
+              (at[0] / w.stride[0] * image.extent[1] + at[1] / w.stride[1]) * image.extent[2] + at[2] / w.stride[2];
+          offsets[t++] = part * image.part + pixel * image.pixel;
         }
-        const int64_t height = r_end - r;
-        if (TERMS > 1 && has_nan(block, height, tiles)) {
-          for (int64_t i = 0; i < height; ++i) {
-            if (has_nan(block + i * panel_columns, 1, tiles))
-              repair_row<planes>(s, rows, r + i, b, tiles, block + i * panel_columns);
-          }
-        }
-        if (p.epilogue == nullptr) {
-          finish_rows(p, block, height, n, cols, p.c + (m + r) * p.ldc + n, p.ldc);
-        } else {
-          finish_rows(p, block, height, n, cols, block, panel_columns);
-          p.epilogue(p.user, m + r, height, n, cols, block, panel_columns);
-        }
-      }
+    o.tap_offsets = offsets;
+    const int64_t slice = w.out[1] * w.out[2];
+    for (int64_t m = m_begin; m < m_end;) {
+      const int64_t at = m % slice, number = m / slice;
+      const int64_t count = least(slice - at, m_end - m);
+      const int64_t y = at / w.out[2], x = at % w.out[2];
+      o.a = p.planes + number / w.out[0] * image.image +
+            ((number % w.out[0] * image.extent[1] + y) * image.extent[2] + x) * image.pixel;
+      run_rows<TERMS>(p, s, o, {w.out[2], image.extent[2], x}, m, count, n_begin, n_end, block);
+      m += count;
     }
   }
   _tile_release();
@@ -404,8 +572,9 @@ void pack_b(const PackArgs& p, int64_t n_begin, int64_t n_end, float* dst) {
 template <int TERMS>
 constexpr ContractTable table_of() {
   constexpr int planes = planes_of<TERMS>;
-  return {16,           panel_columns, planes,   panel_width, packed_size<planes>, pack_b<planes>, scratch_size<planes>,
-          chunk<TERMS>, unpacked,      transpose};
+  return {
+      16,           panel_columns, planes,    panel_width,    packed_size<planes>, pack_b<planes>, scratch_size<planes>,
+      chunk<TERMS>, unpacked,      transpose, &images<planes>};
 }
 
 }  // namespace

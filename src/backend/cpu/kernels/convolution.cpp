@@ -105,6 +105,22 @@ int64_t taps_in_a_row(const Problem& problem, const View& view) {
   return steps(channels * row) < steps(channels) * row ? row : 1;
 }
 
+// Images as planes are as much larger than the result as windows reach over.
+Answer reach_known(const Problem& problem, const View& view) {
+  constexpr int64_t most = 1 << 16;
+  const Shape& w = *problem.types[view.w].shape;
+  const ConvAttrs& attrs = problem.stages[0].attrs.as<ConvAttrs>();
+  int64_t positions = 1;
+  for (size_t k = 2; k < w.size(); ++k) {
+    if (!w[k].is_constant()) return Answer::no("the extents of the window are known only at run time");
+    const int64_t taps = w[k].constant(), step = window_step(attrs.dilations, k - 2);
+    if (taps > most || step > most) return Answer::no("windows reach too far");
+    positions *= std::max<int64_t>(0, taps - 1) * step + 1;
+    if (positions > most) return Answer::no("windows reach too far");
+  }
+  return Answer::yes();
+}
+
 Layout weights_layout(const Problem& problem, const View& view, const ContractTable& table, int64_t columns) {
   return conv_layout(table, columns, view.groups, taps_in_a_row(problem, view));
 }
@@ -119,6 +135,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (view.rank < 3 || problem.types[view.w].shape->size() != view.rank) return Answer::no("ranks do not fit");
   if (Answer a = window_known(view.rank - 2, window_ref(stage.attrs.as<ConvAttrs>())); !a) return a;
   if (view.groups < 1 || view.groups > INT32_MAX) return Answer::no("group out of range");
+  if (table_of(kernel, device)->planes > 0)
+    if (Answer a = reach_known(problem, view); !a) return a;
   if (view.x == view.w || view.bias == view.w || view.bias == view.x) return Answer::no("an operand stands twice");
   const Layout& x = problem.operands[view.x].layout;
   if (!channels_last_or_any(x, view.rank) && !(x.is_row_major() && takes_channels_first(problem, view)))
