@@ -28,23 +28,54 @@ def timer(run, seconds):
     return float(np.median(times))
 
 
-def candidates(name, threads):
+def interleaved(ours, theirs, seconds):
+    """Median seconds of each, and the ratio theirs / ours of every round, after a slice of time each to warm up."""
+    slice_ = seconds / 24
+    for run in (ours, theirs):
+        timer(run, slice_)
+    pairs = []
+    for round_ in range(11):
+        first, second = (ours, theirs) if round_ % 2 else (theirs, ours)
+        a, b = timer(first, slice_), timer(second, slice_)
+        pairs.append((a, b) if round_ % 2 else (b, a))
+    times = np.array(pairs)
+    return float(np.median(times[:, 0])), float(np.median(times[:, 1])), times[:, 1] / times[:, 0]
+
+
+def difference(got, wanted):
+    """The largest error of any output as a part of that output's range; infinite where shapes differ."""
+    worst = 0.0
+    for g, w in zip(got, wanted, strict=True):
+        if g.shape != w.shape:
+            return float("inf")
+        if w.size:
+            w = w.astype(np.float64)
+            worst = np.maximum(worst, np.max(np.abs(g.astype(np.float64) - w)) / (np.ptp(w) or 1.0))
+    return float(worst)
+
+
+def session(model, threads):
+    """ONNX Runtime's session for a model, given by its path or its bytes."""
     import onnxruntime as ort
-    import sinter
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = ort.InferenceSession(models.path(name), options, providers=["CPUExecutionProvider"])
-    inputs = models.inputs(name, 0, [i.name for i in session.get_inputs()])
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def candidates(name, threads):
+    import sinter
+
+    other = session(models.path(name), threads)
+    inputs = models.inputs(name, 0, [i.name for i in other.get_inputs()])
     engine = sinter.build(models.path(name), threads=threads)
     context = engine.context(threads)
     names = [o.name for o in engine.outputs]
-    got, wanted = context.run(inputs), session.run(names, inputs)
-    error = max(float(np.max(np.abs(g.astype(np.float64) - w))) / (float(np.ptp(w)) or 1.0) for g, w in zip(got, wanted))
+    error = difference(context.run(inputs), other.run(names, inputs))
     ordered = [inputs[i.name] for i in engine.inputs]
-    return (lambda: context.run(*ordered)), (lambda: session.run(names, inputs)), error
+    return (lambda: context.run(*ordered)), (lambda: other.run(names, inputs)), error
 
 
 def main():
@@ -63,18 +94,9 @@ def main():
     for threads in [int(t) for t in arguments.threads.split(",")]:
         for name in arguments.names or CASES:
             ours, theirs, error = candidates(name, threads)
-            slice_ = arguments.seconds / 24
-            for run in (ours, theirs):
-                timer(run, slice_)
-            pairs = []
-            for round_ in range(11):
-                first, second = (ours, theirs) if round_ % 2 else (theirs, ours)
-                a, b = timer(first, slice_), timer(second, slice_)
-                pairs.append((a, b) if round_ % 2 else (b, a))
-            times = np.array(pairs)
-            ratios = times[:, 1] / times[:, 0]
+            a, b, ratios = interleaved(ours, theirs, arguments.seconds)
             row = {"network": name, "input": models.MODELS[name][0][0], "threads": threads,
-                   "ort_ms": 1e3 * float(np.median(times[:, 1])), "sinter_ms": 1e3 * float(np.median(times[:, 0])),
+                   "ort_ms": 1e3 * b, "sinter_ms": 1e3 * a,
                    "ratio": float(np.median(ratios)), "p10": float(np.percentile(ratios, 10)),
                    "p90": float(np.percentile(ratios, 90)), "error": error}
             rows.append(row)

@@ -139,7 +139,9 @@ Box read_input(const std::string& path, const SampledInput& input) {
     if (!npy) return decode_value(bytes, input.type);
     Tensor tensor = read_npy(bytes);
     if (!input.type.is_tensor() && input.type.kind != Type::Kind::optional)
-      throw Error(Code::invalid_argument, "a sequence is wanted; .npy files hold tensors");
+      throw Error(Code::invalid_argument,
+                  fmt::format("a {} is wanted; .npy files hold tensors",
+                              input.type.kind == Type::Kind::map ? "map (a MapProto)" : "sequence (a SequenceProto)"));
     return Box(as_wanted(std::move(tensor), input.type.is_tensor() ? input.type.dtype : input.type.element->dtype));
   } catch (Error& error) {
     error.add_context(fmt::format("reading {} for input '{}'", printable(path), printable(input.name)));
@@ -442,6 +444,9 @@ std::string type_of(const Box& box) {
   switch (box.kind) {
     case Box::Kind::none: return "nothing";
     case Box::Kind::tensor: return type_text(box.tensor);
+    case Box::Kind::map:
+      return fmt::format("map({}, {}) of {}", dtype_name(box.keys().dtype()), dtype_name(box.values().dtype()),
+                         box.keys().count());
     case Box::Kind::sequence: break;
   }
   std::string out = "[";

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/scanner.h"
 #include "common.h"
+#include "ops/elements.h"
 #include "tensor/npy.h"
 #include "tensor/tensor_proto.h"
 
@@ -32,9 +33,11 @@ std::string element_text(const Tensor& t, int64_t i) {
   return fmt::format("{}", t.get_integer(i));
 }
 
-// Nested brackets; the middle of long axes is left out.
+// The middle of long axes, maps and sequences is left out.
+constexpr int64_t edge = 3, most = 8;
+
+// Nested brackets.
 void print_tensor(const Tensor& t, size_t axis, int64_t& at, const std::string& indent) {
-  constexpr int64_t edge = 3, most = 8;
   if (t.rank() == 0) {
     fmt::print("{}", element_text(t, 0));
     return;
@@ -58,6 +61,19 @@ void print_tensor(const Tensor& t, size_t axis, int64_t& at, const std::string& 
   fmt::print("]");
 }
 
+void print_map(const Box& map) {
+  const int64_t count = map.keys().count();
+  fmt::print("{{");
+  for (int64_t i = 0; i < count; ++i) {
+    if (count > most && i == edge) {
+      fmt::print(", ...");
+      i = count - edge;
+    }
+    fmt::print("{}{}: {}", i ? ", " : "", element_text(map.keys(), i), element_text(map.values(), i));
+  }
+  fmt::print("}}\n");
+}
+
 void print_box(const Box& box, const std::string& indent) {
   if (box.kind == Box::Kind::none) {
     fmt::print("{}nothing\n", indent);
@@ -66,8 +82,20 @@ void print_box(const Box& box, const std::string& indent) {
     fmt::print("{}", indent);
     print_tensor(box.tensor, 0, at, indent);
     fmt::print("\n");
+  } else if (box.kind == Box::Kind::map) {
+    fmt::print("{}", indent);
+    print_map(box);
   } else {
     for (size_t i = 0; i < box.items.size(); ++i) {
+      if (box.items.size() > most && i == edge) {
+        fmt::print("{}...\n", indent);
+        i = box.items.size() - edge;
+      }
+      if (box.items[i].kind == Box::Kind::map) {
+        fmt::print("{}{}: ", indent, i);
+        print_map(box.items[i]);
+        continue;
+      }
       fmt::print("{}{}: {}\n", indent, i, type_of(box.items[i]));
       print_box(box.items[i], indent + "  ");
     }
@@ -97,6 +125,29 @@ std::string summary(const Box& box) {
   return out;
 }
 
+// What .npy files hold of an output, each with the ending of its file's name. Maps are their keys and their values;
+// a sequence of maps with the same keys, as classifiers give it, has a row of values for each of them.
+std::vector<std::pair<std::string, Tensor>> arrays_of(const Box& box, const Binding& binding) {
+  if (box.kind == Box::Kind::tensor) return {{".npy", box.tensor}};
+  if (box.kind == Box::Kind::map) return {{".keys.npy", box.keys()}, {".values.npy", box.values()}};
+  const auto refuse = [&](const char* why) {
+    return Error(Code::invalid_argument, fmt::format("output '{}' {}, .npy cannot hold it", binding.name, why))
+        .at_tensor(binding.name)
+        .with_hint("leave out --npy");
+  };
+  if (box.kind != Box::Kind::sequence || binding.type.element->kind != Type::Kind::map) throw refuse("is no tensor");
+  const Type& map = *binding.type.element;
+  const Tensor keys = box.items.empty() ? Tensor(map.dtype, {0}) : box.items[0].keys();
+  const int64_t columns = keys.count();
+  Tensor values(map.element->dtype, {static_cast<int64_t>(box.items.size()), columns});
+  for (size_t r = 0; r < box.items.size(); ++r) {
+    if (!box.items[r].keys().identical(keys)) throw refuse("has maps with different keys");
+    for (int64_t k = 0; k < columns; ++k)
+      copy_element(values, static_cast<int64_t>(r) * columns + k, box.items[r].values(), k);
+  }
+  return {{".keys.npy", keys}, {".values.npy", values}};
+}
+
 int run_once(const Args& args) {
   if (!args.directory.empty()) make_directories(args.directory);
   Loaded loaded = load(args.network, args.build);
@@ -112,12 +163,16 @@ int run_once(const Args& args) {
     const Box box = context.output(o);
     std::string path;
     if (!args.directory.empty()) {
-      path = fmt::format("{}/output_{}.{}", args.directory, o, args.npy ? "npy" : "pb");
-      if (args.npy && box.kind != Box::Kind::tensor)
-        throw Error(Code::invalid_argument, fmt::format("output '{}' is no tensor, .npy cannot hold it", binding.name))
-            .at_tensor(binding.name)
-            .with_hint("leave out --npy");
-      write_file_atomically(path, args.npy ? write_npy(box.tensor) : encode_value(box, binding.type, binding.name));
+      const std::string name = fmt::format("{}/output_{}", args.directory, o);
+      if (args.npy) {
+        for (const auto& [ending, array] : arrays_of(box, binding)) {
+          write_file_atomically(name + ending, write_npy(array));
+          path += (path.empty() ? "" : ", ") + name + ending;
+        }
+      } else {
+        path = name + ".pb";
+        write_file_atomically(path, encode_value(box, binding.type, binding.name));
+      }
     }
     if (args.print) {
       fmt::print("{} {}\n", bold(printable(binding.name)), type_of(box));
@@ -136,7 +191,7 @@ std::function<int()> declare_run(Options& o) {
   o.positional("NETWORK", args->network, "ONNX model or engine");
   args->inputs.declare(o);
   o.value("--output-dir", args->directory, "DIR", "write output_0.pb, output_1.pb, ...");
-  o.flag("--npy", args->npy, "write .npy (types that NumPy lacks as void bytes)");
+  o.flag("--npy", args->npy, "write .npy (types that NumPy lacks as void bytes; of maps .keys.npy and .values.npy)");
   o.flag("--print", args->print, "print the outputs");
   args->build.declare(o);
   o.examples(

@@ -1,5 +1,6 @@
 // The native half of the Python package: engines and contexts over the C interface, arrays in and out without copies.
-// What is more easily said in Python (names, keyword arguments, strings, sequences) is in sinter/__init__.py.
+// What is more easily said in Python (names, keyword arguments, strings, sequences) is in sinter/__init__.py. Maps
+// become dicts here: a classifier gives one for each sample.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -97,7 +98,7 @@ using Output = nb::ndarray<nb::numpy>;
 
 struct TensorInfo {
   std::string name;
-  std::string kind, dtype;
+  std::string kind, dtype, type;
   std::optional<std::vector<nb::object>> shape;
 };
 
@@ -116,8 +117,8 @@ class Engine {
       sinter_tensor_info info{};
       info.size = sizeof info;
       check(inputs ? sinter_engine_input(handle_, i, &info) : sinter_engine_output(handle_, i, &info));
-      static constexpr const char* kinds[] = {"tensor", "sequence", "optional"};
-      TensorInfo t{info.name, kinds[info.kind], sinter_dtype_name(info.dtype), std::nullopt};
+      static constexpr const char* kinds[] = {"tensor", "sequence", "optional", "map"};
+      TensorInfo t{info.name, kinds[info.kind], sinter_dtype_name(info.dtype), info.type, std::nullopt};
       if (info.rank >= 0) {
         t.shape.emplace();
         for (int k = 0; k < info.rank; ++k)
@@ -235,6 +236,51 @@ Engine* load(const std::optional<std::string>& path, const std::optional<nb::byt
   return new Engine(engine);  // owned by Python
 }
 
+// Elements of a map's keys or values as numbers and texts of Python.
+std::vector<nb::object> elements_of(const sinter_value* value) {
+  sinter_dtype dtype{};
+  int64_t dims[16];
+  int rank = 0;
+  const void* data = nullptr;
+  check(sinter_value_tensor(value, &dtype, dims, &rank, &data, nullptr));
+  std::vector<nb::object> out;
+  const size_t count = rank == 1 ? static_cast<size_t>(dims[0]) : 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (dtype == SINTER_STRING) {
+      const char* text = nullptr;
+      size_t bytes = 0;
+      check(sinter_value_string(value, i, &text, &bytes));
+      out.push_back(nb::steal(PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(bytes), "surrogateescape")));
+      if (!out.back().is_valid()) throw nb::python_error();
+    } else if (dtype == SINTER_I64) {
+      out.push_back(nb::int_(static_cast<const int64_t*>(data)[i]));
+    } else {
+      out.push_back(nb::float_(dtype == SINTER_F64 ? static_cast<const double*>(data)[i]
+                                                   : static_cast<double>(static_cast<const float*>(data)[i])));
+    }
+  }
+  return out;
+}
+
+// Dicts, lists of them, or None.
+nb::object python_value(const sinter_value* value) {
+  switch (sinter_value_kind(value)) {
+    case SINTER_MAP: {
+      const std::vector<nb::object> keys = elements_of(sinter_value_item(value, 0));
+      const std::vector<nb::object> values = elements_of(sinter_value_item(value, 1));
+      nb::dict out;
+      for (size_t i = 0; i < keys.size(); ++i) out[keys[i]] = values[i];
+      return out;
+    }
+    case SINTER_SEQUENCE: {
+      nb::list out;
+      for (size_t i = 0; i < sinter_value_count(value); ++i) out.append(python_value(sinter_value_item(value, i)));
+      return out;
+    }
+    default: return nb::none();
+  }
+}
+
 class Context {
  public:
   Context(const Engine& engine, int threads) : outputs_(sinter_engine_output_count(engine.handle())) {
@@ -244,7 +290,8 @@ class Context {
       sinter_tensor_info info{};
       info.size = sizeof info;
       check(sinter_engine_output(engine.handle(), i, &info));
-      outputs_[i] = {info.kind == SINTER_TENSOR && info.dtype != SINTER_STRING, info.dtype};
+      const bool maps = std::strstr(info.type, "map(") != nullptr;
+      outputs_[i] = {info.kind == SINTER_TENSOR && info.dtype != SINTER_STRING, maps, info.dtype};
     }
   }
   Context(const Context&) = delete;
@@ -283,7 +330,7 @@ class Context {
   }
 
   // Runs; results are fresh NumPy arrays that the kernels wrote into where extents were known before the run. Strings,
-  // sequences and optionals come as serialized protos.
+  // sequences and optionals come as serialized protos, maps as dicts.
   std::vector<nb::object> run() {
     struct Buffer {
       void* data = nullptr;
@@ -322,6 +369,12 @@ class Context {
     std::vector<nb::object> results;
     for (size_t i = 0; i < outputs_.size(); ++i) {
       Buffer& b = buffers[i];
+      if (outputs_[i].maps) {
+        const sinter_value* value = nullptr;
+        check(sinter_context_get_output_value(handle_, i, &value));
+        results.push_back(python_value(value));
+        continue;
+      }
       if (!outputs_[i].numbers) {
         void* data = nullptr;
         size_t bytes = 0;
@@ -401,7 +454,7 @@ class Context {
 
  private:
   struct OutputKind {
-    bool numbers = false;
+    bool numbers = false, maps = false;
     sinter_dtype dtype = SINTER_F32;
   };
   sinter_context* handle_ = nullptr;
@@ -428,6 +481,7 @@ NB_MODULE(_sinter, m) {
       .def_ro("name", &TensorInfo::name)
       .def_ro("kind", &TensorInfo::kind)
       .def_ro("dtype", &TensorInfo::dtype)
+      .def_ro("type", &TensorInfo::type)
       .def_ro("shape", &TensorInfo::shape);
   nb::class_<Engine>(m, "Engine")
       .def("tensors", &Engine::tensors)

@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
   void** inputs = calloc(count_of_inputs + 1, sizeof *inputs);
   if (!inputs) return 1;
   for (size_t i = 0; i < count_of_inputs; ++i) {
-    sinter_tensor_info info = {sizeof info, NULL, SINTER_TENSOR, SINTER_F32, 0, {0}, {NULL}};
+    sinter_tensor_info info = {.size = sizeof info};
     check(sinter_engine_input(engine, i, &info));
     int64_t dims[16], count = 1;
     for (int k = 0; k < info.rank; ++k) {

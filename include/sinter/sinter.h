@@ -147,7 +147,7 @@ SINTER_API sinter_code sinter_engine_load(const char* path, int threads, sinter_
 SINTER_API sinter_code sinter_engine_load_memory(const void* data, size_t bytes, int threads, sinter_engine** engine);
 SINTER_API void sinter_engine_destroy(sinter_engine* engine);
 
-typedef enum sinter_kind { SINTER_TENSOR, SINTER_SEQUENCE, SINTER_OPTIONAL } sinter_kind;
+typedef enum sinter_kind { SINTER_TENSOR, SINTER_SEQUENCE, SINTER_OPTIONAL, SINTER_MAP } sinter_kind;
 
 typedef struct sinter_tensor_info {
   size_t size;
@@ -157,11 +157,12 @@ typedef struct sinter_tensor_info {
   int rank;                  /* -1: unknown */
   int64_t dims[16];          /* -1: varies */
   const char* dim_names[16]; /* "N", "H/2", "224"; owned by the engine */
+  const char* type;          /* "f32[N, 3]", "seq(map(i64, f32))", "map(string, f64)"; owned by the engine */
 } sinter_tensor_info;
 
 SINTER_API size_t sinter_engine_input_count(const sinter_engine* engine);
 SINTER_API size_t sinter_engine_output_count(const sinter_engine* engine);
-/* Set info->size to sizeof(*info) before the call. */
+/* Set info->size to sizeof(*info) before the call. (Callers compiled when it ended with dim_names are served, too.) */
 SINTER_API sinter_code sinter_engine_input(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 SINTER_API sinter_code sinter_engine_output(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 
@@ -175,10 +176,16 @@ SINTER_API void sinter_context_destroy(sinter_context* context);
  * stays the caller's and must live, unchanged, until the run ends. */
 SINTER_API sinter_code sinter_context_set_input(sinter_context* context, size_t index, sinter_dtype dtype,
                                                 const int64_t* dims, size_t rank, const void* data, size_t bytes);
-/* Any kind of value (strings, sequences, optionals) as a serialized ONNX TensorProto, SequenceProto or OptionalProto,
- * which is copied. Bytes that are none, and elements of another dtype, give SINTER_INVALID_ARGUMENT. */
+/* Any kind of value (strings, sequences, maps, optionals) as a serialized ONNX TensorProto, SequenceProto, MapProto or
+ * OptionalProto, which is copied. Bytes that are none, and elements of another dtype, give SINTER_INVALID_ARGUMENT. */
 SINTER_API sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index, const void* data,
                                                       size_t bytes);
+/* A map of `count` entries, in any order; copied. Keys are SINTER_I64 (int64_t) or SINTER_STRING (zero-terminated
+ * const char*), values SINTER_I64, SINTER_F32, SINTER_F64 or SINTER_STRING. A key that is there twice gives
+ * SINTER_INVALID_ARGUMENT. */
+SINTER_API sinter_code sinter_context_set_input_map(sinter_context* context, size_t index, sinter_dtype key_dtype,
+                                                    const void* keys, sinter_dtype value_dtype, const void* values,
+                                                    size_t count);
 /* A buffer for an output; NULL: the allocator or the context keeps it (the default). One that is too small makes the
  * run fail, before anything is written to it. */
 SINTER_API sinter_code sinter_context_set_output(sinter_context* context, size_t index, void* data, size_t bytes);
@@ -198,9 +205,28 @@ SINTER_API sinter_code sinter_context_run(sinter_context* context);
 /* An output after a run: data owned by the context (or the caller's buffer) until its next run. */
 SINTER_API sinter_code sinter_context_get_output(sinter_context* context, size_t index, sinter_dtype* dtype,
                                                  int64_t* dims, int* rank, const void** data, size_t* bytes);
-/* Any kind of output serialized as ONNX TensorProto, SequenceProto or OptionalProto; release with sinter_free. */
+/* Any kind of output serialized as ONNX TensorProto, SequenceProto, MapProto or OptionalProto; release with
+ * sinter_free. */
 SINTER_API sinter_code sinter_context_get_output_proto(sinter_context* context, size_t index, void** data,
                                                        size_t* bytes);
+
+/* Any kind of output piece by piece. Values belong to the context and live until its next run or set_input. The class
+ * probabilities of a classifier, "seq(map(string, f32))", are a sequence of maps; the items of a map are two tensors
+ * along one axis, its keys (in ascending order) and the values in the same order. */
+typedef struct sinter_value sinter_value;
+SINTER_API sinter_code sinter_context_get_output_value(sinter_context* context, size_t index,
+                                                       const sinter_value** value);
+/* SINTER_OPTIONAL is an empty optional; one that holds something is what it holds. */
+SINTER_API sinter_kind sinter_value_kind(const sinter_value* value);
+/* Elements of a sequence, 2 of a map, 0 of other kinds. */
+SINTER_API size_t sinter_value_count(const sinter_value* value);
+SINTER_API const sinter_value* sinter_value_item(const sinter_value* value, size_t item); /* NULL when there is none */
+/* A tensor; `data` is NULL for strings, which sinter_value_string gives one by one, and may be NULL without elements.
+ * Any of the pointers may be NULL. */
+SINTER_API sinter_code sinter_value_tensor(const sinter_value* value, sinter_dtype* dtype, int64_t* dims, int* rank,
+                                           const void** data, size_t* bytes);
+/* An element of a tensor of strings, counted over all axes: zero-terminated, and its length without the zero. */
+SINTER_API sinter_code sinter_value_string(const sinter_value* value, size_t element, const char** text, size_t* bytes);
 
 /* Sees intermediate values during runs: after each step, every tensor it left, row-major. `sources` names the nodes of
  * the model that the step came from. NULL removes it. The result of a run does not change. */

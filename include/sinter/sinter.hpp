@@ -5,6 +5,7 @@
 #include <sinter/sinter.h>
 
 #include <cstring>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -89,6 +90,57 @@ struct tensor {
   using element = std::conditional_t<std::is_same_v<T, bool>, unsigned char, T>;
   std::vector<int64_t> dims;
   std::vector<element> data;
+};
+
+// A piece of an output: see sinter_value. It belongs to its context and lives until the next run.
+class value {
+ public:
+  explicit value(const sinter_value* handle) : handle_(handle) {}
+  sinter_kind kind() const { return sinter_value_kind(handle_); }
+  // Elements of a sequence, and how to get them.
+  size_t size() const { return sinter_value_count(handle_); }
+  value operator[](size_t i) const { return value(sinter_value_item(handle_, i)); }
+  // Elements of a tensor of any extents; T is a number or std::string. Throws when its dtype is not T's.
+  template <typename T>
+  std::vector<T> elements() const {
+    std::vector<T> out;
+    sinter_dtype dtype{};
+    int64_t dims[16];
+    int rank = 0;
+    const void* data = nullptr;
+    size_t bytes = 0;
+    check(sinter_value_tensor(handle_, &dtype, dims, &rank, &data, &bytes));
+    if constexpr (std::is_same_v<T, std::string>) {
+      size_t count = 1;
+      for (int k = 0; k < rank; ++k) count *= static_cast<size_t>(dims[k]);
+      for (size_t i = 0; i < count; ++i) {
+        const char* text = nullptr;
+        size_t length = 0;
+        check(sinter_value_string(handle_, i, &text, &length));
+        out.emplace_back(text, length);
+      }
+    } else {
+      if (dtype != dtype_of<T>::value)
+        throw error(SINTER_INVALID_ARGUMENT, (std::string("the tensor is ") + sinter_dtype_name(dtype)).c_str(), "", "",
+                    "");
+      const auto* first = static_cast<const T*>(data);
+      out.assign(first, first + bytes / sizeof(T));
+    }
+    return out;
+  }
+  // A map: K is int64_t or std::string, V int64_t, float, double or std::string.
+  template <typename K, typename V>
+  std::map<K, V> entries() const {
+    if (kind() != SINTER_MAP) throw error(SINTER_INVALID_ARGUMENT, "the value is no map", "", "", "");
+    std::vector<K> keys = (*this)[0].elements<K>();
+    std::vector<V> values = (*this)[1].elements<V>();
+    std::map<K, V> out;
+    for (size_t i = 0; i < keys.size(); ++i) out.emplace_hint(out.end(), std::move(keys[i]), std::move(values[i]));
+    return out;
+  }
+
+ private:
+  const sinter_value* handle_;
 };
 
 class engine {
@@ -179,6 +231,18 @@ class context {
   }
   template <typename T>
   void set_input(size_t i, const tensor<T>&& t) = delete;  // it would be gone before the run
+  // A map, copied; K is int64_t or std::string, V int64_t, float, double or std::string.
+  template <typename K, typename V>
+  void set_input(size_t i, const std::map<K, V>& entries) {
+    column<K> keys;
+    column<V> values;
+    for (const auto& entry : entries) {
+      keys.push_back(entry.first);
+      values.push_back(entry.second);
+    }
+    check(sinter_context_set_input_map(handle_, i, column<K>::dtype(), keys.data(), column<V>::dtype(), values.data(),
+                                       entries.size()));
+  }
   // Strings, sequences and optionals, as serialized ONNX protos; copied.
   void set_input_proto(size_t i, const std::string& proto) {
     check(sinter_context_set_input_proto(handle_, i, proto.data(), proto.size()));
@@ -212,6 +276,20 @@ class context {
     check(sinter_context_get_output_proto(handle_, i, &data, &bytes));
     return engine::taken(data, bytes);
   }
+  // Any kind of output piece by piece, until the next run.
+  value output_value(size_t i) {
+    const sinter_value* v = nullptr;
+    check(sinter_context_get_output_value(handle_, i, &v));
+    return value(v);
+  }
+  // The maps of an output "seq(map(...))", such as the class probabilities of each sample.
+  template <typename K, typename V>
+  std::vector<std::map<K, V>> output_maps(size_t i) {
+    const value list = output_value(i);
+    std::vector<std::map<K, V>> out;
+    for (size_t k = 0; k < list.size(); ++k) out.push_back(list[k].entries<K, V>());
+    return out;
+  }
   int64_t memory() const { return sinter_context_memory(handle_); }
 
   // A copy of an output; throws when its dtype is not T's.
@@ -235,7 +313,18 @@ class context {
   sinter_context* handle() const { return handle_; }
 
  private:
+  // Keys or values of a map as the C interface takes them.
+  template <typename T>
+  struct column : std::vector<T> {
+    static constexpr sinter_dtype dtype() { return dtype_of<T>::value; }
+  };
   sinter_context* handle_ = nullptr;
+};
+
+template <>
+struct context::column<std::string> : std::vector<const char*> {
+  static constexpr sinter_dtype dtype() { return SINTER_STRING; }
+  void push_back(const std::string& text) { std::vector<const char*>::push_back(text.c_str()); }
 };
 
 }  // namespace sinter

@@ -45,20 +45,21 @@ def _ml_dtype(name):
 
 
 class TensorInfo:
-    """An input or output: name, kind ("tensor", "sequence", "optional"), dtype (NumPy's or ml_dtypes' name) and shape.
+    """An input or output: name, kind, dtype (NumPy's or ml_dtypes' name), shape, and type as text.
 
-    shape is a tuple of numbers and, for extents that vary, texts such as "N" or "H/2"; None when the rank is unknown.
+    kind is "tensor", "sequence", "map" or "optional", type as in "f32[N, 3]" or "seq(map(string, f32))". shape is a tuple of numbers and, for extents that vary, texts such as "N" or "H/2"; None when the rank is unknown.
     """
 
     def __init__(self, info):
         self.name = info.name
         self.kind = info.kind
+        self.type = info.type
         self._dtype = info.dtype
         self.dtype = None if info.kind != "tensor" else _NUMPY.get(info.dtype) or _ML_DTYPES[info.dtype]
         self.shape = None if info.shape is None else tuple(info.shape)
 
     def __repr__(self):
-        what = f"{self.dtype}{'' if self.shape is None else list(self.shape)}" if self.kind == "tensor" else self.kind
+        what = f"{self.dtype}{'' if self.shape is None else list(self.shape)}" if self.kind == "tensor" else self.type
         return f"<{self.name}: {what}>"
 
 
@@ -73,11 +74,19 @@ class Context:
     def run(self, *args, **kwargs):
         """Runs with inputs in order, by name, or both. Returns a list of the outputs.
 
-        Raises sinter.Error for shapes, dtypes and data that do not fit, TypeError for inputs that are missing.
+        Tensors are arrays, sequences lists, maps dicts (the probabilities of a classifier, "seq(map(string, f32))", are
+        a list of dicts), empty optionals None.
+
+        A dict alone gives the inputs by name, unless the first input is a map: then it is that one. Raises sinter.Error
+        for shapes, dtypes and data that do not fit, TypeError for inputs that are missing.
         """
         inputs = self.engine.inputs
-        if len(args) == 1 and isinstance(args[0], dict) and not kwargs:
+        if len(args) == 1 and isinstance(args[0], dict) and not kwargs and not (inputs and inputs[0].kind == "map"):
             args, kwargs = (), args[0]
+        return self._run(args, kwargs)
+
+    def _run(self, args, kwargs):
+        inputs = self.engine.inputs
         if len(args) > len(inputs):
             raise TypeError(f"{len(args)} inputs given, the engine takes {len(inputs)}")
         values = dict(zip((i.name for i in inputs), args))
@@ -117,6 +126,14 @@ class Context:
             if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
                 raise TypeError(f"input '{info.name}': a sequence of arrays is wanted, not {type(value).__name__}")
             return self._native.set_input_proto(index, _protos.encode_sequence(value))
+        if info.kind == "map":
+            if not hasattr(value, "keys") or not hasattr(value, "values"):
+                raise TypeError(f"input '{info.name}': a dict is wanted, not {type(value).__name__}")
+            try:
+                proto = _protos.encode_map(value, *info.type[len("map("):-1].split(", "))
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"input '{info.name}', {info.type}: {error}") from None
+            return self._native.set_input_proto(index, proto)
         if info.kind == "optional":
             return self._native.set_input_proto(index, _protos.encode_optional(value))
         if info._dtype == "string":
@@ -145,6 +162,8 @@ class Context:
         return self._native.set_input(index, array, name)
 
     def _result(self, info, value):
+        if "map(" in info.type:
+            return value
         if info.kind == "sequence":
             return _protos.decode_sequence(value)
         if info.kind == "optional":
@@ -196,7 +215,8 @@ class Engine:
 
     def run(self, inputs):
         """Runs on a dict of inputs by name (or a list in order); returns a dict of outputs by name."""
-        values = self._context().run(inputs) if isinstance(inputs, dict) else self._context().run(*inputs)
+        named = isinstance(inputs, dict)
+        values = self._context()._run(() if named else tuple(inputs), inputs if named else {})
         return {info.name: value for info, value in zip(self.outputs, values)}
 
     def __call__(self, *args, **kwargs):

@@ -13,7 +13,8 @@ class Error(RuntimeError):
 
 class TensorInfo:
     name: str
-    kind: Literal["tensor", "sequence", "optional"]
+    kind: Literal["tensor", "sequence", "map", "optional"]
+    type: str
     dtype: Optional[str]
     shape: Optional[Tuple[Union[int, str], ...]]
 

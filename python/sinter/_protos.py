@@ -1,8 +1,10 @@
-"""Strings, sequences and optionals as the protobuf messages that the native half takes and gives.
+"""Strings, sequences, maps and optionals as the protobuf messages that the native half takes and gives.
 
-Only what crosses that border is written and read here: TensorProto, SequenceProto and OptionalProto of ONNX, with the
-values in raw_data or string_data.
+Only what crosses that border is written and read here: TensorProto, SequenceProto, MapProto and OptionalProto of ONNX,
+with the values in raw_data or string_data.
 """
+
+import operator
 
 import numpy as np
 
@@ -46,6 +48,27 @@ def encode_tensor(value):
 
 def encode_sequence(values):
     return _varint(2 << 3) + _varint(1) + b"".join(_field(3, encode_tensor(v)) for v in values)
+
+
+def encode_map(entries, key, value):
+    """A dict as a map with these types of Sinter's: "i64" or "string" keys, values of any that maps have."""
+    if key == "string":
+        if not all(isinstance(k, (str, bytes)) for k in entries):
+            raise TypeError("the keys must be strings")
+        keys = [_field(4, k if isinstance(k, bytes) else k.encode(errors="surrogateescape")) for k in entries]
+        out = _varint(2 << 3) + _varint(STRING) + b"".join(keys)
+    else:
+        keys = [_varint(3 << 3) + _varint(operator.index(k)) for k in entries]
+        out = _varint(2 << 3) + _varint(_number["int64"]) + b"".join(keys)
+    values = list(entries.values())
+    if value == "string":
+        if not all(isinstance(v, (str, bytes)) for v in values):
+            raise TypeError("the values must be strings")
+    else:
+        values = np.asarray(values, dtype=next(numpy for _, name, numpy in TYPES if name == value))
+        if values.ndim != 1:
+            raise TypeError("the values must be numbers")
+    return out + _field(5, encode_sequence(values))
 
 
 def encode_optional(value):

@@ -175,6 +175,81 @@ def test_strings_and_sequences():
     assert [a.tolist() for a in out] == [[1, 1, 1], [0, 0]]
 
 
+def ml_model(nodes, inputs, outputs):
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def map_type(key, element):
+    return helper.make_map_type_proto(key, helper.make_tensor_type_proto(element, []))
+
+
+@pytest.mark.parametrize("labels", [[30, 10, 20], ["red", "grün", "blue"]])
+def test_probabilities_of_a_classifier_are_dicts(labels, tmp_path):
+    ml, words = {"domain": "ai.onnx.ml"}, isinstance(labels[0], str)
+    key = TensorProto.STRING if words else TensorProto.INT64
+    kind = "strings" if words else "int64s"
+    leaves = [(tree, node, c) for tree in (0, 1) for node in (1, 2) for c in range(3)]
+    trees = dict(
+        nodes_treeids=[0, 0, 0, 1, 1, 1], nodes_nodeids=[0, 1, 2, 0, 1, 2], nodes_featureids=[0, 0, 0, 1, 0, 0],
+        nodes_values=[0.5, 0, 0, -0.5, 0, 0], nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * 2,
+        nodes_truenodeids=[1, 0, 0] * 2, nodes_falsenodeids=[2, 0, 0] * 2, class_treeids=[l[0] for l in leaves],
+        class_nodeids=[l[1] for l in leaves], class_ids=[l[2] for l in leaves],
+        class_weights=np.random.default_rng(3).random(12, np.float32).tolist())
+    data = ml_model(
+        [helper.make_node("TreeEnsembleClassifier", ["x"], ["label", "votes"], **trees, **{f"classlabels_{kind}": labels},
+                          **ml),
+         helper.make_node("Normalizer", ["votes"], ["p"], norm="L1", **ml),
+         helper.make_node("ZipMap", ["p"], ["probabilities"], **{f"classlabels_{kind}": labels}, **ml)],
+        [value("x", TensorProto.FLOAT, ["N", 2])],
+        [value("label", key, ["N"]), helper.make_value_info("probabilities", helper.make_sequence_type_proto(
+            map_type(key, TensorProto.FLOAT)))])
+    engine = sinter.build(data)
+    info = engine.outputs[1]
+    assert (info.kind, info.dtype, info.shape) == ("sequence", None, None)
+    assert info.type == ("seq(map(string, f32))" if words else "seq(map(i64, f32))")
+    assert repr(info) == f"<probabilities: {info.type}>"
+    engine.save(tmp_path / "classifier.engine")
+    for network in (engine, sinter.load(tmp_path / "classifier.engine")):
+        for n in (1, 7, 0):
+            x = np.random.default_rng(n).standard_normal((n, 2)).astype(np.float32)
+            label, dicts = network(x)
+            wanted_label, wanted = judge(data, {"x": x})
+            assert label.tolist() == wanted_label.tolist()
+            assert isinstance(dicts, list) and len(dicts) == n
+            for got, want in zip(dicts, wanted):
+                assert type(got) is dict and list(got) == list(want)
+                assert all(type(v) is float for v in got.values())
+                assert got == pytest.approx(want, rel=1e-5)
+
+
+def test_dicts_as_inputs():
+    def vectorizer(key, element, **vocabulary):
+        return sinter.build(ml_model([helper.make_node("DictVectorizer", ["m"], ["y"], domain="ai.onnx.ml", **vocabulary)],
+                                     [helper.make_value_info("m", map_type(key, element))],
+                                     [value("y", element, [1, None])]))
+
+    engine = vectorizer(TensorProto.STRING, TensorProto.FLOAT, string_vocabulary=["b", "ä", "c"])
+    assert (engine.inputs[0].kind, engine.inputs[0].type) == ("map", "map(string, f32)")
+    y = engine({"ä": 1.5, "b": 2, "other": 3})
+    assert y.dtype == np.float32 and y.tolist() == [[2, 1.5, 0]]
+    assert engine(m={}).tolist() == [[0, 0, 0]]
+    assert engine.run({"m": {"c": 1}})["y"].tolist() == [[0, 0, 1]]
+    assert engine({b"b": np.float32(4)}).tolist() == [[4, 0, 0]]
+    engine = vectorizer(TensorProto.INT64, TensorProto.STRING, int64_vocabulary=[7, -1])
+    assert engine({-1: "x", 3: "y"}).tolist() == [["", "x"]]
+    engine = vectorizer(TensorProto.INT64, TensorProto.DOUBLE, int64_vocabulary=[7, -1])
+    assert engine({np.int64(7): 0.1}).tolist() == [[0.1, 0]]
+    for wrong in ({"a": 1.0}, {1.5: 1.0}, {1: "a"}, {1: [1.0, 2.0]}, [1.0], None):
+        with pytest.raises(TypeError, match="input 'm'"):
+            engine.run([wrong])
+    passing = sinter.build(ml_model([helper.make_node("Identity", ["m"], ["y"])],
+                                    [helper.make_value_info("m", map_type(TensorProto.INT64, TensorProto.INT64))],
+                                    [helper.make_value_info("y", map_type(TensorProto.INT64, TensorProto.INT64))]))
+    assert passing({3: 4, -2: 2**40}) == {-2: 2**40, 3: 4}
+
+
 def test_bfloat16_and_four_bits():
     data = model([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)], [value("x", TensorProto.FLOAT, [2])],
                  [value("y", TensorProto.BFLOAT16, [2])], opset=21)

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -22,11 +23,13 @@ using namespace sinter;
 struct sinter_engine {
   std::shared_ptr<const Engine> engine;
   std::vector<std::vector<std::string>> extents;  // texts behind sinter_tensor_info, by binding
+  std::vector<std::string> types;
 };
 
 struct sinter_context {
   std::unique_ptr<Context> context;
   std::atomic<bool> ran{false};
+  std::vector<std::optional<Box>> values;  // outputs that were asked for piece by piece, until the next run
   sinter_tap tap = nullptr;
   void* tap_user = nullptr;
   Control control;
@@ -135,8 +138,10 @@ BuildOptions build_options(const sinter_build_options* given, sinter_build_optio
 sinter_engine* wrap(std::shared_ptr<const Executable> executable) {
   auto out = std::make_unique<sinter_engine>();
   out->engine = std::make_shared<const Engine>(std::move(executable));
-  for (const Binding& binding : out->engine->target().bindings)
+  for (const Binding& binding : out->engine->target().bindings) {
     out->extents.push_back(out->engine->extents_text(binding).value_or(std::vector<std::string>()));
+    out->types.push_back(to_text(binding.type, out->engine->target().symbols));
+  }
   return out.release();
 }
 
@@ -158,12 +163,14 @@ sinter_code describe(const sinter_engine* engine, size_t binding, size_t count, 
     need(info, "info");
     if (index >= count)
       throw Error(Code::invalid_argument, fmt::format("there are {} of them, none numbered {}", count, index));
-    if (info->size < sizeof(sinter_tensor_info)) throw Error(Code::invalid_argument, "info->size is not set");
+    if (info->size < offsetof(sinter_tensor_info, type)) throw Error(Code::invalid_argument, "info->size is not set");
     const Binding& b = engine->engine->target().bindings[binding];
     info->name = b.name.c_str();
     info->kind = b.type.kind == Type::Kind::sequence   ? SINTER_SEQUENCE
                  : b.type.kind == Type::Kind::optional ? SINTER_OPTIONAL
+                 : b.type.kind == Type::Kind::map      ? SINTER_MAP
                                                        : SINTER_TENSOR;
+    if (info->size >= sizeof(sinter_tensor_info)) info->type = engine->types[binding].c_str();
     info->dtype = static_cast<sinter_dtype>(b.type.dtype);
     info->rank = -1;
     if (!b.type.has_shape()) return;
@@ -182,6 +189,32 @@ void give(std::span<const std::byte> bytes, void** data, size_t* size) {
   if (!bytes.empty()) std::memcpy(*data, bytes.data(), bytes.size());
   *size = bytes.size();
 }
+
+// What sinter_context_set_input_map was given, as a tensor.
+Tensor column(sinter_dtype dtype, const void* data, size_t count, const char* what) {
+  if (count > 0) need(data, what);
+  if (dtype != SINTER_I64 && dtype != SINTER_F32 && dtype != SINTER_F64 && dtype != SINTER_STRING)
+    throw Error(Code::invalid_argument, fmt::format("{} of a map cannot be {}", what, sinter_dtype_name(dtype)));
+  if (count > static_cast<size_t>(INT32_MAX)) throw Error(Code::limit, fmt::format("{} entries in a map", count));
+  Tensor out(static_cast<DType>(dtype), {static_cast<int64_t>(count)});
+  if (dtype != SINTER_STRING) {
+    if (count > 0) std::memcpy(out.mutable_data(), data, static_cast<size_t>(out.bytes()));
+    return out;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const char* text = static_cast<const char* const*>(data)[i];
+    need(text, what);
+    out.strings()[i] = text;
+  }
+  return out;
+}
+
+const Box& box_of(const sinter_value* value) {
+  need(value, "value");
+  return *reinterpret_cast<const Box*>(value);
+}
+
+const sinter_value* value_of(const Box& box) { return reinterpret_cast<const sinter_value*>(&box); }
 
 void fill_dims(const Dims& from, int64_t* dims, int* rank) {
   *rank = static_cast<int>(from.size());
@@ -378,6 +411,25 @@ sinter_code sinter_context_set_input_proto(sinter_context* context, size_t index
   });
 }
 
+sinter_code sinter_context_set_input_map(sinter_context* context, size_t index, sinter_dtype key_dtype,
+                                         const void* keys, sinter_dtype value_dtype, const void* values, size_t count) {
+  return guard([&] {
+    need(context, "context");
+    Context& c = *context->context;
+    if (index >= c.engine().inputs().size())
+      throw Error(Code::invalid_argument, fmt::format("the engine has no input numbered {}", index));
+    const std::string& name = c.engine().inputs()[index].name;
+    context->ran = false;
+    try {
+      c.set_input(index,
+                  Box::map(column(key_dtype, keys, count, "keys"), column(value_dtype, values, count, "values")));
+    } catch (Error& error) {
+      if (error.origin().tensor.empty()) error.add_context(fmt::format("input '{}'", name));
+      throw;
+    }
+  });
+}
+
 sinter_code sinter_context_set_output(sinter_context* context, size_t index, void* data, size_t bytes) {
   return guard([&] {
     need(context, "context");
@@ -419,6 +471,7 @@ sinter_code sinter_context_run(sinter_context* context) {
   return guard([&] {
     need(context, "context");
     context->ran = false;
+    context->values.clear();
     Tap tap(*context);
     try {
       context->context->run(context->cancelled ? &context->control : nullptr, context->tap ? &tap : nullptr);
@@ -463,6 +516,68 @@ sinter_code sinter_context_get_output_proto(sinter_context* context, size_t inde
       throw Error(Code::invalid_argument, fmt::format("the engine has no output numbered {}", index));
     const std::string proto = encode_value(c.output(index), c.engine().outputs()[index].type);
     give(std::as_bytes(std::span(proto)), data, bytes);
+  });
+}
+
+sinter_code sinter_context_get_output_value(sinter_context* context, size_t index, const sinter_value** value) {
+  clear(value);
+  return guard([&] {
+    need(context, "context");
+    need(value, "value");
+    Context& c = *context->context;
+    const size_t outputs = c.engine().outputs().size();
+    if (index >= outputs)
+      throw Error(Code::invalid_argument, fmt::format("the engine has no output numbered {}", index));
+    context->values.resize(outputs);
+    std::optional<Box>& kept = context->values[index];
+    if (!kept) kept = c.output(index);
+    *value = value_of(*kept);
+  });
+}
+
+sinter_kind sinter_value_kind(const sinter_value* value) {
+  if (!value) return SINTER_OPTIONAL;
+  switch (box_of(value).kind) {
+    case Box::Kind::none: return SINTER_OPTIONAL;
+    case Box::Kind::tensor: return SINTER_TENSOR;
+    case Box::Kind::sequence: return SINTER_SEQUENCE;
+    case Box::Kind::map: return SINTER_MAP;
+  }
+  return SINTER_OPTIONAL;
+}
+
+size_t sinter_value_count(const sinter_value* value) { return value ? box_of(value).items.size() : 0; }
+
+const sinter_value* sinter_value_item(const sinter_value* value, size_t item) {
+  return item < sinter_value_count(value) ? value_of(box_of(value).items[item]) : nullptr;
+}
+
+sinter_code sinter_value_tensor(const sinter_value* value, sinter_dtype* dtype, int64_t* dims, int* rank,
+                                const void** data, size_t* bytes) {
+  return guard([&] {
+    const Box& box = box_of(value);
+    if (box.kind != Box::Kind::tensor) throw Error(Code::invalid_argument, "the value is no tensor");
+    const Tensor& t = box.tensor;
+    if (dtype) *dtype = static_cast<sinter_dtype>(t.dtype());
+    if (dims) std::copy(t.dims().begin(), t.dims().end(), dims);
+    if (rank) *rank = static_cast<int>(t.rank());
+    if (data) *data = t.dtype() == DType::string ? nullptr : t.data();
+    if (bytes) *bytes = static_cast<size_t>(t.bytes());
+  });
+}
+
+sinter_code sinter_value_string(const sinter_value* value, size_t element, const char** text, size_t* bytes) {
+  clear(text);
+  return guard([&] {
+    const Box& box = box_of(value);
+    need(text, "text");
+    if (box.kind != Box::Kind::tensor || box.tensor.dtype() != DType::string)
+      throw Error(Code::invalid_argument, "the value is no tensor of strings");
+    if (element >= static_cast<size_t>(box.tensor.count()))
+      throw Error(Code::invalid_argument, fmt::format("the tensor has no string numbered {}", element));
+    const std::string& found = box.tensor.strings()[element];
+    *text = found.c_str();
+    if (bytes) *bytes = found.size();
   });
 }
 

@@ -54,10 +54,22 @@ std::vector<uint32_t> placement_order(const Plan& plan, const std::vector<uint32
   return order;
 }
 
+// outer: what the parameters of bodies around the plan bind.
 PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const Kernel*>& kernels,
-                 const DeviceSpec& device) {
+                 const DeviceSpec& device, std::vector<SymbolId> outer) {
   PlanInfo info;
   info.plan = &plan;
+  for (uint32_t s : plan.parameters) {
+    const Type& type = plan.slots[s].type;
+    if (!type.has_shape()) continue;
+    for (const Dim& d : *type.shape) {
+      const auto id = d.as_symbol();
+      if (!id || target.symbols[*id].bound != Symbol::Bound::body_parameter) continue;
+      if (std::find(outer.begin(), outer.end(), *id) != outer.end()) continue;
+      outer.push_back(*id);
+      info.binds.push_back(*id);
+    }
+  }
   std::vector<uint32_t> segment_of(plan.slots.size(), no_slot);
   PlanInfo::Segment segment;
   const auto mention = [&](uint32_t s) {
@@ -109,7 +121,23 @@ PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const
       if (plan.slots[s].kind == SlotKind::binding && target.bindings[plan.slots[s].of].is_output)
         seg.outputs.push_back(s);
   }
-  for (const Plan& body : plan.bodies) info.bodies.push_back(analyse(body, target, kernels, device));
+  std::vector<bool> seen(plan.slots.size(), false);
+  for (uint32_t r = 0; r < plan.results.size(); ++r) {
+    const uint32_t s = plan.results[r];
+    const Slot& slot = plan.slots[s];
+    const bool again = seen[s];
+    seen[s] = true;
+    if (slot.kind == SlotKind::arena && !again) {
+      info.exits.push_back(PlanInfo::Exit::written);
+      info.segments[segment_of[s]].results.push_back(r);
+    } else if (slot.kind == SlotKind::boxed && std::holds_alternative<std::monostate>(slot.contents) &&
+               std::count(plan.results.begin(), plan.results.end(), s) == 1) {
+      info.exits.push_back(PlanInfo::Exit::moved);
+    } else {
+      info.exits.push_back(PlanInfo::Exit::copied);
+    }
+  }
+  for (const Plan& body : plan.bodies) info.bodies.push_back(analyse(body, target, kernels, device, outer));
   return info;
 }
 
@@ -125,7 +153,7 @@ std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpe
       throw Error(Code::engine_incompatible, fmt::format("this library has no kernel named '{}'", printable(name)));
     executable->kernels.push_back(kernel);
   }
-  executable->main = analyse(executable->target.main, executable->target, executable->kernels, device);
+  executable->main = analyse(executable->target.main, executable->target, executable->kernels, device, {});
   return executable;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/storage.h"
 #include "base/checked.h"
 
 namespace sinter {
@@ -88,6 +89,7 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
       for (uint32_t s : plan.steps[i].results) sized_[s] = true;
   }
   bodies_.resize(info.bodies.size());
+  given_.resize(plan.results.size(), nullptr);
 }
 
 Frame::~Frame() = default;
@@ -110,7 +112,7 @@ void Frame::pass(uint32_t parameter, void* pointer, Box* box, const Dims& extent
   if (!type.has_shape() || type.shape->size() != extents.size()) return;
   for (size_t k = 0; k < extents.size(); ++k)
     if (const auto id = (*type.shape)[k].as_symbol();
-        id && executable_.target.symbols[*id].bound == Symbol::Bound::body_parameter)
+        id && std::find(info_.binds.begin(), info_.binds.end(), *id) != info_.binds.end())
       state_.symbols[*id] = extents[k];
 }
 
@@ -226,26 +228,33 @@ void Frame::bind_step(uint32_t i) {
     kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, {}, {}, {}, {}, state_.threads}, bound_[i]);
     return;
   }
-  std::vector<int64_t> symbols(problem.symbols.size(), -1);
+  // A loop may bind in every trip: these vectors keep their memory.
+  auto& [symbols, operands, results, host, host_pointers] = binding_;
+  symbols.assign(problem.symbols.size(), -1);
   for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
   for (const Fact& fact : problem.facts) check_fact(fact, problem, symbols);
-  std::vector<Dims> operands, results;
-  std::vector<Tensor> host(problem.operands.size());
-  std::vector<const Tensor*> host_pointers(problem.operands.size(), nullptr);
+  operands.resize(step.operands.size());
+  results.resize(step.results.size());
+  host.clear();
+  host.reserve(problem.operands.size());
+  host_pointers.assign(problem.operands.size(), nullptr);
   for (size_t k = 0; k < step.operands.size(); ++k) {
     const uint32_t s = step.operands[k];
-    operands.push_back(s == no_slot ? evaluate(*problem.operands[k].type.shape, symbols) : extents_[s]);
+    if (s == no_slot)
+      operands[k] = evaluate(*problem.operands[k].type.shape, symbols);
+    else
+      operands[k] = extents_[s];
     const Operand& operand = problem.operands[k];
     if (const auto* tensor = std::get_if<Tensor>(&operand.contents)) {
       host_pointers[k] = tensor;
     } else if (const auto* dims = std::get_if<std::vector<Dim>>(&operand.contents)) {
-      host[k] = Tensor(operand.type.dtype, evaluate(*operand.type.shape, symbols));
+      Tensor& numbers = host.emplace_back(operand.type.dtype, evaluate(*operand.type.shape, symbols));
       for (size_t n = 0; n < dims->size(); ++n)
-        host[k].set_integer(static_cast<int64_t>(n), (*dims)[n].evaluate(symbols));
-      host_pointers[k] = &host[k];
+        numbers.set_integer(static_cast<int64_t>(n), (*dims)[n].evaluate(symbols));
+      host_pointers[k] = &numbers;
     }
   }
-  for (uint32_t s : step.results) results.push_back(extents_[s]);
+  for (size_t r = 0; r < step.results.size(); ++r) results[r] = extents_[step.results[r]];
   Bound& bound = bound_[i];
   bound = {};
   kernel.bind(kernel, info_.prepared[i][chosen].get(),
@@ -280,7 +289,14 @@ Status Frame::run() {
     if (state_.outputs)
       for (uint32_t s : segment.outputs)
         state_.bindings[slot(s).of] = state_.outputs->output(slot(s).of, extents_[s], bytes_[s]);
-    if (stale || !segment.outputs.empty()) refresh_pointers();
+    bool moved = stale || !segment.outputs.empty();
+    for (uint32_t r : segment.results)
+      if (given_[r]) {
+        const uint32_t s = info_.plan->results[r];
+        pointers_[s] = storage_for(*given_[r], slot(s).type.dtype, extents_[s]).mutable_data();
+        moved = true;
+      }
+    if (moved) refresh_pointers();
     for (uint32_t i = segment.begin; i < segment.end; ++i) {
       if (state_.control) state_.control->poll();
       Status status = run_step(i);
@@ -360,6 +376,16 @@ Status Frame::run_kernel(uint32_t i) {
   return {};
 }
 
+namespace {
+
+// Definitions hand operands on without copying them. A box outlives the memory of slots that were wrapped.
+void keep(Box& box) {
+  if (box.kind == Box::Kind::tensor && box.tensor.data() && !box.tensor.owner()) box.tensor = box.tensor.clone();
+  for (Box& item : box.items) keep(item);
+}
+
+}  // namespace
+
 // Rows that take boxes get plain slots wrapped; what they leave in a wrapped result is copied into its slot.
 Status Frame::run_boxed(const Step& step, Launch& launch) {
   const size_t operands = step.operands.size(), values = operands + step.results.size();
@@ -392,7 +418,10 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
           launch);
   if (!status.ok()) return status;
   for (size_t n = operands; n < values; ++n) {
-    if (boxes[n] != &wrapped[n]) continue;
+    if (boxes[n] != &wrapped[n]) {
+      if (boxes[n]) keep(*boxes[n]);
+      continue;
+    }
     const uint32_t s = id(n);
     const Tensor& made = wrapped[n].tensor;
     if (wrapped[n].kind != Box::Kind::tensor || made.dims() != extents_[s] || made.dtype() != slot(s).type.dtype)

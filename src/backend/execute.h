@@ -25,9 +25,15 @@ struct PlanInfo {
     std::vector<uint32_t> slots;    // sized in this segment, in an order in which `above` is satisfied
     std::vector<SymbolId> depends;  // symbols that its sizes and kernels read
     std::vector<uint32_t> outputs;  // slots that are the caller's output buffers, known in size from here on
+    std::vector<uint32_t> results;  // of a body: which of its results are `written` (below) in this segment
   };
+  // How a result leaves a body: copied; written by its step where the caller wants it (an arena slot, the first time it
+  // is a result); or moved out of its box, which a step makes anew in every run.
+  enum class Exit : uint8_t { copied, written, moved };
   std::vector<Segment> segments;
+  std::vector<Exit> exits;                                         // by result
   std::vector<std::vector<std::shared_ptr<const void>>> prepared;  // by step and choice
+  std::vector<SymbolId> binds;  // by parameters, of a body: extents that no plan around it has bound
   std::vector<PlanInfo> bodies;
 };
 
@@ -143,10 +149,13 @@ class Frame {
   Status run_branch(uint32_t step);  // execute_control.cpp
   Status run_loop(uint32_t step);
   void finish_results(const Step& step);
-  static void take(Box& into, const Frame& body, uint32_t from);
+  // Where result `r` of this body is wanted in the coming run; nothing happens unless it can be written there.
+  void give(uint32_t r, Box& box);
+  static void take_result(Box& into, Frame& body, uint32_t r);
+  static void copy_slot(Box& into, const Frame& frame, uint32_t from);
   void pass_iteration(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t& iteration,
                       int64_t trips);
-  void stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration);
+  void stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration, int64_t trips);
   void finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count);
   void check_parameters() const;
   Frame& body_frame(uint32_t body);
@@ -169,6 +178,13 @@ class Frame {
   std::vector<std::vector<void*>> arguments_;  // pointer tables of the steps
   std::vector<std::vector<Box*>> box_arguments_;
   std::vector<LoopState> loops_;  // by step
+  std::vector<Box*> given_;       // by result: where it is written in this run, or null
+  struct {
+    std::vector<int64_t> symbols;
+    std::vector<Dims> operands, results;
+    std::vector<Tensor> host;
+    std::vector<const Tensor*> host_pointers;
+  } binding_;  // of the step that is being bound
   std::vector<std::unique_ptr<Frame>> bodies_;
 };
 

@@ -6,40 +6,41 @@
 #include <cstring>
 
 #include "backend/execute.h"
+#include "backend/storage.h"
 #include "ops/control.h"
 
 namespace sinter {
-namespace {
-
-// Reuses the box's storage when it has the right form and nobody else holds it.
-Tensor& storage_for(Box& box, DType dtype, const Dims& dims) {
-  if (box.kind != Box::Kind::tensor || box.tensor.dtype() != dtype || box.tensor.dims() != dims ||
-      box.tensor.owner().use_count() != 1)
-    box = Box(Tensor(dtype, dims));
-  return box.tensor;
-}
-
-}  // namespace
-
 void Frame::pass_to(Frame& body, uint32_t parameter, uint32_t s) {
   body.pass(parameter, pointers_[s], boxes_[s], extents_[s]);
 }
 
-// A body's result becomes the value of a boxed slot (or of a loop's carried box).
-void Frame::take(Box& into, const Frame& body, uint32_t from) {
-  const Box* box = body.boxes_[from];
-  if (box) {
-    if (box->kind == Box::Kind::tensor && box->tensor.dtype() != DType::string) {
-      Tensor& tensor = storage_for(into, box->tensor.dtype(), box->tensor.dims());
-      if (tensor.bytes() > 0 && tensor.data() != box->tensor.data())
-        std::memcpy(tensor.mutable_data(), box->tensor.data(), static_cast<size_t>(tensor.bytes()));
-    } else if (&into != box) {
-      into = *box;
-    }
+void Frame::give(uint32_t r, Box& box) {
+  if (info_.exits[r] == PlanInfo::Exit::written) given_[r] = &box;
+}
+
+// The value of a slot, copied into a box of its own.
+void Frame::copy_slot(Box& into, const Frame& frame, uint32_t from) {
+  const Box* box = frame.boxes_[from];
+  if (box && (box->kind != Box::Kind::tensor || box->tensor.dtype() == DType::string)) {
+    if (&into != box) into = *box;
     return;
   }
-  Tensor& tensor = storage_for(into, body.slot(from).type.dtype, body.extents_[from]);
-  if (tensor.bytes() > 0) std::memcpy(tensor.mutable_data(), body.pointers_[from], static_cast<size_t>(tensor.bytes()));
+  const void* data = box ? box->tensor.data() : frame.pointers_[from];
+  Tensor& tensor = box ? storage_for(into, box->tensor.dtype(), box->tensor.dims())
+                       : storage_for(into, frame.slot(from).type.dtype, frame.extents_[from]);
+  if (tensor.bytes() > 0 && tensor.data() != data)
+    std::memcpy(tensor.mutable_data(), data, static_cast<size_t>(tensor.bytes()));
+}
+
+// A body's result becomes the value of a boxed slot (or of a loop's carried box). Boxes are exchanged, so that the
+// storage of one run serves the next but one.
+void Frame::take_result(Box& into, Frame& body, uint32_t r) {
+  const uint32_t from = body.info_.plan->results[r];
+  if (body.given_[r] == &into) return;
+  if (body.info_.exits[r] == PlanInfo::Exit::moved)
+    std::swap(into, body.owned_[from]);
+  else
+    copy_slot(into, body, from);
 }
 
 Status Frame::run_branch(uint32_t i) {
@@ -50,9 +51,10 @@ Status Frame::run_branch(uint32_t i) {
   Frame& body = body_frame(step.bodies[taken ? 0 : 1]);
   for (size_t k = 1; k < step.operands.size(); ++k) pass_to(body, static_cast<uint32_t>(k - 1), step.operands[k]);
   body.check_parameters();
+  for (uint32_t r = 0; r < step.results.size(); ++r) body.give(r, owned_[step.results[r]]);
   Status status = body.run();
   if (!status.ok()) return status;
-  for (size_t r = 0; r < step.results.size(); ++r) take(owned_[step.results[r]], body, body.info_.plan->results[r]);
+  for (uint32_t r = 0; r < step.results.size(); ++r) take_result(owned_[step.results[r]], body, r);
   return {};
 }
 
@@ -74,26 +76,32 @@ const Dims& dims_of(const Box& box) {
   return box.kind == Box::Kind::tensor ? box.tensor.dims() : none;
 }
 
-// Storage of at least `count` slices along a leading axis; slices of the first `used` stay.
-void make_room(Box& box, DType dtype, const Dims& slice, int64_t used, int64_t count) {
-  const auto fits = [&] {
-    if (box.kind != Box::Kind::tensor || box.tensor.dtype() != dtype || box.tensor.rank() != slice.size() + 1)
-      return false;
-    return std::equal(slice.begin(), slice.end(), box.tensor.dims().begin() + 1);
-  };
-  const bool same = fits();
+bool whole_bytes(DType dtype) { return dtype != DType::string && bit_size(dtype) % 8 == 0; }
+
+// Storage of at least `count` slices along a leading axis, of more where more will come but not of more than `most`;
+// slices of the first `used` stay.
+void make_room(Box& box, DType dtype, const Dims& slice, int64_t used, int64_t count, int64_t most) {
+  const bool same = box.kind == Box::Kind::tensor && box.tensor.dtype() == dtype &&
+                    box.tensor.rank() == slice.size() + 1 && (used > 0 || box.tensor.owner().use_count() == 1) &&
+                    std::equal(slice.begin(), slice.end(), box.tensor.dims().begin() + 1);
   if (same && box.tensor.dims()[0] >= count) return;
   Dims dims = slice;
-  dims.insert(dims.begin(), std::max<int64_t>(count, 2 * used));
-  Tensor grown(dtype, std::move(dims));
+  dims.insert(dims.begin(), std::max(count, std::min(2 * used, most)));
+  Box grown;
+  Tensor& to = storage_for(grown, dtype, dims);
   if (same && used > 0) {
-    Tensor one(dtype, slice);
-    for (int64_t i = 0; i < used; ++i) {
-      copy_slice(box.tensor, 0, i, one);
-      put_slice(one, 0, i, grown);
+    if (whole_bytes(dtype)) {
+      if (to.bytes() > 0)
+        std::memcpy(to.mutable_data(), box.tensor.data(), static_cast<size_t>(to.bytes() / dims[0] * used));
+    } else {
+      Tensor one(dtype, slice);
+      for (int64_t i = 0; i < used; ++i) {
+        copy_slice(box.tensor, 0, i, one);
+        put_slice(one, 0, i, to);
+      }
     }
   }
-  box = Box(std::move(grown));
+  box = std::move(grown);
 }
 
 }  // namespace
@@ -130,7 +138,8 @@ void Frame::pass_iteration(Frame& body, const LoopAttrs& attrs, const Step& step
     pass_to(body, k, step.operands[k]);
 }
 
-void Frame::stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration) {
+void Frame::stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration,
+                          int64_t trips) {
   const auto carried = static_cast<size_t>(attrs.carried);
   for (size_t k = 0; k < loop.stacked.size(); ++k) {
     const uint32_t from = body.info_.plan->results[1 + carried + k];
@@ -142,19 +151,25 @@ void Frame::stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& 
     if (iteration > 0 && !std::equal(slice.dims().begin(), slice.dims().end(), stack.tensor.dims().begin() + 1,
                                      stack.tensor.dims().end()))
       throw Error(Code::fault, "slices of a stacked result have different extents");
-    make_room(stack, slice.dtype(), slice.dims(), iteration, iteration + 1);
+    make_room(stack, slice.dtype(), slice.dims(), iteration, iteration + 1, trips);
     put_slice(slice, 0, iteration, stack.tensor);
   }
 }
 
 void Frame::finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count) {
   const auto carried = static_cast<size_t>(attrs.carried);
+  if (count == 0) {
+    // What the body would find out is not known, though an earlier run may have left it.
+    for (SymbolId id : body.info_.binds) state_.symbols[id] = -1;
+    for (const Step& inner : body.info_.plan->steps)
+      for (SymbolId id : inner.defines) state_.symbols[id] = -1;
+  }
   for (size_t j = 0; j < carried; ++j) {
     Box& out = owned_[step.results[j]];
     if (count > 0)
       std::swap(out, loop.current[j]);
     else
-      take(out, *this, step.operands[2 + j]);
+      copy_slot(out, *this, step.operands[2 + j]);
   }
   for (size_t k = 0; k < loop.stacked.size(); ++k) {
     const Slot& made = body.slot(body.info_.plan->results[1 + carried + k]);
@@ -163,10 +178,22 @@ void Frame::finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& s
       dims.assign(loop.stacked[k].tensor.dims().begin() + 1, loop.stacked[k].tensor.dims().end());
     else if (made.type.has_shape())
       dims = evaluate_or_zero(*made.type.shape, state_.symbols);
-    Tensor slice(made.type.dtype, dims);
     const int64_t axis = counted_axis(attrs.stack_axes[k], dims.size() + 1);
+    const Dims one = dims;
     dims.insert(dims.begin() + axis, count);
-    Tensor& out = storage_for(owned_[step.results[carried + k]], made.type.dtype, dims);
+    Box& result = owned_[step.results[carried + k]];
+    const bool in_order = count > 0 && axis == 0 && !flag(attrs.stack_reversed, k);
+    if (in_order && loop.stacked[k].tensor.dims()[0] == count) {
+      std::swap(result, loop.stacked[k]);
+      continue;
+    }
+    Tensor& out = storage_for(result, made.type.dtype, dims);
+    if (in_order && whole_bytes(made.type.dtype)) {
+      if (out.bytes() > 0)
+        std::memcpy(out.mutable_data(), loop.stacked[k].tensor.data(), static_cast<size_t>(out.bytes()));
+      continue;
+    }
+    Tensor slice(made.type.dtype, one);
     for (int64_t i = 0; i < count; ++i) {
       copy_slice(loop.stacked[k].tensor, 0, i, slice);
       put_slice(slice, axis, flag(attrs.stack_reversed, k) ? count - 1 - i : i, out);
@@ -200,13 +227,14 @@ Status Frame::run_loop(uint32_t i) {
     int64_t number = iteration;
     pass_iteration(body, attrs, step, loop, number, trips);
     body.check_parameters();
+    for (uint32_t j = 0; j < carried; ++j) body.give(1 + j, loop.next[j]);
     Status status = body.run();
     if (!status.ok()) return status;
     const uint32_t again = body.info_.plan->results[0];
     if (body.bytes_[again] < 1) return Status(Code::fault, "the body of a loop gives no condition");
     condition = *static_cast<const uint8_t*>(body.pointers_[again]) != 0;
-    for (size_t j = 0; j < carried; ++j) take(loop.next[j], body, body.info_.plan->results[1 + j]);
-    stack_results(body, attrs, loop, iteration);
+    for (uint32_t j = 0; j < carried; ++j) take_result(loop.next[j], body, 1 + j);
+    stack_results(body, attrs, loop, iteration, trips);
     std::swap(loop.current, loop.next);
   }
   finish_loop(body, attrs, step, loop, iteration);

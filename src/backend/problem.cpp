@@ -39,13 +39,6 @@ class ProblemHost final : public InferHost {
 
 }  // namespace
 
-int Problem::stage_of(uint16_t value) const {
-  if (value < operands.size()) return -1;
-  for (size_t s = 0; s < stages.size(); ++s)
-    if (value >= first_result[s] && value < first_result[s] + stages[s].outputs) return static_cast<int>(s);
-  return -1;
-}
-
 void complete(Problem& problem) {
   problem.types.clear();
   problem.first_result.clear();

@@ -51,8 +51,6 @@ struct Problem {
 
   size_t inputs() const { return operands.size(); }
   const Type& type(uint16_t value) const { return types[value]; }
-  // The stage that makes a value, or -1 for an operand.
-  int stage_of(uint16_t value) const;
 };
 
 // Runs inference over the stages; throws Error when the problem is not well formed. Symbols of operand types must be in

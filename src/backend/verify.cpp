@@ -383,16 +383,15 @@ class Verifier {
     for (uint32_t body : step.bodies) {
       if (body >= plan.bodies.size()) fail(fmt::format("step {} names no body", now));
       const std::vector<bool> outside = known_;
-      std::vector<SymbolId> own;
       for (uint32_t s : plan.bodies[body].parameters) {
         if (s >= plan.bodies[body].slots.size()) fail("a parameter is no slot");
         const Type& type = plan.bodies[body].slots[s].type;
         if (!type.has_shape()) continue;
         for (const Dim& d : *type.shape)
-          if (const auto id = d.as_symbol(); id && target_.symbols[*id].bound == Symbol::Bound::body_parameter &&
-                                             std::find(own.begin(), own.end(), *id) == own.end()) {
+          // What a body around this one has bound is checked when it is passed, not bound again.
+          if (const auto id = d.as_symbol();
+              id && target_.symbols[*id].bound == Symbol::Bound::body_parameter && !known_[*id]) {
             claim(*id);
-            own.push_back(*id);
             known_[*id] = true;
           }
       }

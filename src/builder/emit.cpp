@@ -250,12 +250,20 @@ class Emitter {
   void finish_init(Scope& init);
 };
 
-// Whether all a fragment reads is constant and its results are plain tensors of constant extents.
+bool mentions_symbols(const Graph& graph) {
+  return std::any_of(graph.values.begin(), graph.values.end(), [](const Value& value) {
+    const auto* dims = std::get_if<std::vector<Dim>>(&value.contents);
+    return !value.type.is_static() ||
+           (dims && std::any_of(dims->begin(), dims->end(), [](const Dim& d) { return !d.is_constant(); }));
+  });
+}
+
+// Whether all a fragment reads is constant and all it makes are plain tensors of constant extents: what it needs of
+// extents that are not known yet could not be checked.
 bool Emitter::known_when_built(const Scope& scope, const Node& node) const {
   for (ValueId v : node.inputs)
     if (!scope.constant[v]) return false;
-  for (ValueId v : node.outputs)
-    if (!scope.graph[v].type.is_static()) return false;
+  if (mentions_symbols(node.bodies[0])) return false;
   for (const Node& stage : node.bodies[0].nodes)
     if (!stage.op->is.deterministic || stage.op->is.never_fold) return false;
   return !node.inputs.empty();

@@ -72,6 +72,7 @@ constexpr PassEntry passes[] = {
     {"specialize", specialize, true},
     {"simplify again", simplify, true},
     {"quantize", quantize, true},
+    {"spell quantization", spell_quantization, true},
     {"assign precision", assign_precision, true},
     {"group", group, false},
 };

@@ -10,10 +10,12 @@ std::vector<Box> run_graph(const Graph& graph, std::vector<Box> parameters, std:
 
 class GraphBodies final : public BodyRunner {
  public:
-  GraphBodies(const Node& node, std::vector<int64_t>& symbols, const Control& control)
+  GraphBodies(const Node& node, const std::vector<int64_t>& symbols, const Control& control)
       : node_(node), symbols_(symbols), control_(control) {}
   std::vector<Box> run(size_t body, std::vector<Box> parameters) override {
-    return run_graph(node_.bodies[body], std::move(parameters), symbols_, control_, nullptr);
+    // What a body binds means nothing outside: a loop that does not run later must not find it.
+    std::vector<int64_t> symbols = symbols_;
+    return run_graph(node_.bodies[body], std::move(parameters), symbols, control_, nullptr);
   }
   Tensor without_running(size_t body, size_t result) override {
     const Graph& graph = node_.bodies[body];
@@ -23,7 +25,7 @@ class GraphBodies final : public BodyRunner {
 
  private:
   const Node& node_;
-  std::vector<int64_t>& symbols_;
+  const std::vector<int64_t>& symbols_;
   const Control& control_;
 };
 

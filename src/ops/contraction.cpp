@@ -12,6 +12,7 @@
 #include "ops/deform_conv.h"
 #include "ops/einsum.h"
 #include "ops/families.h"
+#include "ops/integer_product.h"
 
 namespace sinter {
 
@@ -176,6 +177,12 @@ constexpr Op table[] = {
      .inputs = {3, 5},
      .infer = infer_deform_conv,
      .eval = eval_deform_conv},
+    {.name = "MatMulInteger", .inputs = {2, 4}, .infer = infer_matmul_integer, .eval = eval_matmul_integer},
+    {.name = "ConvInteger",
+     .fields = fields<ConvAttrs>,
+     .inputs = {2, 4},
+     .infer = infer_conv_integer,
+     .eval = eval_conv_integer},
 };
 
 }  // namespace

@@ -125,16 +125,18 @@ void eval_if(EvalContext& c) {
   for (size_t o = 0; o < c.outputs.size() && o < results.size(); ++o) c.outputs[o] = std::move(results[o]);
 }
 
-// A value of type `from` may be passed where `to` is declared.
+// A value of type `from` may be passed where `to` is declared: there, extents of the body's own may be anything. Those
+// of a body around it are what they are.
 bool fits(const InferContext& c, const Type& from, const Type& to) {
   if (from.kind != to.kind) return false;
-  if (!from.is_tensor()) return true;
+  if (!from.is_tensor()) return !from.element || !to.element || fits(c, *from.element, *to.element);
   if (from.dtype != to.dtype) return false;
   if (!to.shape) return true;
   if (!from.shape || from.shape->size() != to.shape->size()) return false;
   for (size_t k = 0; k < to.shape->size(); ++k) {
     const auto id = (*to.shape)[k].as_symbol();
-    const bool open = id && c.host.symbols()[*id].bound == Symbol::Bound::body_parameter;
+    const bool open =
+        id && c.host.symbols()[*id].bound == Symbol::Bound::body_parameter && !known_outside(c, Dim::symbol(*id));
     if (!open && !((*from.shape)[k] == (*to.shape)[k])) return false;
   }
   return true;

@@ -30,9 +30,13 @@ Type type_of(const Box& box) {
     case Box::Kind::tensor: return Type::of(box.tensor);
     case Box::Kind::sequence: {
       // An empty one, like an empty optional, does not say what it would hold.
-      const bool has_tensor = !box.items.empty() && box.items[0].kind == Box::Kind::tensor;
-      return Type::sequence(has_tensor ? Type::tensor(box.items[0].tensor.dtype(), std::nullopt) : Type());
+      if (box.items.empty()) return Type::sequence(Type());
+      const Box& first = box.items[0];
+      if (first.kind == Box::Kind::map) return Type::sequence(type_of(first));
+      const bool tensors = first.kind == Box::Kind::tensor;
+      return Type::sequence(tensors ? Type::tensor(first.tensor.dtype(), std::nullopt) : Type());
     }
+    case Box::Kind::map: return Type::map(box.keys().dtype(), box.values().dtype());
     case Box::Kind::none: return Type::optional(Type());
   }
   return {};

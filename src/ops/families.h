@@ -26,5 +26,6 @@ std::span<const Op> string_ops();       // StringConcat, StringSplit, StringNorm
 std::span<const Op> tree_ops();         // TreeEnsemble
 std::span<const Op> label_ops();        // Lookup, ClassProbabilities
 std::span<const Op> sequence_ops();     // SequenceConstruct, ..., Optional*
+std::span<const Op> map_ops();          // MapRows, MapEntries
 
 }  // namespace sinter

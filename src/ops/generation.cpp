@@ -136,13 +136,13 @@ void eval_eye_like(EvalContext& c) {
 
 // ---- random numbers ----
 
-// Uniform and normal numbers from 64-bit words, the same everywhere for the same seed (the distributions of the
-// standard library are not).
+// The numbers of NumPy's RandomState: the 32-bit Mersenne twister, doubles of 53 bits from two of its words. The
+// distributions of the standard library are not the same everywhere.
 class Random {
  public:
   explicit Random(int64_t seed) {
-    if (seed != 0) {
-      engine_.seed(static_cast<uint64_t>(seed));
+    if (seed >= 0) {
+      engine_.seed(static_cast<uint32_t>(seed));
       return;
     }
     std::random_device device;
@@ -150,22 +150,30 @@ class Random {
     engine_.seed(words);
   }
   // In [0, 1).
-  double uniform() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }
-  // Two at a time, by the polar method of Box and Muller.
+  double uniform() {
+    const auto high = static_cast<double>(engine_() >> 5), low = static_cast<double>(engine_() >> 6);
+    return (high * 0x1p26 + low) * 0x1p-53;
+  }
+  // Two at a time, by Marsaglia's polar method; the second point's coordinate comes first.
   double normal() {
     if (have_) {
       have_ = false;
       return spare_;
     }
-    const double radius = std::sqrt(-2 * std::log(1 - uniform()));
-    const double angle = 2 * 3.14159265358979323846 * uniform();
-    spare_ = radius * std::sin(angle);
+    double x, y, square;
+    do {
+      x = 2 * uniform() - 1;
+      y = 2 * uniform() - 1;
+      square = x * x + y * y;
+    } while (square >= 1 || square == 0);
+    const double factor = std::sqrt(-2 * std::log(square) / square);
+    spare_ = factor * x;
     have_ = true;
-    return radius * std::cos(angle);
+    return factor * y;
   }
 
  private:
-  std::mt19937_64 engine_;
+  std::mt19937 engine_;
   double spare_ = 0;
   bool have_ = false;
 };
@@ -262,6 +270,14 @@ constexpr Op table[] = {
 };
 
 }  // namespace
+
+bool draws_anew(const Op& op, const Attrs& attrs) {
+  const std::string_view name = op.name;
+  if (name == "RandomUniform") return attrs.as<RandomUniformAttrs>().seed < 0;
+  if (name == "RandomNormal") return attrs.as<RandomNormalAttrs>().seed < 0;
+  if (name == "Multinomial") return attrs.as<MultinomialAttrs>().seed < 0;
+  return false;
+}
 
 std::span<const Op> generation_ops() { return table; }
 

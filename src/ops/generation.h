@@ -1,8 +1,8 @@
 // Attributes of operators that make values: Range(start, limit, delta), EyeLike(x), RandomUniform(shape),
 // RandomNormal(shape), Multinomial(x). All operands of Range and the shapes are host operands.
 //
-// Random operators are not deterministic: `seed` of 0 means one of the run's own, another gives the same numbers in
-// every run of the node.
+// Random operators are not deterministic: a negative `seed` means one of the run's own, another gives the same numbers
+// in every run of the node: those of ONNX's reference evaluator, which are NumPy's RandomState(seed).
 #pragma once
 
 #include "base/fields.h"
@@ -18,20 +18,24 @@ struct EyeLikeAttrs {
 struct RandomUniformAttrs {
   DType dtype = DType::f32;
   double low = 0, high = 1;
-  int64_t seed = 0;
+  int64_t seed = -1;
 };
 
 struct RandomNormalAttrs {
   DType dtype = DType::f32;
   double mean = 0, scale = 1;
-  int64_t seed = 0;
+  int64_t seed = -1;
 };
 
 struct MultinomialAttrs {  // Multinomial(x f[batch, classes], unnormalized log probabilities) → [batch, samples]
   DType dtype = DType::i32;
   int64_t samples = 1;
-  int64_t seed = 0;
+  int64_t seed = -1;
 };
+
+struct Op;
+// Gives other numbers each time it runs.
+bool draws_anew(const Op& op, const Attrs& attrs);
 
 const Fields& fields_of(const EyeLikeAttrs*);
 const Fields& fields_of(const RandomUniformAttrs*);

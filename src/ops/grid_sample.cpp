@@ -10,7 +10,6 @@
 #include "base/checked.h"
 #include "ops/arrays.h"
 #include "ops/elements.h"
-#include "ops/resize.h"
 
 namespace sinter {
 namespace {
@@ -26,60 +25,57 @@ double reflect(double v, double low, double high) {
   return (v < low) != turned ? low + rest : high - rest;
 }
 
-struct Tap {
-  int64_t index;  // -1: a zero
-  double weight;
-};
+}  // namespace
 
-struct Axis {
-  int64_t extent;
-  double low, high;  // of the area that padding leaves alone
-  GridPadding padding;
+GridAxis::GridAxis(int64_t extent, const GridSampleAttrs& attrs)
+    : extent_(extent),
+      low_(attrs.align_corners ? 0 : -0.5),
+      high_(static_cast<double>(extent) - (attrs.align_corners ? 1 : 0.5)),
+      align_corners_(attrs.align_corners),
+      mode_(attrs.mode),
+      padding_(attrs.padding) {}
 
-  // The element that stands at integer place i.
-  int64_t element(double i) const {
-    const auto last = static_cast<double>(extent - 1);
-    if (padding == GridPadding::zeros) return i >= 0 && i <= last ? static_cast<int64_t>(i) : -1;
-    if (padding == GridPadding::reflection) i = reflect(i, low, high);
-    return static_cast<int64_t>(std::clamp(std::trunc(i), 0.0, last));
-  }
-};
+// The element that stands at integer place i.
+int64_t GridAxis::element(double i) const {
+  const auto last = static_cast<double>(extent_ - 1);
+  if (padding_ == GridPadding::zeros) return i >= 0 && i <= last ? static_cast<int64_t>(i) : -1;
+  if (padding_ == GridPadding::reflection) i = reflect(i, low_, high_);
+  return static_cast<int64_t>(std::clamp(std::trunc(i), 0.0, last));
+}
 
 // Place in elements, brought inside as padding wants it. NaN lies outside for zeros, at the start otherwise.
-double place_of(const Axis& axis, double normalized, bool align_corners, ResizeMode mode) {
-  const auto extent = static_cast<double>(axis.extent);
-  double v = align_corners ? (normalized + 1) / 2 * (extent - 1) : ((normalized + 1) * extent - 1) / 2;
-  if (mode == ResizeMode::nearest) v = std::nearbyint(v);
-  if (v >= axis.low && v <= axis.high) return v;
+double GridAxis::place_of(double normalized) const {
+  const auto extent = static_cast<double>(extent_);
+  double v = align_corners_ ? (normalized + 1) / 2 * (extent - 1) : ((normalized + 1) * extent - 1) / 2;
+  if (mode_ == ResizeMode::nearest) v = std::nearbyint(v);
+  if (v >= low_ && v <= high_) return v;
   // Cubic taps meet the border one by one; beyond 8 elements all of them are its value.
-  if (mode == ResizeMode::cubic && axis.padding == GridPadding::border && v == v)
-    return std::clamp(v, -8.0, extent + 8);
-  switch (axis.padding) {
+  if (mode_ == ResizeMode::cubic && padding_ == GridPadding::border && v == v) return std::clamp(v, -8.0, extent + 8);
+  switch (padding_) {
     case GridPadding::zeros: return v == v ? std::clamp(v, -8.0, extent + 8) : -8.0;
     case GridPadding::border: return v == v ? std::clamp(v, 0.0, extent - 1) : 0.0;
-    case GridPadding::reflection: return std::isfinite(v) ? reflect(v, axis.low, axis.high) : axis.low;
+    case GridPadding::reflection: return std::isfinite(v) ? reflect(v, low_, high_) : low_;
   }
   return 0;
 }
 
-int taps_at(const Axis& axis, double place, ResizeMode mode, Tap* taps) {
-  if (mode == ResizeMode::nearest) {
-    taps[0] = {axis.element(std::trunc(place)), 1};
+int GridAxis::taps(double normalized, GridTap* taps) const {
+  const double place = place_of(normalized);
+  if (mode_ == ResizeMode::nearest) {
+    taps[0] = {element(std::trunc(place)), 1};
     return 1;
   }
   const double floor = std::floor(place), ratio = place - floor;
-  if (mode == ResizeMode::linear) {
-    taps[0] = {axis.element(floor), 1 - ratio};
-    taps[1] = {axis.element(floor + 1), ratio};
+  if (mode_ == ResizeMode::linear) {
+    taps[0] = {element(floor), 1 - ratio};
+    taps[1] = {element(floor + 1), ratio};
     return 2;
   }
   double weights[4];
   cubic_weights(ratio, -0.75, weights);
-  for (int k = 0; k < 4; ++k) taps[k] = {axis.element(floor - 1 + k), weights[k]};
+  for (int k = 0; k < 4; ++k) taps[k] = {element(floor - 1 + k), weights[k]};
   return 4;
 }
-
-}  // namespace
 
 void cubic_weights(double ratio, double a, double* weights) {
   const auto near = [a](double t) { return ((a + 2) * t - (a + 3)) * t * t + 1; };
@@ -120,23 +116,19 @@ void eval_grid_sample(EvalContext& c) {
   const std::vector<int64_t> strides = dense_strides(x.dims());
   const bool moves = a.mode == ResizeMode::nearest;
   const std::vector<double> data = moves ? std::vector<double>() : numbers_of<double>(x);
-  std::vector<Axis> axes;
-  for (size_t k = 0; k < n; ++k) {
-    const int64_t extent = x.dims()[k + 2];
-    const auto e = static_cast<double>(extent);
-    axes.push_back({extent, a.align_corners ? 0 : -0.5, a.align_corners ? e - 1 : e - 0.5, a.padding});
-  }
-  std::vector<Tap> all, next;  // offset in the plane and weight, or -1
+  std::vector<GridAxis> axes;
+  for (size_t k = 0; k < n; ++k) axes.emplace_back(x.dims()[k + 2], a);
+  std::vector<GridTap> all, next;  // offset in the plane and weight, or -1
   for (int64_t b = 0; b < batch; ++b) {
     for (int64_t p = 0; p < positions; ++p) {
       all.assign(1, {0, 1});
       for (size_t k = 0; k < n; ++k) {
         const auto count = static_cast<int64_t>(n);
         const double normalized = grid.get_real((b * positions + p) * count + (count - 1 - static_cast<int64_t>(k)));
-        Tap taps[4];
-        const int used = taps_at(axes[k], place_of(axes[k], normalized, a.align_corners, a.mode), a.mode, taps);
+        GridTap taps[4];
+        const int used = axes[k].taps(normalized, taps);
         next.clear();
-        for (const Tap& t : all)
+        for (const GridTap& t : all)
           for (int i = 0; i < used; ++i)
             next.push_back({t.index < 0 || taps[i].index < 0 ? -1 : t.index + taps[i].index * strides[k + 2],
                             t.weight * taps[i].weight});
@@ -149,7 +141,7 @@ void eval_grid_sample(EvalContext& c) {
           continue;
         }
         double sum = 0;
-        for (const Tap& t : all)
+        for (const GridTap& t : all)
           if (t.index >= 0) sum += t.weight * data[static_cast<size_t>(from + t.index)];
         y.set_real(to, sum);
       }

@@ -127,6 +127,10 @@ void eval_probabilities(EvalContext& c) {
         for (size_t j = 0; j < k; ++j) qp[i] += q[i * k + j] * p[j];
         pqp += p[i] * qp[i];
       }
+      if (!std::isfinite(pqp)) {
+        std::fill(p.begin(), p.end(), std::numeric_limits<double>::quiet_NaN());
+        break;
+      }
       for (size_t i = 0; i < k; ++i) worst = std::max(worst, std::abs(qp[i] - pqp));
       if (!(worst >= 0.005 / static_cast<double>(k))) break;
       for (size_t i = 0; i < k; ++i) {

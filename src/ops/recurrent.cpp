@@ -37,32 +37,40 @@ constexpr size_t activations_of(Cell cell) { return cell == Cell::lstm ? 3 : cel
 
 struct Activation {
   double (*function)(double x, double alpha, double beta);
+  const char* text;
   double alpha = 0, beta = 0;
   double operator()(double x) const { return function(x, alpha, beta); }
 };
 
+// What it computes, and the same as an expression for kernels.
 struct KnownActivation {
   const char* name;
   double (*function)(double x, double alpha, double beta);
+  const char* text;
   double alpha, beta;
   bool takes_alpha, takes_beta;
 };
 
 const KnownActivation known_activations[] = {
-    {"relu", [](double x, double, double) { return x < 0 ? 0.0 : x; }, 0, 0, false, false},
-    {"tanh", [](double x, double, double) { return std::tanh(x); }, 0, 0, false, false},
-    {"sigmoid", [](double x, double, double) { return 1 / (1 + std::exp(-x)); }, 0, 0, false, false},
-    {"affine", [](double x, double a, double b) { return a * x + b; }, 1, 0, true, true},
-    {"leakyrelu", [](double x, double a, double) { return x < 0 ? a * x : x; }, 0.01, 0, true, false},
-    {"thresholdedrelu", [](double x, double a, double) { return x >= a ? x : 0.0; }, 1, 0, true, false},
-    {"scaledtanh", [](double x, double a, double b) { return a * std::tanh(b * x); }, 1, 1, true, true},
-    {"hardsigmoid", [](double x, double a, double b) { return std::min(std::max(a * x + b, 0.0), 1.0); }, 0.2, 0.5,
-     true, true},
-    {"elu", [](double x, double a, double) { return x < 0 ? a * std::expm1(x) : x; }, 1, 0, true, false},
-    {"softsign", [](double x, double, double) { return x / (1 + std::abs(x)); }, 0, 0, false, false},
+    {"relu", [](double x, double, double) { return x < 0 ? 0.0 : x; }, "select(x < 0, 0, x)", 0, 0, false, false},
+    {"tanh", [](double x, double, double) { return std::tanh(x); }, "tanh(x)", 0, 0, false, false},
+    {"sigmoid", [](double x, double, double) { return 1 / (1 + std::exp(-x)); }, "sigmoid(x)", 0, 0, false, false},
+    {"affine", [](double x, double a, double b) { return a * x + b; }, "y * x + z", 1, 0, true, true},
+    {"leakyrelu", [](double x, double a, double) { return x < 0 ? a * x : x; }, "select(x < 0, y * x, x)", 0.01, 0,
+     true, false},
+    {"thresholdedrelu", [](double x, double a, double) { return x >= a ? x : 0.0; }, "select(x >= y, x, 0)", 1, 0, true,
+     false},
+    {"scaledtanh", [](double x, double a, double b) { return a * std::tanh(b * x); }, "y * tanh(z * x)", 1, 1, true,
+     true},
+    {"hardsigmoid", [](double x, double a, double b) { return std::min(std::max(a * x + b, 0.0), 1.0); },
+     "min(max(y * x + z, 0), 1)", 0.2, 0.5, true, true},
+    {"elu", [](double x, double a, double) { return x < 0 ? a * std::expm1(x) : x; }, "select(x < 0, y * expm1(x), x)",
+     1, 0, true, false},
+    {"softsign", [](double x, double, double) { return x / (1 + std::abs(x)); }, "x / (1 + abs(x))", 0, 0, false,
+     false},
     {"softplus",
-     [](double x, double, double) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }, 0, 0,
-     false, false},
+     [](double x, double, double) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); },
+     "max(x, 0) + log1p(exp(-abs(x)))", 0, 0, false, false},
 };
 
 size_t directions_of(const RecurrentAttrs& a) { return a.direction == Direction::bidirectional ? 2 : 1; }
@@ -84,7 +92,7 @@ std::vector<Activation> resolve_activations(Cell cell, const RecurrentAttrs& a, 
     const auto* known = std::find_if(std::begin(known_activations), std::end(known_activations),
                                      [&](const KnownActivation& k) { return name == k.name; });
     if (known == std::end(known_activations)) fail(fmt::format("no activation is named '{}'", name));
-    Activation activation{known->function, known->alpha, known->beta};
+    Activation activation{known->function, known->text, known->alpha, known->beta};
     if (known->takes_alpha && alphas < a.alpha.size()) activation.alpha = a.alpha[alphas++];
     if (known->takes_beta && betas < a.beta.size()) activation.beta = a.beta[betas++];
     out.push_back(activation);
@@ -302,6 +310,15 @@ constexpr Op table[] = {
 };
 
 }  // namespace
+
+std::vector<ActivationText> recurrent_activations(std::string_view op, const RecurrentAttrs& attrs) {
+  const Cell cell = op == "LSTM" ? Cell::lstm : op == "GRU" ? Cell::gru : Cell::rnn;
+  std::vector<ActivationText> out;
+  for (const Activation& a : resolve_activations(
+           cell, attrs, [](std::string message) { throw Error(Code::invalid_argument, std::move(message)); }))
+    out.push_back({a.text, a.alpha, a.beta});
+  return out;
+}
 
 std::span<const Op> recurrent_ops() { return table; }
 

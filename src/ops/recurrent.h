@@ -5,6 +5,9 @@
 // ONNX's layout=1 is wired with transposes.
 #pragma once
 
+#include <string_view>
+#include <vector>
+
 #include "base/fields.h"
 
 namespace sinter {
@@ -22,5 +25,13 @@ struct RecurrentAttrs {
 };
 
 const Fields& fields_of(const RecurrentAttrs*);
+
+// The activations of all directions, one direction after the other: scalar expressions (ops/scalar.h) of x, with the
+// parameters alpha and beta as y and z. op: "LSTM", "GRU" or "RNN". Throws Error for names that make no sense.
+struct ActivationText {
+  const char* text;
+  double alpha, beta;
+};
+std::vector<ActivationText> recurrent_activations(std::string_view op, const RecurrentAttrs& attrs);
 
 }  // namespace sinter

@@ -77,8 +77,6 @@ bool present(const InferContext& c, size_t input) {
   return c.has(input) && !(c.type(input).has_shape() && c.shape(input).size() == 1 && c.shape(input)[0] == Dim(0));
 }
 
-bool present(const EvalContext& c, size_t input) { return c.has(input) && c.in(input).count() > 0; }
-
 // floor(in * scale), multiplied in float as ONNX does; scales that are a small fraction have an expression, used for
 // numbers as well so that both always agree.
 std::optional<Dim> scaled_extent(InferContext& c, const Dim& in, double scale) {
@@ -121,14 +119,15 @@ void infer_resize(InferContext& c) {
   c.axes(a.axes, x.size());
   const std::vector<size_t> axes = axes_of(a, x.size());
   const bool scales = present(c, scales_operand), sizes = present(c, sizes_operand);
-  if (scales == sizes && !axes.empty()) c.fail(scales ? "scales and sizes are both given" : "it needs scales or sizes");
+  if (scales && sizes) c.fail("scales and sizes are both given");
+  if (!scales && !sizes && !axes.empty()) c.fail("it needs scales or sizes");
   if (a.coordinates == Coordinates::tf_crop_and_resize) {
     if (!present(c, roi_operand)) c.fail("tf_crop_and_resize needs a region");
     if (c.rank(roi_operand) != 1) c.fail("the region must have rank 1");
     c.require_equal(c.shape(roi_operand)[0], static_cast<int64_t>(2 * axes.size()), "numbers of the region");
   }
   Shape out = x;
-  if (axes.empty()) return c.set(0, dtype, std::move(out));
+  if (!scales && !sizes) return c.set(0, dtype, std::move(out));
   const size_t given = scales ? scales_operand : sizes_operand;
   if (scales ? !is_float(c.dtype(given)) : !is_integer(c.dtype(given)))
     c.fail(fmt::format("operand {} is {}", given, dtype_name(c.dtype(given))));
@@ -168,15 +167,6 @@ void infer_resize(InferContext& c) {
             : c.host_decided(0, axes[k]);
   c.set(0, dtype, std::move(out));
 }
-
-// How one axis is resampled: per result element `taps` source elements and weights; outside: the extrapolation value.
-struct Resampling {
-  size_t axis = 0;
-  int64_t extent = 0, taps = 1;
-  std::vector<int64_t> index;
-  std::vector<double> weight;
-  std::vector<bool> outside;
-};
 
 }  // namespace
 
@@ -232,8 +222,9 @@ void kernel_weights(const ResizeAttrs& a, double ratio, double shrink, int64_t f
     for (double& w : weights) w /= sum;
 }
 
-Resampling resample_axis(const EvalContext& c, const ResizeAttrs& a, size_t axis, int64_t in, int64_t out,
-                         const AxisScale& s) {
+[[noreturn]] void no_plan(std::string message) { throw Error(Code::fault, std::move(message)); }
+
+Resampling resample_axis(const ResizeAttrs& a, size_t axis, int64_t in, int64_t out, const AxisScale& s) {
   Resampling r;
   r.axis = axis;
   r.extent = out;
@@ -242,7 +233,7 @@ Resampling resample_axis(const EvalContext& c, const ResizeAttrs& a, size_t axis
   if (a.mode != ResizeMode::nearest) {
     const double reach = (a.mode == ResizeMode::linear ? 1 : 2) / shrink;
     // Weights beyond the operand's own extent twice over would all fall on its edges.
-    if (!(reach <= 1e6)) c.fail(fmt::format("scale {} is too small to be antialiased", s.scale));
+    if (!(reach <= 1e6)) no_plan(fmt::format("scale {} is too small to be antialiased", s.scale));
     first = static_cast<int64_t>(std::floor(-reach)) + 1;
     r.taps = 2 - 2 * first;
   }
@@ -252,7 +243,7 @@ Resampling resample_axis(const EvalContext& c, const ResizeAttrs& a, size_t axis
   r.outside.assign(static_cast<size_t>(out), false);
   for (int64_t o = 0; o < out; ++o) {
     double place = source_place(a, static_cast<double>(o), static_cast<double>(in), static_cast<double>(out), s);
-    if (place != place) c.fail("the region or scales lead to no place in the operand");
+    if (place != place) no_plan("the region or scales lead to no place in the operand");
     if (a.coordinates == Coordinates::tf_crop_and_resize && (place < 0 || place > last))
       r.outside[static_cast<size_t>(o)] = true;
     // Far outside every element is the edge.
@@ -278,6 +269,50 @@ Resampling resample_axis(const EvalContext& c, const ResizeAttrs& a, size_t axis
   }
   return r;
 }
+
+}  // namespace
+
+std::vector<Resampling> resampling_plan(const ResizeAttrs& a, std::span<const int64_t> in, std::span<const int64_t> out,
+                                        const Tensor* roi, const Tensor* scales, const Tensor* sizes) {
+  const std::vector<size_t> axes = axes_of(a, in.size());
+  const auto given = [&](const Tensor* t, size_t count) {
+    if (!t || t->count() == 0) return false;
+    if (t->count() != static_cast<int64_t>(count)) no_plan("a Resize needs one scale or size for each of its axes");
+    return true;
+  };
+  const bool by_scale = given(scales, axes.size()), by_size = given(sizes, axes.size());
+  const bool crops = a.coordinates == Coordinates::tf_crop_and_resize;
+  if (crops && !given(roi, 2 * axes.size())) no_plan("tf_crop_and_resize needs a region");
+  std::vector<bool> touched(in.size(), false);
+  std::vector<int64_t> extents;
+  for (size_t k : axes) {
+    if (k >= in.size()) no_plan("an axis of a Resize is out of range");
+    touched[k] = true;
+    extents.push_back(in[k]);
+  }
+  for (size_t k = 0; k < in.size(); ++k)
+    if (!touched[k] && in[k] != out[k]) no_plan("the extents of a Resize do not fit together");
+  std::optional<double> common;
+  if (by_size && a.aspect != AspectPolicy::stretch) common = common_scale(a.aspect, extents, sizes->to_integers());
+  std::vector<Resampling> plan;
+  for (size_t k = 0; k < axes.size(); ++k) {
+    const size_t axis = axes[k];
+    AxisScale s{static_cast<double>(out[axis]) / static_cast<double>(in[axis]), 0, 1};
+    if (by_scale)
+      s.scale = scales->get_real(static_cast<int64_t>(k));
+    else if (common)
+      s.scale = *common;
+    if (crops) {
+      s.roi_start = roi->get_real(static_cast<int64_t>(k));
+      s.roi_end = roi->get_real(static_cast<int64_t>(k + axes.size()));
+    }
+    if (s.scale == 1 && in[axis] == out[axis] && s.roi_start == 0 && s.roi_end == 1) continue;
+    plan.push_back(resample_axis(a, axis, in[axis], out[axis], s));
+  }
+  return plan;
+}
+
+namespace {
 
 // Nearest: elements move, whatever they are.
 void gather(const Tensor& x, Tensor& y, const std::vector<Resampling>& axes, double extrapolation) {
@@ -348,29 +383,9 @@ void eval_resize(EvalContext& c) {
   Tensor& y = c.out(0);
   if (y.count() == 0) return;
   if (x.count() == 0) c.fail("an empty operand cannot be resized to a result with elements");
-  const std::vector<size_t> axes = axes_of(a, x.rank());
-  std::vector<Resampling> plan;
-  std::optional<double> common;
-  if (present(c, sizes_operand) && a.aspect != AspectPolicy::stretch) {
-    std::vector<int64_t> in;
-    for (size_t k : axes) in.push_back(x.dims()[k]);
-    common = common_scale(a.aspect, in, c.in(sizes_operand).to_integers());
-  }
-  for (size_t k = 0; k < axes.size(); ++k) {
-    const size_t axis = axes[k];
-    const int64_t in = x.dims()[axis], out = y.dims()[axis];
-    AxisScale s{static_cast<double>(out) / static_cast<double>(in), 0, 1};
-    if (present(c, scales_operand))
-      s.scale = c.in(scales_operand).get_real(static_cast<int64_t>(k));
-    else if (common)
-      s.scale = *common;
-    if (a.coordinates == Coordinates::tf_crop_and_resize) {
-      s.roi_start = c.in(roi_operand).get_real(static_cast<int64_t>(k));
-      s.roi_end = c.in(roi_operand).get_real(static_cast<int64_t>(k + axes.size()));
-    }
-    if (s.scale == 1 && in == out && s.roi_start == 0 && s.roi_end == 1) continue;
-    plan.push_back(resample_axis(c, a, axis, in, out, s));
-  }
+  const auto operand = [&](size_t i) { return c.has(i) ? &c.in(i) : nullptr; };
+  const std::vector<Resampling> plan =
+      resampling_plan(a, x.dims(), y.dims(), operand(roi_operand), operand(scales_operand), operand(sizes_operand));
   if (a.mode == ResizeMode::nearest)
     gather(x, y, plan, a.extrapolation);
   else

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/fields.h"
+#include "tensor/tensor.h"
 
 namespace sinter {
 
@@ -48,6 +49,20 @@ struct AxisScale {
 };
 double source_place(const ResizeAttrs& a, double x, double in, double out, const AxisScale& s);
 double nearest_place(NearestMode mode, double x, double scale);
+
+// How one axis is resampled: per result element `taps` source elements and weights; outside: the extrapolation value.
+struct Resampling {
+  size_t axis = 0;
+  int64_t extent = 0, taps = 1;
+  std::vector<int64_t> index;
+  std::vector<double> weight;
+  std::vector<bool> outside;
+};
+// The resampled axes of Resize from `in` to `out`, in the order of the operands; those that keep everything are left
+// out. roi, scales and sizes may be null or empty. No extent is 0. Throws Error when they make no sense.
+std::vector<Resampling> resampling_plan(const ResizeAttrs& attrs, std::span<const int64_t> in,
+                                        std::span<const int64_t> out, const Tensor* roi, const Tensor* scales,
+                                        const Tensor* sizes);
 
 enum class GridPadding : uint8_t { zeros, border, reflection };
 std::span<const char* const> enum_names(GridPadding);

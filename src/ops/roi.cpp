@@ -34,14 +34,8 @@ int64_t image_number(const EvalContext& c, double value, int64_t images) {
   return static_cast<int64_t>(value);
 }
 
-// One sample: four offsets and weights; all 0 outside.
-struct Sample {
-  int64_t at[4] = {0, 0, 0, 0};
-  double weight[4] = {0, 0, 0, 0};
-};
-
-Sample bilinear(double y, double x, int64_t height, int64_t width) {
-  Sample s;
+RoiSample bilinear(double y, double x, int64_t height, int64_t width) {
+  RoiSample s;
   if (!(y >= -1 && y <= static_cast<double>(height) && x >= -1 && x <= static_cast<double>(width))) return s;
   const auto split = [](double v, int64_t extent, int64_t& low, int64_t& high) {
     v = std::max(v, 0.0);
@@ -62,11 +56,11 @@ Sample bilinear(double y, double x, int64_t height, int64_t width) {
   return s;
 }
 
-// Number of samples per bin along one axis.
-int64_t samples(const EvalContext& c, int64_t ratio, double extent, int64_t bins) {
+// Number of samples per bin along one axis; -1 when there are too many.
+int64_t samples(int64_t ratio, double extent, int64_t bins) {
   if (ratio > 0) return ratio;
   const double n = std::ceil(extent / static_cast<double>(bins));
-  if (!(n <= 65536)) c.fail(fmt::format("a region of extent {} is too large to be sampled", extent));
+  if (!(n <= 65536)) return -1;
   return n > 0 ? static_cast<int64_t>(n) : 0;
 }
 
@@ -90,6 +84,32 @@ Tensor sample_regions(const Attrs&, double scale, int64_t first, std::span<const
 
 }  // namespace
 
+RoiGrid::RoiGrid(const RoiAlignAttrs& a, const double* region) {
+  const double shift = a.half_pixel ? 0.5 : 0;
+  double box[4];
+  for (int k = 0; k < 4; ++k) box[k] = region[k] * a.scale - shift;
+  double extent_x = box[2] - box[0], extent_y = box[3] - box[1];
+  if (!a.half_pixel) {
+    extent_x = std::max(extent_x, 1.0);
+    extent_y = std::max(extent_y, 1.0);
+  }
+  start_y = box[1];
+  start_x = box[0];
+  bin_y = extent_y / static_cast<double>(a.height);
+  bin_x = extent_x / static_cast<double>(a.width);
+  ny = samples(a.sampling_ratio, extent_y, a.height);
+  nx = samples(a.sampling_ratio, extent_x, a.width);
+  sensible = ny >= 0 && nx >= 0 && ny * nx <= (int64_t{1} << 20);
+}
+
+RoiSample RoiGrid::sample(int64_t py, int64_t px, int64_t iy, int64_t ix, int64_t height, int64_t width) const {
+  const double y =
+      start_y + static_cast<double>(py) * bin_y + (static_cast<double>(iy) + 0.5) * bin_y / static_cast<double>(ny);
+  const double x =
+      start_x + static_cast<double>(px) * bin_x + (static_cast<double>(ix) + 0.5) * bin_x / static_cast<double>(nx);
+  return bilinear(y, x, height, width);
+}
+
 void infer_roi_align(InferContext& c) {
   const auto& a = c.attrs<RoiAlignAttrs>();
   if (!is_integer(c.dtype(2))) c.fail("batch indices must be integers");
@@ -107,41 +127,24 @@ void eval_roi_align(EvalContext& c) {
   if (y.count() == 0) return;
   const int64_t channels = x.dims()[1], height = x.dims()[2], width = x.dims()[3], plane = height * width;
   const std::vector<double> data = numbers_of<double>(x);
-  const double shift = a.half_pixel ? 0.5 : 0;
-  int64_t at = 0;
-  std::vector<Sample> points;
+  std::vector<RoiSample> points;
   for (int64_t r = 0; r < rois.dims()[0]; ++r) {
     const int64_t image = image_number(c, static_cast<double>(images.get_integer(r)), x.dims()[0]);
-    double box[4];
-    for (int64_t k = 0; k < 4; ++k) box[k] = rois.get_real(r * 4 + k) * a.scale - shift;
-    double extent_x = box[2] - box[0], extent_y = box[3] - box[1];
-    if (!a.half_pixel) {
-      extent_x = std::max(extent_x, 1.0);
-      extent_y = std::max(extent_y, 1.0);
-    }
-    const double bin_y = extent_y / static_cast<double>(a.height), bin_x = extent_x / static_cast<double>(a.width);
-    const int64_t ny = samples(c, a.sampling_ratio, extent_y, a.height);
-    const int64_t nx = samples(c, a.sampling_ratio, extent_x, a.width);
-    if (ny * nx > (int64_t{1} << 20)) c.fail(fmt::format("{} samples per bin", ny * nx));
+    double region[4];
+    for (int64_t k = 0; k < 4; ++k) region[k] = rois.get_real(r * 4 + k);
+    const RoiGrid grid(a, region);
+    if (!grid.sensible) c.fail("a region is too large to be sampled");
+    const int64_t ny = grid.ny, nx = grid.nx;
     for (int64_t py = 0; py < a.height; ++py) {
-      for (int64_t px = 0; px < a.width; ++px, ++at) {
+      for (int64_t px = 0; px < a.width; ++px) {
         points.clear();
-        if (plane > 0) {
-          for (int64_t iy = 0; iy < ny; ++iy) {
-            const double sy = box[1] + static_cast<double>(py) * bin_y +
-                              (static_cast<double>(iy) + 0.5) * bin_y / static_cast<double>(ny);
-            for (int64_t ix = 0; ix < nx; ++ix) {
-              const double sx = box[0] + static_cast<double>(px) * bin_x +
-                                (static_cast<double>(ix) + 0.5) * bin_x / static_cast<double>(nx);
-              points.push_back(bilinear(sy, sx, height, width));
-            }
-          }
-        }
+        for (int64_t iy = 0; iy < ny && plane > 0; ++iy)
+          for (int64_t ix = 0; ix < nx; ++ix) points.push_back(grid.sample(py, px, iy, ix, height, width));
         for (int64_t ch = 0; ch < channels; ++ch) {
           const double* from = data.data() + (image * channels + ch) * plane;
           double value = 0;
           bool first = true;
-          for (const Sample& s : points) {
+          for (const RoiSample& s : points) {
             double part[4];
             for (int k = 0; k < 4; ++k) part[k] = s.weight[k] * from[s.at[k]];
             if (a.mode == RoiMode::average) {

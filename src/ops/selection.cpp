@@ -282,20 +282,9 @@ void infer_nms(InferContext& c) {
   c.set(0, DType::i64, {c.found_by_running(0, 0, 0, std::move(most)), Dim(3)});
 }
 
-struct Rectangle {
-  double y1, x1, y2, x2, area;
-};
-
-Rectangle rectangle(const Tensor& boxes, int64_t at, bool center_point) {
-  const double a = boxes.get_real(at), b = boxes.get_real(at + 1), p = boxes.get_real(at + 2),
-               q = boxes.get_real(at + 3);
-  Rectangle r;
-  if (center_point)
-    r = {b - q / 2, a - p / 2, b + q / 2, a + p / 2, 0};
-  else
-    r = {std::min(a, p), std::min(b, q), std::max(a, p), std::max(b, q), 0};
-  r.area = (r.y2 - r.y1) * (r.x2 - r.x1);
-  return r;
+Rectangle rectangle_at(const Tensor& boxes, int64_t at, bool center_point) {
+  return rectangle(boxes.get_real(at), boxes.get_real(at + 1), boxes.get_real(at + 2), boxes.get_real(at + 3),
+                   center_point);
 }
 
 bool overlap(const Rectangle& a, const Rectangle& b, double threshold) {
@@ -322,7 +311,7 @@ void eval_nms(EvalContext& c) {
   std::vector<int64_t> kept;
   for (int64_t b = 0; b < batches && most > 0 && count > 0; ++b) {
     for (int64_t i = 0; i < count; ++i)
-      rectangles[static_cast<size_t>(i)] = rectangle(boxes, (b * count + i) * 4, center_point);
+      rectangles[static_cast<size_t>(i)] = rectangle_at(boxes, (b * count + i) * 4, center_point);
     for (int64_t k = 0; k < classes; ++k) {
       candidates.clear();
       kept.clear();

@@ -1,9 +1,11 @@
-// Attributes of sorting and selection.
+// Attributes of sorting and selection, and the boxes of NonMaxSuppression.
 //
 // TopK(x, k) → values, indices i64 (k: host operand [1]) · ArgMax(x), ArgMin(x) → i64 · Unique(x) → values, first
 // indices, inverse, counts · NonMaxSuppression(boxes, scores, max_per_class?, iou_threshold?, score_threshold?) →
 // i64[n, 3] · CumSum(x, axis), CumProd(x, axis) (axis: host operand, scalar).
 #pragma once
+
+#include <algorithm>
 
 #include "base/fields.h"
 
@@ -31,6 +33,21 @@ struct NonMaxSuppressionAttrs {
   bool center_point =
       false;  // boxes as [x_center, y_center, width, height], else two opposite corners [y1, x1, y2, x2]
 };
+
+struct Rectangle {
+  double y1, x1, y2, x2, area;
+};
+
+// Made from the four numbers of a box, in their order.
+inline Rectangle rectangle(double a, double b, double p, double q, bool center_point) {
+  Rectangle r;
+  if (center_point)
+    r = {b - q / 2, a - p / 2, b + q / 2, a + p / 2, 0};
+  else
+    r = {std::min(a, p), std::min(b, q), std::max(a, p), std::max(b, q), 0};
+  r.area = (r.y2 - r.y1) * (r.x2 - r.x1);
+  return r;
+}
 
 struct CumulativeAttrs {
   bool exclusive = false;

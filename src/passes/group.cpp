@@ -5,6 +5,7 @@
 // Whether a kernel takes a fragment whole is not decided here (builder/choose.h cuts).
 
 #include <algorithm>
+#include <map>
 
 #include "passes/passes.h"
 
@@ -36,6 +37,7 @@ class Grouping {
   explicit Grouping(Graph& graph) : graph_(graph) {}
 
   void run() {
+    find_makers();
     region_of_.assign(graph_.nodes.size(), 0);
     for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
       region_of_[n] = static_cast<uint32_t>(regions_.size());
@@ -46,6 +48,32 @@ class Grouping {
   }
 
  private:
+  // Nodes that find out an extent that known contents speak of come before those that read the contents, though no
+  // value says so.
+  void find_makers() {
+    std::vector<SymbolId> ids;
+    for (ValueId v : graph_.inputs) collect_symbols(graph_[v].type, ids);
+    std::map<SymbolId, NodeId> maker;
+    for (SymbolId id : ids) maker.emplace(id, no_id);
+    makers_.assign(graph_.nodes.size(), {});
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
+      for (ValueId v : graph_.nodes[n].inputs) {
+        const auto* dims = v == no_id ? nullptr : std::get_if<std::vector<Dim>>(&graph_[v].contents);
+        ids.clear();
+        if (dims)
+          for (const Dim& d : *dims) d.collect_symbols(ids);
+        for (SymbolId id : ids)
+          if (const auto at = maker.find(id); at != maker.end() && at->second != no_id)
+            makers_[n].push_back(at->second);
+      }
+      for (ValueId v : graph_.nodes[n].outputs) {
+        ids.clear();
+        collect_symbols(graph_[v].type, ids);
+        for (SymbolId id : ids) maker.emplace(id, n);
+      }
+    }
+  }
+
   // Trailing axes that a reduction with kept extents runs over, 0 when it is of another form.
   size_t reduced_axes(const Node& node) const {
     const std::string_view name = node.op->name;
@@ -115,14 +143,17 @@ class Grouping {
     std::vector<uint32_t> stack;
     std::vector<bool> seen(regions_.size(), false);
     const auto push_operands = [&](uint32_t r, bool skip_a) {
-      for (NodeId n : regions_[r].nodes)
-        for (ValueId v : graph_.nodes[n].inputs) {
-          if (v == no_id || graph_[v].def == no_id) continue;
-          const uint32_t from = region_of_[graph_[v].def];
-          if (from == r || seen[from] || (skip_a && from == a)) continue;
-          seen[from] = true;
-          stack.push_back(from);
-        }
+      const auto push = [&](NodeId def) {
+        const uint32_t from = region_of_[def];
+        if (from == r || seen[from] || (skip_a && from == a)) return;
+        seen[from] = true;
+        stack.push_back(from);
+      };
+      for (NodeId n : regions_[r].nodes) {
+        for (ValueId v : graph_.nodes[n].inputs)
+          if (v != no_id && graph_[v].def != no_id) push(graph_[v].def);
+        for (NodeId maker : makers_[n]) push(maker);
+      }
     };
     push_operands(b, true);
     while (!stack.empty()) {
@@ -170,6 +201,10 @@ class Grouping {
         if (std::find(fragment.sources.begin(), fragment.sources.end(), source) == fragment.sources.end())
           fragment.sources.push_back(source);
       Node stage{node.op, node.attrs, {}, {}, {}, node.sources};
+      // What a contraction reads twice, or what is read again behind it, may have to lie in several ways: each is an
+      // operand of its own.
+      const bool apart = region.kind == Kind::single || is_contraction(node);
+      std::vector<ValueId> own;
       for (size_t i = 0; i < node.inputs.size(); ++i) {
         const ValueId v = node.inputs[i];
         if (v == no_id) {
@@ -185,7 +220,8 @@ class Grouping {
           body.values.push_back(std::move(copy));
           continue;
         }
-        if (inner[v] == no_id) {
+        if (inner[v] == no_id || std::find(own.begin(), own.end(), v) != own.end()) {
+          if (apart) own.push_back(v);
           inner[v] = static_cast<ValueId>(body.values.size());
           Value parameter{graph_[v].type, {}, no_id, graph_[v].name, {}};
           body.values.push_back(std::move(parameter));
@@ -194,6 +230,7 @@ class Grouping {
         }
         stage.inputs.push_back(inner[v]);
       }
+      for (ValueId v : own) inner[v] = no_id;
       for (ValueId v : node.outputs) {
         inner[v] = static_cast<ValueId>(body.values.size());
         body.values.push_back({graph_[v].type, {}, static_cast<NodeId>(body.nodes.size()), graph_[v].name, {}});
@@ -243,6 +280,7 @@ class Grouping {
   }
 
   Graph& graph_;
+  std::vector<std::vector<NodeId>> makers_;  // by node
   std::vector<uint32_t> region_of_;
   std::vector<Region> regions_;
 };

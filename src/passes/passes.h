@@ -28,6 +28,10 @@ bool specialize(Module&, const PassContext&);
 // needs: simplified. leaves: every quantized computation as DequantizeLinear → float operator → QuantizeLinear.
 bool quantize(Module&, const PassContext&);
 
+// needs: quantize has looked at the module. leaves: QuantizeLinear and DequantizeLinear only where they are blocked or
+// of elements that are no whole bytes; others as pointwise operators.
+bool spell_quantization(Module&, const PassContext&);
+
 // needs: simplified. leaves: each contraction's `numerics` says how it may multiply.
 bool assign_precision(Module&, const PassContext&);
 

@@ -1,5 +1,7 @@
 // A site, and the walk over all graphs of a module that rewriting passes share.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "ops/control.h"
@@ -10,6 +12,9 @@ namespace {
 
 // Contents of operands that bodies may rely on: what decides shapes.
 constexpr int64_t max_passed_elements = 64;
+
+// More rounds than nests of rules need, and more turns of a refresh than extents that tell of each other.
+constexpr size_t max_rounds = 64, max_turns = 256;
 
 bool found_late(const SymbolTable& symbols, SymbolId id) {
   const Symbol::Bound bound = symbols[id].bound;
@@ -29,14 +34,22 @@ std::vector<SymbolId> operand_symbols(const Graph& graph, const Node& node, cons
   return out;
 }
 
+// What a refresh learns. Only symbols that were there before it (numbers below `fresh`) are learnt, each at most once:
+// `by` grows with every turn of a loop that goes on while something is learnt, and has no more than `fresh` entries, so
+// each such loop ends. Nodes that call an extent by ever new names would else be learnt from without end.
+struct Learnt {
+  Substitutions by;
+  SymbolId fresh;
+};
+
 // Where a node's result had a symbol that the node itself brought in, and more is known of the extent now.
 void learn(const Module& module, const Type& before, const Type& after, std::span<const SymbolId> operands,
-           Substitutions& out) {
+           SymbolId fresh, Substitutions& out) {
   if (!before.has_shape() || !after.has_shape() || before.shape->size() != after.shape->size()) return;
   for (size_t k = 0; k < before.shape->size(); ++k) {
     const Dim& now = (*after.shape)[k];
     const auto id = (*before.shape)[k].as_symbol();
-    if (id && !now.mentions(*id) && found_late(module.symbols, *id) &&
+    if (id && *id < fresh && !now.mentions(*id) && found_late(module.symbols, *id) &&
         !std::binary_search(operands.begin(), operands.end(), *id))
       out.emplace(*id, now);
   }
@@ -55,18 +68,33 @@ void substitute(Dim& d, const Substitutions& by) {
   }
 }
 
+void substitute(Type& type, const Substitutions& by) {
+  if (type.shape)
+    for (Dim& d : *type.shape) substitute(d, by);
+  if (!type.element) return;
+  Type element = *type.element;
+  substitute(element, by);
+  type.element = std::make_shared<const Type>(std::move(element));
+}
+
+}  // namespace
+
+void substitute(Value& value, const Substitutions& by) {
+  substitute(value.type, by);
+  if (auto* dims = std::get_if<std::vector<Dim>>(&value.contents))
+    for (Dim& d : *dims) substitute(d, by);
+}
+
 void substitute(Graph& graph, const Substitutions& by) {
-  for (Value& value : graph.values) {
-    if (value.type.shape)
-      for (Dim& d : *value.type.shape) substitute(d, by);
-    if (auto* dims = std::get_if<std::vector<Dim>>(&value.contents))
-      for (Dim& d : *dims) substitute(d, by);
-  }
+  if (by.empty()) return;
+  for (Value& value : graph.values) substitute(value, by);
   for (Node& node : graph.nodes)
     for (Graph& body : node.bodies) substitute(body, by);
 }
 
-void refresh(Module& module, Graph& graph, Substitutions& known);
+namespace {
+
+void refresh(Module& module, Graph& graph, Learnt& known);
 
 size_t captures_of_loop(const Node& node) {
   const LoopAttrs& attrs = node.attrs.as<LoopAttrs>();
@@ -76,7 +104,7 @@ size_t captures_of_loop(const Node& node) {
 
 // Parameters of a body from the operands that are passed as they are.
 void refresh_body(Module& module, const Graph& outer, const Node& node, Graph& body, size_t first_operand,
-                  size_t first_parameter, Substitutions& known) {
+                  size_t first_parameter, Learnt& known) {
   for (size_t p = first_parameter; p < body.inputs.size(); ++p) {
     const size_t i = first_operand + p - first_parameter;
     if (i >= node.inputs.size() || node.inputs[i] == no_id) continue;
@@ -91,20 +119,22 @@ void refresh_body(Module& module, const Graph& outer, const Node& node, Graph& b
   refresh(module, body, known);
 }
 
-void refresh_bodies(Module& module, const Graph& graph, Node& node, Substitutions& known) {
+void refresh_bodies(Module& module, const Graph& graph, Node& node, Learnt& known) {
   const std::string_view name = node.op->name;
-  if (!known.empty())
-    for (Graph& body : node.bodies) substitute(body, known);
+  for (Graph& body : node.bodies) substitute(body, known.by);
   for (Graph& body : node.bodies) {
     const Graph before = body;
-    Substitutions inner = known;
+    Learnt inner = known;
     try {
-      size_t first_parameter = 0;
-      if (name == "If") {
-        refresh_body(module, graph, node, body, 1, 0, inner);
-      } else if (node.inputs.size() == body.inputs.size()) {  // Loop: captures are the last operands
-        first_parameter = node.inputs.size() - captures_of_loop(node);
-        refresh_body(module, graph, node, body, first_parameter, first_parameter, inner);
+      const bool branch = name == "If";
+      if (!branch && node.inputs.size() != body.inputs.size()) continue;
+      // Of a loop, captures are the last operands.
+      const size_t first_parameter = branch ? 0 : node.inputs.size() - captures_of_loop(node);
+      for (size_t learnt = SIZE_MAX; learnt != inner.by.size();) {
+        learnt = inner.by.size();
+        refresh_body(module, graph, node, body, branch ? 1 : first_parameter, first_parameter, inner);
+        // Known contents that no node gives any more speak of what was learnt, too.
+        if (learnt != inner.by.size()) substitute(body, inner.by);
       }
     } catch (const Error&) {
       // What is wrong with a body is said when it runs: it may never do so.
@@ -113,7 +143,7 @@ void refresh_bodies(Module& module, const Graph& graph, Node& node, Substitution
   }
 }
 
-void refresh(Module& module, Graph& graph, Substitutions& known) {
+void refresh(Module& module, Graph& graph, Learnt& known) {
   std::vector<Type> types;
   for (const Value& value : graph.values) types.push_back(value.type);
   for (NodeId n = 0; n < graph.nodes.size(); ++n) {
@@ -131,11 +161,25 @@ void refresh(Module& module, Graph& graph, Substitutions& known) {
     const auto symbols = operand_symbols(graph, node, &types);
     for (size_t o = 0; o < node.outputs.size(); ++o) {
       Value& value = graph[node.outputs[o]];
-      learn(module, before[o], inferred.types[o], symbols, known);
+      learn(module, before[o], inferred.types[o], symbols, known.fresh, known.by);
       value.type = std::move(inferred.types[o]);
       if (!value.is_constant()) value.contents = std::move(inferred.contents[o]);
     }
   }
+}
+
+size_t count_nodes(const Graph& graph) {
+  size_t count = graph.nodes.size();
+  for (const Node& node : graph.nodes)
+    for (const Graph& body : node.bodies) count += count_nodes(body);
+  return count;
+}
+
+[[noreturn]] void endless(const Journal& journal, const char* what, size_t rounds) {
+  const auto last = std::find_if(journal.entries.rbegin(), journal.entries.rend(),
+                                 [](const Journal::Entry& entry) { return entry.number > 0; });
+  throw Error(Code::internal, fmt::format("{} in {} rounds; the last rule was '{}'; please report the model", what,
+                                          rounds, last == journal.entries.rend() ? "none" : last->rule));
 }
 
 std::string refusal_key(std::string_view rule, std::string_view reason, const Sources& sources) {
@@ -148,6 +192,17 @@ std::string refusal_key(std::string_view rule, std::string_view reason, const So
   return key;
 }
 
+// Nobody speaks any more of extents that replaced values had, neither values nor bodies: else the nodes of these values
+// would stay to find them out, and they and what replaced them would call the extent by ever new names in turn.
+void forget(Site& site) {
+  Graph& graph = site.graph;
+  for (ValueId v = 0; v < graph.values.size(); ++v)
+    if (site.rw.resolve(v) == v) substitute(graph.values[v], site.substitutions);
+  for (Node& node : graph.nodes)
+    if (std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return site.rw.resolve(v) == v; }))
+      for (Graph& body : node.bodies) substitute(body, site.substitutions);
+}
+
 bool rewrite_graph(Module& module, Graph& graph, Rounds& rounds, void (*visit)(Site& site, void* user), void* user,
                    Substitutions& known) {
   bool changed = false;
@@ -157,7 +212,10 @@ bool rewrite_graph(Module& module, Graph& graph, Rounds& rounds, void (*visit)(S
   Site site(module, graph, rounds);
   visit(site, user);
   changed = site.rw.changed() || changed;
-  if (site.rw.changed() || graph.nodes.size() != nodes || graph.values.size() != values) site.rw.finish();
+  if (site.rw.changed() || graph.nodes.size() != nodes || graph.values.size() != values) {
+    forget(site);
+    site.rw.finish();
+  }
   known.insert(site.substitutions.begin(), site.substitutions.end());
   return changed;
 }
@@ -174,6 +232,7 @@ ValueId Site::in(NodeId n, size_t i) const {
 std::optional<NodeId> Site::def(ValueId v, std::string_view op) const {
   v = rw.resolve(v);
   if (v == no_id || graph[v].has_contents() || graph[v].def == no_id) return std::nullopt;
+  if (graph[v].type.is_tensor() && !graph[v].type.has_shape()) return std::nullopt;
   if (graph.nodes[graph[v].def].op->name != op) return std::nullopt;
   return graph[v].def;
 }
@@ -258,7 +317,7 @@ bool Site::replace(ValueId old_value, ValueId new_value, const Rule& rule, std::
   if (const NodeId def = graph[old_value].def; def != no_id)
     symbols = operand_symbols(graph, graph.nodes[def], nullptr);
   if (!rw.replace(old_value, new_value, rule, std::move(note))) return false;
-  learn(module, before, graph[new_value].type, symbols, substitutions);
+  learn(module, before, graph[new_value].type, symbols, no_id, substitutions);
   return true;
 }
 
@@ -275,15 +334,25 @@ Rounds::Rounds(Journal& j) : journal(j) {
 }
 
 bool rewrite_graphs(Module& module, Rounds& rounds, void (*visit)(Site& site, void* user), void* user) {
-  Substitutions known;
-  if (!rewrite_graph(module, *module.main, rounds, visit, user, known)) return false;
+  Learnt known{{}, no_id};
+  if (!rewrite_graph(module, *module.main, rounds, visit, user, known.by)) return false;
+  known.fresh = static_cast<SymbolId>(module.symbols.size());
   // What is learnt of one extent may tell more of others.
-  for (size_t before = SIZE_MAX; before != known.size();) {
-    before = known.size();
-    if (!known.empty()) substitute(*module.main, known);
+  for (size_t before = SIZE_MAX, turn = 0; before != known.by.size(); ++turn) {
+    if (turn == max_turns) endless(rounds.journal, "extents do not settle", turn);
+    before = known.by.size();
+    substitute(*module.main, known.by);
     refresh(module, *module.main, known);
   }
   return true;
+}
+
+bool rewrite_to_the_end(Module& module, Rounds& rounds, void (*visit)(Site& site, void* user), void* user) {
+  const size_t most = max_rounds + count_nodes(*module.main);
+  size_t round = 0;
+  for (; rewrite_graphs(module, rounds, visit, user); ++round)
+    if (round == most) endless(rounds.journal, "rewriting does not end", round);
+  return round > 0;
 }
 
 }  // namespace sinter

@@ -20,6 +20,10 @@ namespace sinter {
 // Extents that had a symbol of their own and are known now.
 using Substitutions = std::map<SymbolId, Dim>;
 
+// In types and known contents, those of bodies included.
+void substitute(Value& value, const Substitutions& by);
+void substitute(Graph& graph, const Substitutions& by);
+
 // What a pass remembers from round to round.
 struct Rounds {
   explicit Rounds(Journal& journal);
@@ -40,7 +44,8 @@ class Site {
   ValueId in(NodeId n, size_t i) const;
   bool has(NodeId n, size_t i) const { return in(n, i) != no_id; }
   ValueId out(NodeId n, size_t o = 0) const { return graph.nodes[n].outputs[o]; }
-  // The node that defines v when it is of this operator; its outputs may be several.
+  // The node that defines v when it is of this operator; its outputs may be several. Not where the rank of v is
+  // unknown: then nothing has compared the node's attributes with ranks that its operands may have by now.
   std::optional<NodeId> def(ValueId v, std::string_view op) const;
   const Type& type(ValueId v) const { return graph[v].type; }
   // Kind, dtype, rank and extents are provably equal; unknown ranks are not.
@@ -74,6 +79,7 @@ std::span<const NodeRule> constant_rules();  // rules_constant.cpp: folding, If 
 std::span<const NodeRule> identity_rules();  // rules_identity.cpp: what changes nothing
 std::span<const NodeRule> shape_rules();     // rules_shape.cpp: what only renames axes, Transpose, Concat
 std::span<const NodeRule> contraction_rules();  // rules_contraction.cpp: scales, biases, transposes, padding
+std::span<const NodeRule> einsum_rules();       // rules_einsum.cpp: Einsum as products
 std::span<const NodeRule> arithmetic_rules();   // rules_arithmetic.cpp: cheaper spellings of scalar work
 // One-line rules: identities and activations.
 std::span<const pattern::PatternRule> pattern_rules();  // rules_patterns.cpp
@@ -92,5 +98,9 @@ class CommonWork {
 // Runs `visit` over every graph of the module, bodies before the graph that holds them; a graph that `visit` changed is
 // cleaned up and its types are inferred again, bodies included. Returns whether anything changed.
 bool rewrite_graphs(Module& module, Rounds& rounds, void (*visit)(Site& site, void* user), void* user);
+
+// The same until nothing changes. A round works on the nodes that it starts with, so what moves along a chain takes a
+// round a node; rounds beyond that are rules that undo each other: Error(Code::internal) names the last one.
+bool rewrite_to_the_end(Module& module, Rounds& rounds, void (*visit)(Site& site, void* user), void* user);
 
 }  // namespace sinter

@@ -37,8 +37,18 @@ bool fold(Site& site, NodeId n) {
   return changed;
 }
 
+// Extents that a node of a body found out, and what the same node outside of it calls them.
+void rename_found(const Module& module, const Type& before, const Type& after, Substitutions& renamed) {
+  if (!before.has_shape() || !after.has_shape() || before.shape->size() != after.shape->size()) return;
+  for (size_t k = 0; k < before.shape->size(); ++k) {
+    const auto id = (*before.shape)[k].as_symbol();
+    if (id && module.symbols[*id].bound != Symbol::Bound::input && !(*after.shape)[k].mentions(*id))
+      renamed.emplace(*id, (*after.shape)[k]);
+  }
+}
+
 // Appends a body's nodes; its parameters are these values.
-Ids inline_body(Site& site, const Graph& body, const Ids& parameters) {
+Ids inline_body(Site& site, const Graph& body, const Ids& parameters, Substitutions& renamed) {
   std::vector<ValueId> at(body.values.size(), no_id);
   for (size_t p = 0; p < body.inputs.size(); ++p) at[body.inputs[p]] = parameters[p];
   const auto outer = [&](ValueId v) {
@@ -46,6 +56,7 @@ Ids inline_body(Site& site, const Graph& body, const Ids& parameters) {
     at[v] = static_cast<ValueId>(site.graph.values.size());
     Value copy = body[v];
     copy.def = no_id;
+    substitute(copy, renamed);
     site.graph.values.push_back(std::move(copy));
     return at[v];
   };
@@ -53,9 +64,12 @@ Ids inline_body(Site& site, const Graph& body, const Ids& parameters) {
     Ids inputs;
     for (ValueId v : node.inputs) inputs.push_back(outer(v));
     site.rw.build.set_sources(node.sources);
-    const Ids made = site.rw.build.add(*node.op, node.attrs, std::move(inputs), node.outputs.size(), node.bodies);
+    std::vector<Graph> bodies = node.bodies;
+    for (Graph& inner : bodies) substitute(inner, renamed);
+    const Ids made = site.rw.build.add(*node.op, node.attrs, std::move(inputs), node.outputs.size(), std::move(bodies));
     for (size_t o = 0; o < made.size(); ++o) {
       at[node.outputs[o]] = made[o];
+      rename_found(site.module, body[node.outputs[o]].type, site.graph[made[o]].type, renamed);
       if (site.graph[made[o]].name.empty()) site.graph[made[o]].name = body[node.outputs[o]].name;
     }
   }
@@ -80,10 +94,13 @@ bool inline_if(Site& site, NodeId n) {
       return false;
     }
   }
-  const Ids results = inline_body(site, body, parameters);
+  Substitutions renamed;
+  const Ids results = inline_body(site, body, parameters, renamed);
   bool changed = false;
   for (size_t o = 0; o < outputs.size(); ++o)
     changed = site.replace(outputs[o], results[o], inline_if_rule, taken ? "then" : "else") || changed;
+  // Bodies within the branch speak of them too.
+  if (changed) site.substitutions.insert(renamed.begin(), renamed.end());
   return changed;
 }
 
@@ -126,7 +143,9 @@ bool CommonWork::apply(Site& site, NodeId n) {
   const Ids from = node.outputs, to = site.graph.nodes[at->second].outputs;
   bool changed = false;
   for (size_t o = 0; o < from.size(); ++o)
-    if (site.rw.uses(from[o]) > 0) changed = site.replace(from[o], to[o], common_rule) || changed;
+    // Types of the first may be those of before its operands became known: then it waits for the next round.
+    if (site.rw.uses(from[o]) > 0 && (site.type(to[o]).has_shape() || !site.type(from[o]).has_shape()))
+      changed = site.replace(from[o], to[o], common_rule) || changed;
   return changed;
 }
 

@@ -49,7 +49,7 @@ std::vector<int64_t> permutation(const Site& site, NodeId n, size_t rank) {
 
 bool transpose(Site& site, NodeId n) {
   const ValueId x = site.in(n, 0);
-  if (!site.type(x).has_shape()) return false;
+  if (!site.type(x).has_shape() || !site.type(site.out(n)).has_shape()) return false;
   const Shape shape = *site.type(x).shape;
   std::vector<int64_t> perm = permutation(site, n, shape.size());
   if (perm.size() != shape.size()) return false;

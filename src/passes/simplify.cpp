@@ -7,9 +7,6 @@
 namespace sinter {
 namespace {
 
-// More rounds than nests of rules need; a pair of rules that undo each other stops here.
-constexpr int max_rounds = 64;
-
 bool apply_pattern(Site& site, NodeId n, const pattern::PatternRule& rule) {
   const ValueId root = site.out(n);
   pattern::Refusal refusal;
@@ -46,7 +43,8 @@ struct Table {
   std::vector<Entry> of_any;
 
   Table() {
-    for (const auto& list : {constant_rules(), identity_rules(), shape_rules(), contraction_rules()}) add(list);
+    for (const auto& list : {constant_rules(), identity_rules(), shape_rules(), contraction_rules(), einsum_rules()})
+      add(list);
     for (const pattern::PatternRule& rule : pattern_rules()) of[rule.from.op].push_back({nullptr, &rule});
     add(arithmetic_rules());
   }
@@ -60,8 +58,15 @@ struct Table {
 };
 
 bool apply(Site& site, NodeId n, const std::vector<Table::Entry>& entries) {
-  for (const Table::Entry& entry : entries)
-    if (entry.rule ? entry.rule->apply(site, n) : apply_pattern(site, n, *entry.pattern)) return true;
+  for (const Table::Entry& entry : entries) {
+    try {
+      if (entry.rule ? entry.rule->apply(site, n) : apply_pattern(site, n, *entry.pattern)) return true;
+    } catch (const Error& error) {
+      // What a rule builds may show that nodes do not fit together. Of a body that is said when it runs: it may never
+      // do so.
+      if (error.code() != Code::model_invalid || &site.graph == site.module.main.get()) throw;
+    }
+  }
   return false;
 }
 
@@ -84,9 +89,7 @@ void visit(Site& site, void*) {
 
 bool simplify(Module& module, const PassContext& context) {
   Rounds rounds(context.journal);
-  bool changed = false;
-  for (int round = 0; round < max_rounds && rewrite_graphs(module, rounds, visit, nullptr); ++round) changed = true;
-  return changed;
+  return rewrite_to_the_end(module, rounds, visit, nullptr);
 }
 
 }  // namespace sinter

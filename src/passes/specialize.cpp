@@ -67,6 +67,7 @@ class Specializer {
   Type renamed(Type type, const Env& env) const {
     if (type.shape)
       for (Dim& d : *type.shape) d = renamed(d, env);
+    if (type.element) type.element = std::make_shared<const Type>(renamed(*type.element, env));
     return type;
   }
 
@@ -162,12 +163,13 @@ class Specializer {
       Type type = parameter.type;
       if (i >= own) {
         type = b.type(inputs[i]);
-      } else if (type.shape) {
-        for (const Dim& d : *type.shape) {
-          const auto id = d.as_symbol();
-          if (!id || module_.symbols[*id].bound != Symbol::Bound::body_parameter || env.symbols.count(*id)) continue;
-          Symbol symbol = module_.symbols[*id];
-          env.symbols.emplace(*id, Dim::symbol(module_.symbols.add(std::move(symbol))));
+      } else {
+        std::vector<SymbolId> ids;
+        collect_symbols(type, ids);
+        for (SymbolId id : ids) {
+          if (module_.symbols[id].bound != Symbol::Bound::body_parameter || env.symbols.count(id)) continue;
+          Symbol symbol = module_.symbols[id];
+          env.symbols.emplace(id, Dim::symbol(module_.symbols.add(std::move(symbol))));
         }
         type = renamed(std::move(type), env);
       }

@@ -14,6 +14,9 @@ bool fits(const Box& value, const Type& type) {
       return value.kind == Box::Kind::sequence &&
              std::all_of(value.items.begin(), value.items.end(), [&](const Box& b) { return fits(b, *type.element); });
     case Type::Kind::optional: return value.kind == Box::Kind::none || fits(value, *type.element);
+    case Type::Kind::map:
+      return value.kind == Box::Kind::map && value.keys().dtype() == type.dtype &&
+             value.values().dtype() == type.element->dtype;
     case Type::Kind::invalid: break;
   }
   return false;
@@ -22,6 +25,8 @@ bool fits(const Box& value, const Type& type) {
 std::string kinds(const Box& value) {
   if (value.kind == Box::Kind::none) return "nothing";
   if (value.kind == Box::Kind::tensor) return dtype_name(value.tensor.dtype());
+  if (value.kind == Box::Kind::map)
+    return fmt::format("a map from {} to {}", dtype_name(value.keys().dtype()), dtype_name(value.values().dtype()));
   std::string out = "a sequence of ";
   for (size_t i = 0; i < std::min<size_t>(value.items.size(), 4); ++i) out += (i ? ", " : "") + kinds(value.items[i]);
   return out + (value.items.empty() ? "nothing" : value.items.size() > 4 ? ", ..." : "");
@@ -30,6 +35,8 @@ std::string kinds(const Box& value) {
 std::string kinds(const Type& type) {
   if (type.kind == Type::Kind::sequence) return "a sequence of " + kinds(*type.element);
   if (type.kind == Type::Kind::optional) return kinds(*type.element) + " or nothing";
+  if (type.kind == Type::Kind::map)
+    return fmt::format("a map from {} to {}", dtype_name(type.dtype), dtype_name(type.element->dtype));
   return dtype_name(type.dtype);
 }
 

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/scanner.h"
 #include "tensor/convert.h"
 
 namespace sinter {
@@ -190,6 +192,56 @@ std::string type_text(const Tensor& tensor) {
   std::string out = fmt::format("{}[", dtype_name(tensor.dtype()));
   for (size_t i = 0; i < tensor.rank(); ++i) out += fmt::format("{}{}", i ? ", " : "", tensor.dims()[i]);
   return out + "]";
+}
+
+std::vector<int64_t> key_order(const Tensor& keys) {
+  if (!is_map_key(keys.dtype()) || keys.rank() != 1)
+    throw Error(Code::invalid_argument,
+                fmt::format("the keys of a map are {}, they must be i64 or strings along one axis", type_text(keys)));
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < keys.count(); ++i) order.push_back(i);
+  const auto sort = [&](const auto& key, const auto& shown) {
+    const auto less = [&](int64_t a, int64_t b) { return key(a) < key(b); };
+    if (!std::is_sorted(order.begin(), order.end(), less)) std::sort(order.begin(), order.end(), less);
+    for (size_t i = 1; i < order.size(); ++i)
+      if (!less(order[i - 1], order[i]))
+        throw Error(Code::invalid_argument, fmt::format("key {} of a map is there twice", shown(key(order[i]))));
+  };
+  if (keys.dtype() == DType::i64)
+    sort([&](int64_t i) { return keys.as<int64_t>()[i]; }, [](int64_t key) { return key; });
+  else
+    sort([&](int64_t i) -> const std::string& { return keys.strings()[static_cast<size_t>(i)]; },
+         [](const std::string& key) { return quoted(printable(key, 60)); });
+  return order;
+}
+
+Box Box::map(Tensor keys, Tensor values) {
+  const std::vector<int64_t> order = key_order(keys);
+  if (!is_map_value(values.dtype()) || values.dims() != keys.dims())
+    throw Error(Code::invalid_argument,
+                fmt::format("the values of a map with {} keys are {}, they must be as many i64, f32, f64 or strings",
+                            keys.count(), type_text(values)));
+  const auto sorted = [&](const Tensor& from) {
+    Tensor to(from.dtype(), from.dims());
+    const auto size = static_cast<size_t>(bit_size(from.dtype())) / 8;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const auto at = static_cast<size_t>(order[i]);
+      if (from.dtype() == DType::string)
+        to.strings()[i] = from.strings()[at];
+      else
+        std::memcpy(to.as_mutable<std::byte>() + i * size, from.as<std::byte>() + at * size, size);
+    }
+    return to;
+  };
+  if (!std::is_sorted(order.begin(), order.end())) {
+    keys = sorted(keys);
+    values = sorted(values);
+  }
+  Box b;
+  b.kind = Kind::map;
+  b.items.emplace_back(std::move(keys));
+  b.items.emplace_back(std::move(values));
+  return b;
 }
 
 }  // namespace sinter

@@ -2,7 +2,7 @@
 //
 // Copies share storage. Bytes are owned, or belong to a mapping or a caller's buffer that `owner` keeps alive; only
 // freshly made tensors are written to. Strings are std::string objects. Box is what a boxed slot holds: a tensor, a
-// sequence, an optional (none or a box).
+// sequence, a map (its keys and its values), an optional (none or a box).
 #pragma once
 
 #include <cstdint>
@@ -72,10 +72,15 @@ class Tensor {
   std::shared_ptr<const void> owner_;
 };
 
+constexpr bool is_map_key(DType dtype) { return dtype == DType::i64 || dtype == DType::string; }
+constexpr bool is_map_value(DType dtype) {
+  return dtype == DType::i64 || dtype == DType::f32 || dtype == DType::f64 || dtype == DType::string;
+}
+
 struct Box {
-  enum class Kind : uint8_t { none, tensor, sequence } kind = Kind::none;  // none: an empty optional
+  enum class Kind : uint8_t { none, tensor, sequence, map } kind = Kind::none;  // none: an empty optional
   Tensor tensor;
-  std::vector<Box> items;
+  std::vector<Box> items;  // of a map: keys and values, tensors [n]; the keys ascend
 
   Box() = default;
   Box(Tensor t) : kind(Kind::tensor), tensor(std::move(t)) {}
@@ -85,7 +90,15 @@ struct Box {
     b.items = std::move(items);
     return b;
   }
+  // Sorts where the keys do not ascend. Throws Error(Code::invalid_argument) for element types that maps do not have,
+  // for tensors of other rank or different length, and for a key that is there twice.
+  static Box map(Tensor keys, Tensor values);
+  const Tensor& keys() const { return items[0].tensor; }
+  const Tensor& values() const { return items[1].tensor; }
 };
+
+// Places of the keys in ascending order (strings by their bytes). Throws as Box::map does.
+std::vector<int64_t> key_order(const Tensor& keys);
 
 template <typename T>
 Tensor Tensor::of(DType dtype, Dims dims, std::span<const T> values) {

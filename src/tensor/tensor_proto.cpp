@@ -59,7 +59,9 @@ enum ContainerField : uint32_t {
   map_field = 6,
   optional_field = 7,
 };
-enum ElementType : int32_t { element_tensor = 1, element_sequence = 3, element_optional = 5 };
+enum ElementType : int32_t { element_tensor = 1, element_sequence = 3, element_map = 4, element_optional = 5 };
+
+enum MapField : uint32_t { key_type_field = 2, integer_keys_field = 3, string_keys_field = 4, map_values_field = 5 };
 
 constexpr int max_depth = 16;  // of sequences in sequences
 
@@ -279,7 +281,7 @@ size_t alignment_of(DType dtype) {
 
 // Containers
 
-Box decode_container(Bytes bytes, bool optional, int depth);
+Box decode_container(Bytes bytes, bool optional, int depth, DType value_type);
 
 Box decode_tensor(Bytes bytes) {
   Tensor t = decode_tensor_proto(bytes).tensor;
@@ -288,7 +290,53 @@ Box decode_tensor(Bytes bytes) {
   return Box(std::move(t));
 }
 
-Box decode_container(Bytes bytes, bool optional, int depth) {
+// MapProto keeps each value as a tensor of its own.
+Box decode_map(Bytes bytes, DType value_type, int depth) {
+  std::vector<int64_t> integers;
+  std::vector<std::string> strings;
+  std::vector<Box> items;
+  int64_t key_type = 0;
+  pbf_reader m = reader(bytes);
+  while (m.next()) {
+    switch (m.tag()) {
+      case key_type_field: key_type = static_cast<int64_t>(read_varint(m, "key_type")); break;
+      case integer_keys_field:
+        each_varint(m, "keys", [&](uint64_t v) { integers.push_back(static_cast<int64_t>(v)); });
+        break;
+      case string_keys_field: strings.emplace_back(read_text(m, "string_keys")); break;
+      case map_values_field:
+        items = decode_container(read_bytes(m, "values"), false, depth + 1, value_type).items;
+        break;
+      default: m.skip(); break;
+    }
+  }
+  const bool text = key_type == dtype_to_onnx(DType::string) || !strings.empty();
+  if (!integers.empty() && !strings.empty()) invalid("a MapProto has keys of two types");
+  const size_t count = text ? strings.size() : integers.size();
+  if (items.size() != count) invalid(fmt::format("a MapProto has {} keys and {} values", count, items.size()));
+  Tensor keys(text ? DType::string : DType::i64, {static_cast<int64_t>(count)});
+  if (text)
+    std::move(strings.begin(), strings.end(), keys.strings().begin());
+  else
+    std::copy(integers.begin(), integers.end(), keys.as_mutable<int64_t>());
+  const DType dtype = !items.empty() && items[0].kind == Box::Kind::tensor ? items[0].tensor.dtype() : value_type;
+  if (!is_map_value(dtype)) invalid(fmt::format("a MapProto has values of {}", dtype_name(dtype)));
+  Tensor values(dtype, keys.dims());
+  for (size_t i = 0; i < count; ++i) {
+    const Tensor& value = items[i].tensor;
+    if (items[i].kind != Box::Kind::tensor || value.dtype() != dtype || value.count() != 1)
+      invalid(fmt::format("value {} of a MapProto is no single {}, as the others are", i, dtype_name(dtype)));
+    const auto size = static_cast<size_t>(bit_size(dtype)) / 8;
+    if (dtype == DType::string)
+      values.strings()[i] = value.strings()[0];
+    else
+      std::memcpy(values.as_mutable<std::byte>() + i * size, value.data(), size);
+  }
+  return Box::map(std::move(keys), std::move(values));
+}
+
+// `value_type`: of maps in it that are empty.
+Box decode_container(Bytes bytes, bool optional, int depth, DType value_type) {
   const char* what = optional ? "OptionalProto" : "SequenceProto";
   if (depth > max_depth) invalid(fmt::format("values are nested more than {} deep", max_depth));
   std::vector<Box> items;
@@ -296,11 +344,11 @@ Box decode_container(Bytes bytes, bool optional, int depth) {
   while (m.next()) {
     switch (m.tag()) {
       case tensor_field: items.push_back(decode_tensor(read_bytes(m, what))); break;
-      case sequence_field: items.push_back(decode_container(read_bytes(m, what), false, depth + 1)); break;
-      case optional_field: items.push_back(decode_container(read_bytes(m, what), true, depth + 1)); break;
+      case sequence_field: items.push_back(decode_container(read_bytes(m, what), false, depth + 1, value_type)); break;
+      case optional_field: items.push_back(decode_container(read_bytes(m, what), true, depth + 1, value_type)); break;
+      case map_field: items.push_back(decode_map(read_bytes(m, what), value_type, depth + 1)); break;
       case sparse_field:
-      case map_field:
-        throw Error(Code::unsupported, fmt::format("a {} of sparse tensors or maps: only tensors can be read", what));
+        throw Error(Code::unsupported, fmt::format("a {} of sparse tensors: only dense ones can be read", what));
       default: m.skip(); break;
     }
   }
@@ -312,6 +360,7 @@ Box decode_container(Bytes bytes, bool optional, int depth) {
 int element_type(const Box& item) {
   return item.kind == Box::Kind::tensor     ? element_tensor
          : item.kind == Box::Kind::sequence ? element_sequence
+         : item.kind == Box::Kind::map      ? element_map
                                             : element_optional;
 }
 
@@ -319,11 +368,33 @@ int element_type(const Type& type) {
   if (!type.element) return element_tensor;
   return type.element->kind == Type::Kind::sequence   ? element_sequence
          : type.element->kind == Type::Kind::optional ? element_optional
+         : type.element->kind == Type::Kind::map      ? element_map
                                                       : element_tensor;
 }
 
 void write_name(protozero::pbf_writer& m, uint32_t field, std::string_view name) {
   if (!name.empty()) m.add_string(field, name.data(), name.size());
+}
+
+std::string encode_map(const Box& value, std::string_view name) {
+  const Tensor &keys = value.keys(), &values = value.values();
+  std::string out, list;
+  protozero::pbf_writer m(out), all(list);
+  write_name(m, container_name_field, name);
+  m.add_int32(key_type_field, dtype_to_onnx(keys.dtype()));
+  if (keys.dtype() == DType::string)
+    for (const std::string& key : keys.strings()) m.add_bytes(string_keys_field, key);
+  else
+    for (int64_t i = 0; i < keys.count(); ++i) m.add_int64(integer_keys_field, keys.as<int64_t>()[i]);
+  all.add_int32(elem_type_field, element_tensor);
+  for (int64_t i = 0; i < values.count(); ++i) {
+    const int64_t size =
+        values.dtype() == DType::string ? static_cast<int64_t>(sizeof(std::string)) : bit_size(values.dtype()) / 8;
+    const Tensor one(values.dtype(), {}, values.as<std::byte>() + i * size, values.owner());
+    all.add_message(tensor_field, encode_tensor_proto(one));
+  }
+  m.add_message(map_values_field, list);
+  return out;
 }
 
 std::string encode_sequence(const Box& value, int of, std::string_view name) {
@@ -335,6 +406,7 @@ std::string encode_sequence(const Box& value, int of, std::string_view name) {
     switch (item.kind) {
       case Box::Kind::tensor: m.add_message(tensor_field, encode_tensor_proto(item.tensor)); break;
       case Box::Kind::sequence: m.add_message(sequence_field, encode_sequence(item, element_tensor, {})); break;
+      case Box::Kind::map: m.add_message(map_field, encode_map(item, {})); break;
       case Box::Kind::none: m.add_message(optional_field, std::string()); break;
     }
   }
@@ -450,9 +522,14 @@ std::string encode_tensor_proto(const Tensor& tensor, std::string_view name) {
 }
 
 Box decode_value(Bytes bytes, const Type& type) {
+  const Type* inner = &type;
+  while (inner->element) inner = inner->element.get();
+  const DType value = inner->is_tensor() && is_map_value(inner->dtype) ? inner->dtype : DType::f32;
   switch (type.kind) {
-    case Type::Kind::sequence: return reading("SequenceProto", [&] { return decode_container(bytes, false, 0); });
-    case Type::Kind::optional: return reading("OptionalProto", [&] { return decode_container(bytes, true, 0); });
+    case Type::Kind::sequence:
+      return reading("SequenceProto", [&] { return decode_container(bytes, false, 0, value); });
+    case Type::Kind::optional: return reading("OptionalProto", [&] { return decode_container(bytes, true, 0, value); });
+    case Type::Kind::map: return reading("MapProto", [&] { return decode_map(bytes, value, 0); });
     default: return decode_tensor(bytes);
   }
 }
@@ -466,9 +543,11 @@ std::string encode_value(const Box& value, const Type& type, std::string_view na
     if (value.kind == Box::Kind::tensor) m.add_message(tensor_field, encode_tensor_proto(value.tensor));
     if (value.kind == Box::Kind::sequence)
       m.add_message(sequence_field, encode_sequence(value, element_type(*type.element), {}));
+    if (value.kind == Box::Kind::map) m.add_message(map_field, encode_map(value, {}));
     return out;
   }
   if (value.kind == Box::Kind::sequence) return encode_sequence(value, element_type(type), name);
+  if (value.kind == Box::Kind::map) return encode_map(value, name);
   if (value.kind == Box::Kind::tensor) return encode_tensor_proto(value.tensor, name);
   throw Error(Code::invalid_argument,
               "an empty optional has no message of its own: its type is not that of an optional");

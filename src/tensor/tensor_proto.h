@@ -1,4 +1,5 @@
-// Messages of ONNX that hold values: TensorProto, SequenceProto and OptionalProto, and ONNX's numbers for data types.
+// Messages of ONNX that hold values: TensorProto, SequenceProto, MapProto and OptionalProto, and ONNX's numbers for
+// data types.
 //
 // Any bytes give a value or an Error; extents are checked against the data that is there before
 // anything is allocated. parse_tensor_proto only looks (its spans point into the given bytes); materialize makes the
@@ -55,8 +56,8 @@ struct NamedTensor {
 NamedTensor decode_tensor_proto(std::span<const std::byte> bytes);  // copies
 std::string encode_tensor_proto(const Tensor& tensor, std::string_view name = {});
 
-// A value in the message that its type calls for: TensorProto, SequenceProto or OptionalProto. The dtype and the rank
-// that the type names are not compared with those found.
+// A value in the message that its type calls for: TensorProto, SequenceProto, MapProto or OptionalProto. The dtype and
+// the rank that the type names are not compared with those found.
 Box decode_value(std::span<const std::byte> bytes, const Type& type);
 std::string encode_value(const Box& value, const Type& type, std::string_view name = {});
 

@@ -25,6 +25,7 @@ bool Type::operator==(const Type& other) const {
     case Kind::tensor: return dtype == other.dtype && shape == other.shape;
     case Kind::sequence:
     case Kind::optional: return *element == *other.element;
+    case Kind::map: return dtype == other.dtype && *element == *other.element;
   }
   return false;
 }
@@ -91,6 +92,7 @@ std::string to_text(const Type& type, const SymbolTable& symbols) {
     case Type::Kind::invalid: return "invalid";
     case Type::Kind::sequence: return fmt::format("seq({})", to_text(*type.element, symbols));
     case Type::Kind::optional: return fmt::format("optional({})", to_text(*type.element, symbols));
+    case Type::Kind::map: return fmt::format("map({}, {})", dtype_name(type.dtype), dtype_name(type.element->dtype));
     case Type::Kind::tensor: break;
   }
   std::string out = dtype_name(type.dtype);
@@ -118,6 +120,24 @@ namespace {
 
 constexpr int max_nesting = 32;  // of sequences and optionals
 
+DType parse_dtype(Scanner& scanner) {
+  const std::string_view name = scanner.identifier();
+  const auto dtype = dtype_from_name(name);
+  if (!dtype) scanner.fail(fmt::format("'{}' is no element type", name));
+  return *dtype;
+}
+
+Type parse_map(Scanner& scanner) {
+  scanner.expect("(");
+  const DType key = parse_dtype(scanner);
+  scanner.expect(",");
+  const DType value = parse_dtype(scanner);
+  scanner.expect(")");
+  if (!is_map_key(key) || !is_map_value(value))
+    scanner.fail(fmt::format("there are no maps from {} to {}", dtype_name(key), dtype_name(value)));
+  return Type::map(key, value);
+}
+
 Type parse_nested(Scanner& scanner, SymbolTable& symbols, bool add_symbols, int depth) {
   if (depth > max_nesting) scanner.fail("types nested too deep");
   if (scanner.accept("invalid")) return {};
@@ -128,21 +148,20 @@ Type parse_nested(Scanner& scanner, SymbolTable& symbols, bool add_symbols, int 
     scanner.expect(")");
     return sequence ? Type::sequence(std::move(element)) : Type::optional(std::move(element));
   }
-  const std::string_view name = scanner.identifier();
-  const auto dtype = dtype_from_name(name);
-  if (!dtype) scanner.fail(fmt::format("'{}' is no element type", name));
+  if (scanner.accept("map")) return parse_map(scanner);
+  const DType dtype = parse_dtype(scanner);
   scanner.expect("[");
   if (scanner.accept("..")) {
     scanner.expect("]");
-    return Type::tensor(*dtype, std::nullopt);
+    return Type::tensor(dtype, std::nullopt);
   }
   Shape shape;
-  if (scanner.accept("]")) return Type::tensor(*dtype, std::move(shape));
+  if (scanner.accept("]")) return Type::tensor(dtype, std::move(shape));
   do {
     shape.push_back(parse_dim(scanner, symbols, add_symbols));
   } while (scanner.accept(","));
   scanner.expect("]");
-  return Type::tensor(*dtype, std::move(shape));
+  return Type::tensor(dtype, std::move(shape));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Types of values: tensors over symbolic extents, sequences, optionals, and the invalid type that a reported error
-// leaves.
+// Types of values: tensors over symbolic extents, sequences, maps, optionals, and the invalid type that a reported
+// error leaves.
 //
 // A tensor whose rank is unknown has no shape; such values are boxed and meet reference rows only. The invalid type
 // spreads through inference silently, so that only root causes are reported.
@@ -23,10 +23,10 @@ class Scanner;
 using Shape = std::vector<Dim>;
 
 struct Type {
-  enum class Kind : uint8_t { invalid, tensor, sequence, optional } kind = Kind::invalid;
-  DType dtype = DType::f32;             // of a tensor
+  enum class Kind : uint8_t { invalid, tensor, sequence, optional, map } kind = Kind::invalid;
+  DType dtype = DType::f32;             // of a tensor, or of a map's keys
   std::optional<Shape> shape;           // of a tensor; none: unknown rank
-  std::shared_ptr<const Type> element;  // of a sequence or optional
+  std::shared_ptr<const Type> element;  // of a sequence or optional; of a map, of one value: a tensor without axes
 
   static Type tensor(DType dtype, std::optional<Shape> shape) {
     return Type{Kind::tensor, dtype, std::move(shape), nullptr};
@@ -36,6 +36,9 @@ struct Type {
   }
   static Type optional(Type element) {
     return Type{Kind::optional, DType::f32, std::nullopt, std::make_shared<const Type>(std::move(element))};
+  }
+  static Type map(DType key, DType value) {
+    return Type{Kind::map, key, std::nullopt, std::make_shared<const Type>(tensor(value, Shape()))};
   }
   static Type of(const Tensor& tensor);
   bool is_tensor() const { return kind == Kind::tensor; }
@@ -58,7 +61,7 @@ Type rename(const Type& type, std::span<const SymbolId> map);
 void collect_symbols(const Type& type, std::vector<SymbolId>& out);  // sorted, unique
 
 // "f32[B, 64, H/2, W/2]", "f32[?]" is rank one with an unnamed symbol only when parsing is given none; unknown rank is
-// "f32[..]", sequences "seq(f32[..])", optionals "optional(...)", "invalid".
+// "f32[..]", sequences "seq(f32[..])", maps "map(string, f32)", optionals "optional(...)", "invalid".
 std::string to_text(const Type& type, const SymbolTable& symbols);
 // Names not in the table are added to it when `add_symbols` (bound as inputs); otherwise an error.
 Type parse_type(Scanner& scanner, SymbolTable& symbols, bool add_symbols);

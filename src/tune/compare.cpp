@@ -105,7 +105,7 @@ Compared compare_values(const Box& got, const Box& expected, const Tolerance& to
   Compared out;
   if (got.kind != expected.kind || got.items.size() != expected.items.size()) {
     out.agrees = false;
-    out.note = "one is a tensor, a sequence or nothing, the other is not, or they differ in length";
+    out.note = "one is a tensor, a sequence, a map or nothing, the other is not, or they differ in length";
     return out;
   }
   if (expected.kind == Box::Kind::tensor) compare_tensors(got.tensor, expected.tensor, tolerance, out);
@@ -114,11 +114,15 @@ Compared compare_values(const Box& got, const Box& expected, const Tolerance& to
     const double error = std::max(out.max_error, item.max_error);
     if (!item.agrees && out.agrees) {
       out = std::move(item);
-      out.note = fmt::format("element {} of the sequence{}{}", i, out.note.empty() ? "" : ": ", out.note);
+      const std::string where = expected.kind == Box::Kind::map
+                                    ? (i == 0 ? "the keys of the map" : "the values of the map")
+                                    : fmt::format("element {} of the sequence", i);
+      out.note = fmt::format("{}{}{}", where, out.note.empty() ? "" : ": ", out.note);
     }
     out.max_error = error;
   }
   if (expected.kind == Box::Kind::sequence) out.type = fmt::format("sequence of {}", expected.items.size());
+  if (expected.kind == Box::Kind::map) out.type = fmt::format("map of {}", expected.keys().count());
   return out;
 }
 

@@ -27,10 +27,23 @@ class Sampler {
     switch (type.kind) {
       case Type::Kind::sequence: return Box::sequence({make(*type.element), make(*type.element)});
       case Type::Kind::optional: return make(*type.element);
+      case Type::Kind::map: return map(type);
       case Type::Kind::tensor: return Box(tensor(type.dtype, extents(type)));
       case Type::Kind::invalid: break;
     }
     return {};
+  }
+
+  // Keys 0, 1, 2 or "w0", "w1", "w2".
+  Box map(const Type& type) {
+    constexpr int64_t count = 3;
+    Tensor keys(type.dtype, {count});
+    for (int64_t i = 0; i < count; ++i)
+      if (type.dtype == DType::string)
+        keys.strings()[static_cast<size_t>(i)] = fmt::format("w{}", i);
+      else
+        keys.set_integer(i, i);
+    return Box::map(std::move(keys), tensor(type.element->dtype, {count}));
   }
 
   Tensor tensor(DType dtype, Dims dims) {

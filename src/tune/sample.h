@@ -1,6 +1,7 @@
 // Inputs made up for a network: seeded random data of the types that it takes.
 //
-// Floats are normal, integers and bools 0 or 1 (so that indices, masks and kinds stay in range), strings short words.
+// Floats are normal, integers and bools 0 or 1 (so that indices, masks and kinds stay in range), strings short words,
+// maps of three keys.
 // Extents that vary come from the caller, else from the profile's best value, else from a guess by position.
 #pragma once
 

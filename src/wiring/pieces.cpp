@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <map>
+
 #include "base/scanner.h"
 #include "ops/cast.h"
 #include "ops/contraction.h"
@@ -147,12 +149,30 @@ Ids inlined(GraphBuilder& b, const Graph& body, const Ids& arguments) {
     throw Error(Code::internal,
                 fmt::format("{} arguments for a graph that takes {}", arguments.size(), body.inputs.size()));
   Ids map(body.values.size(), no_id);
-  for (size_t i = 0; i < arguments.size(); ++i) map[body.inputs[i]] = arguments[i];
+  // Extents that only the body knows get symbols of their own where its nodes stand now.
+  std::map<SymbolId, Dim> renamed;
+  const auto place = [&](ValueId old, ValueId now) {
+    map[old] = now;
+    const Type &before = body[old].type, &after = b.type(now);
+    if (!before.has_shape() || !after.has_shape() || before.shape->size() != after.shape->size()) return;
+    for (size_t k = 0; k < before.shape->size(); ++k) {
+      const auto id = (*before.shape)[k].as_symbol();
+      if (id && !((*before.shape)[k] == (*after.shape)[k])) renamed.try_emplace(*id, (*after.shape)[k]);
+    }
+  };
+  for (size_t i = 0; i < arguments.size(); ++i) place(body.inputs[i], arguments[i]);
   const auto mapped = [&](ValueId v) {
     if (v == no_id || map[v] != no_id) return v == no_id ? no_id : map[v];
     const Value& value = body[v];
-    if (const auto* dims = std::get_if<std::vector<Dim>>(&value.contents)) {
-      map[v] = b.dims(*dims);
+    if (const auto* known = std::get_if<std::vector<Dim>>(&value.contents)) {
+      std::vector<Dim> dims = *known;
+      for (Dim& d : dims) {
+        std::vector<SymbolId> ids;
+        d.collect_symbols(ids);
+        for (SymbolId id : ids)
+          if (const auto at = renamed.find(id); at != renamed.end()) d = d.substitute(id, at->second);
+      }
+      map[v] = b.dims(std::move(dims));
       if (b.type(map[v]) == value.type) return map[v];
       return map[v] = b.op("Cast", CastAttrs{.to = value.type.dtype}, {reshape(b, map[v], *value.type.shape)});
     }
@@ -166,7 +186,7 @@ Ids inlined(GraphBuilder& b, const Graph& body, const Ids& arguments) {
     Ids inputs;
     for (ValueId v : node.inputs) inputs.push_back(mapped(v));
     const Ids results = b.add(*node.op, node.attrs, std::move(inputs), node.outputs.size(), node.bodies);
-    for (size_t o = 0; o < results.size(); ++o) map[node.outputs[o]] = results[o];
+    for (size_t o = 0; o < results.size(); ++o) place(node.outputs[o], results[o]);
   }
   Ids results;
   for (ValueId v : body.outputs) results.push_back(mapped(v));
@@ -175,6 +195,23 @@ Ids inlined(GraphBuilder& b, const Graph& body, const Ids& arguments) {
 
 ValueId matmul(GraphBuilder& b, ValueId x, ValueId y, bool transpose_b) {
   return b.op("MatMul", MatMulAttrs{.transpose_b = transpose_b}, {x, y});
+}
+
+ValueId matmul_integer(GraphBuilder& b, ValueId x, ValueId x_zero, ValueId y, ValueId y_zero) {
+  const auto is_byte = [&](ValueId v) { return b.dtype(v) == DType::u8 || b.dtype(v) == DType::i8; };
+  bool plain = is_byte(x) && is_byte(y);
+  const auto single = [&](ValueId v, ValueId of) {
+    if (v == no_id) return v;
+    plain = plain && b.dtype(v) == b.dtype(of);
+    return b.rank(v) == 1 && b.shape(v)[0] == Dim(1) ? scalar_of(b, v) : v;
+  };
+  const ValueId xz = single(x_zero, x), yz = single(y_zero, y);
+  if (plain) return b.op("MatMulInteger", {}, {x, y, xz, yz});
+  const auto centered = [&](ValueId v, ValueId zero) {
+    const ValueId wide = cast(b, v, DType::i32);
+    return zero == no_id ? wide : sub(b, wide, cast(b, zero, DType::i32));
+  };
+  return matmul(b, centered(x, xz), centered(y, yz));
 }
 
 }  // namespace sinter::wiring

@@ -59,6 +59,8 @@ ValueId reduce(GraphBuilder& b, std::string_view kind, ValueId x, std::vector<in
 // x in f32 when it is f16, bf16 or narrower; everything else stays as it is. Callers cast results back.
 ValueId widened(GraphBuilder& b, ValueId x);
 ValueId matmul(GraphBuilder& b, ValueId x, ValueId y, bool transpose_b = false);
+// (x - x_zero) * (y - y_zero) of bytes in i32, exactly; zero points may be absent, have one element or broadcast.
+ValueId matmul_integer(GraphBuilder& b, ValueId x, ValueId x_zero, ValueId y, ValueId y_zero);
 
 // ---- activations and normalisations ----
 ValueId gelu(GraphBuilder& b, ValueId x, bool tanh_form);

@@ -37,7 +37,8 @@ def sinter(*args, code=OK, cwd=None):
 def save(path, nodes, inputs, outputs, constants=(), opset=21, domains=()):
     tensors = [numpy_helper.from_array(value, name) for name, value in constants]
     graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
-    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    opsets = [helper.make_opsetid("", opset),
+              *(helper.make_opsetid(*((d, 1) if isinstance(d, str) else d)) for d in domains)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     return path
 
@@ -180,6 +181,89 @@ def sequences(folder):
     _, err = sinter("run", f"{case}/model.onnx", "--inputs", f"{data}/input_0.pb", f"{data}/input_1.pb", "--output-dir",
                     folder, "--npy", code=USAGE)
     assert ".npy cannot hold it" in err and "leave out --npy" in err
+
+
+def classifier(folder, labels):
+    """What converters of scikit-learn write: scores, L1 norm, one dict a sample."""
+    ml = {"domain": "ai.onnx.ml"}
+    words = isinstance(labels[0], str)
+    own = {"classlabels_strings" if words else "classlabels_ints": labels}
+    zipped = {"classlabels_strings" if words else "classlabels_int64s": labels}
+    nodes = [helper.make_node("LinearClassifier", ["x"], ["label", "scores"], coefficients=[1.0, 0, 0, 1, -1, -1],
+                              intercepts=[0.5, 0.25, 0.0], post_transform="LOGISTIC", multi_class=1, **own, **ml),
+             helper.make_node("Normalizer", ["scores"], ["p"], norm="L1", **ml),
+             helper.make_node("ZipMap", ["p"], ["probabilities"], **zipped, **ml)]
+    key = TensorProto.STRING if words else TensorProto.INT64
+    maps = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(key, helper.make_tensor_type_proto(TensorProto.FLOAT, [])))
+    return save(f"{folder}/classifier.onnx", nodes, [value("x", ["N", 2])],
+                [value("label", ["N"], key), helper.make_value_info("probabilities", maps)],
+                domains=[("ai.onnx.ml", 3)])
+
+
+def probabilities(x):
+    scores = 1 / (1 + np.exp(-(x @ np.float32([[1, 0], [0, 1], [-1, -1]]).T + np.float32([0.5, 0.25, 0]))))
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+@test
+def maps_of_a_classifier(folder):
+    x = np.float32([[2, 0], [0, 2], [-2, -2], [1, 1]])
+    np.save(f"{folder}/x.npy", x)
+    for labels in ([30, 10, 20], ["red", "green", "blue"]):
+        order = np.argsort(np.array(labels))
+        wanted = probabilities(x)[:, order]
+        model = classifier(folder, labels)
+        key = "i64" if labels[0] == 30 else "string"
+        engine = f"{folder}/classifier.engine"
+        sinter("build", model, "-o", engine)
+        for network in (model, engine):
+            out, _ = sinter("inspect", network)
+            assert f"seq(map({key}, f32))" in out, out
+            out, _ = sinter("run", network, "--inputs", f"{folder}/x.npy", "--print")
+            first = ", ".join(f"{json.dumps(labels[k])}: {probabilities(x)[0, k]:.6g}" for k in order)
+            assert f"0: {{{first}}}" in out and "3: {" in out, out
+            sinter("run", network, "--inputs", f"{folder}/x.npy", "--output-dir", f"{folder}/out", "--npy")
+            got = np.load(f"{folder}/out/output_1.values.npy")
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, wanted, rtol=1e-4)
+            assert np.load(f"{folder}/out/output_1.keys.npy").tolist() == [labels[k] for k in order]
+            assert np.load(f"{folder}/out/output_0.npy").tolist() == [labels[k] for k in np.argmax(probabilities(x), 1)]
+            sinter("run", network, "--inputs", f"{folder}/x.npy", "--output-dir", f"{folder}/out")
+            with open(f"{folder}/out/output_1.pb", "rb") as file:
+                proto = onnx.SequenceProto.FromString(file.read())
+            assert proto.name == "probabilities" and len(proto.map_values) == 4
+        sinter("compare", model, "--shapes", "x:3x2")
+
+
+@test
+def maps_as_inputs(folder):
+    number = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    model = save(f"{folder}/words.onnx",
+                 [helper.make_node("DictVectorizer", ["m"], ["y"], domain="ai.onnx.ml", string_vocabulary=["w1", "a"])],
+                 [helper.make_value_info("m", helper.make_map_type_proto(TensorProto.STRING, number))],
+                 [value("y", [1, 2])], domains=[("ai.onnx.ml", 1)])
+    values = onnx.SequenceProto(elem_type=1, tensor_values=[numpy_helper.from_array(np.float32(v)) for v in (3, 4)])
+    proto = onnx.MapProto(key_type=TensorProto.STRING, string_keys=[b"b", b"a"], values=values)
+    with open(f"{folder}/m.pb", "wb") as file:
+        file.write(proto.SerializeToString())
+    out, _ = sinter("run", model, "--inputs", f"{folder}/m.pb", "--print")
+    assert "[[0, 4]]" in out, out
+    out, err = sinter("run", model)
+    assert "map(string, f32) of 3" in err
+    out, _ = sinter("inspect", model, "--json")
+    assert json.loads(out)["inputs"] == [{"name": "m", "type": "map(string, f32)"}]
+    sinter("compare", model)
+    proto.key_type = TensorProto.INT64
+    proto.ClearField("string_keys")
+    proto.keys.extend([1, 2])
+    with open(f"{folder}/m.pb", "wb") as file:
+        file.write(proto.SerializeToString())
+    _, err = sinter("run", model, "--inputs", f"{folder}/m.pb", code=USAGE)
+    assert "input 'm' is a map from i64 to f32, the engine wants a map from string to f32" in err, err
+    np.save(f"{folder}/x.npy", np.float32([1]))
+    _, err = sinter("run", model, "--inputs", f"{folder}/x.npy", code=USAGE)
+    assert "a map (a MapProto) is wanted" in err, err
 
 
 @test

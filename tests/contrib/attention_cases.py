@@ -114,6 +114,56 @@ def cases():
          [token, token * 2, token * 3, None, None, *old, None, None, None, bias], {"num_heads": heads}, outputs=3,
          formula=with_past)
 
+    # Buffers of fixed room, of which `been` tokens are filled.
+    room, been = 9, 4
+    buffer = [real(batch, heads, room, size), real(batch, heads, room, size)]
+
+    def filled(results):
+        return [results[0], *(v[:, :, :been + 1] for v in results[1:])]
+
+    buffered = [token, token * 2, token * 3, None, None, *buffer, np.array([been], np.int32)]
+    case("DecoderMaskedMultiHeadAttention buffers", "DecoderMaskedMultiHeadAttention", buffered,
+         {"num_heads": heads, "past_present_share_buffer": 1}, outputs=3, compare=filled, shared={1: 5, 2: 6},
+         constants=(7,))
+    lines = r.integers(0, 2, (1, 2, room)).astype(np.int32)
+    case("DecoderMaskedMultiHeadAttention beams", "DecoderMaskedMultiHeadAttention",
+         [*buffered, np.array([2], np.int32), lines], {"num_heads": heads, "past_present_share_buffer": 1}, outputs=3,
+         compare=filled, shared={1: 5, 2: 6}, constants=(7, 8))
+    whole = real(2, batch, heads, room, size)
+
+    def in_buffer(t, m, d, mask, past, _, length):
+        q, k, v = (heads_first(x) for x in np.split(t @ m + d, 3, -1))
+        k, v = (np.concatenate([past[n][:, :, :been], x], 2) for n, x in enumerate((k, v)))
+        y = multi_head(*(x.transpose(0, 2, 1, 3) for x in (q, k, v)))
+        return y, np.stack([k, v])
+
+    def heads_first(v, count=heads):
+        return v.reshape(*v.shape[:2], count, -1).transpose(0, 2, 1, 3)
+
+    one = real(batch, 1, 12)
+    for name in ("Attention buffers", "Attention buffers, mask"):
+        case(name, "Attention",
+             [one, w, bias, np.ones((batch, been + 1), np.int32) if "mask" in name else None, whole, None,
+              np.array([been], np.int32)], {"num_heads": heads, "past_present_share_buffer": 1}, outputs=2,
+             constants=(1, 2), compare=lambda v: [v[0], v[1][:, :, :, :been + 1]], formula=in_buffer)
+    case("DecoderMaskedSelfAttention", "DecoderMaskedSelfAttention",
+         [one, w, bias, None, whole[:, :, :, :been].copy(), None, np.array([been], np.int32)], {"num_heads": heads},
+         outputs=2, constants=(1, 2), formula=in_buffer)
+
+    def turned(v):
+        angle = np.arange(v.shape[2])[:, None] / 10000**(np.arange(0, v.shape[3], 2) / v.shape[3])
+        a, b = np.split(v, 2, -1)
+        return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1)
+
+    def rotary(t, m, d):
+        q, k, v = (heads_first(a) for a in np.split(t @ m + d, 3, -1))
+        return multi_head(*(a.transpose(0, 2, 1, 3) for a in (turned(q), turned(k), v)))
+
+    case("Attention rotary", "Attention", [x, w, bias], {"num_heads": heads, "do_rotary": 1}, constants=(1, 2),
+         formula=rotary)
+    lengths = np.concatenate([ends, np.array([0, 5, 10], np.int32), np.array([0, 5, 10], np.int32)])
+    case("Attention cumulated lengths", "Attention", [x, w, bias, lengths], {"num_heads": heads}, constants=(1, 2))
+
     # GroupQueryAttention
     heads, kv, size = 4, 2, 16
     base = {"num_heads": heads, "kv_num_heads": kv}
@@ -124,7 +174,7 @@ def cases():
         return np.array(values, np.int32)
 
     def group(name, new, past, lengths, total, attributes=None, more=(), packed=False, room=None,
-              batch=2, **options):
+              batch=2, shown=False, **options):
         room = past if room is None else room
         query = real(batch, new, heads * size)
         key, value = real(batch, new, kv * size), real(batch, new, kv * size)
@@ -134,7 +184,7 @@ def cases():
 
         # What lies behind the valid tokens is left open.
         def valid(results):
-            y, *present = results
+            y, *present = results[:3]
             for b, n in enumerate(lengths):
                 for p in present:
                     p = p.copy()
@@ -143,10 +193,10 @@ def cases():
                                            p[b + 1:]]) for p in present]
                 if past == 0:
                     y = np.concatenate([y[:b], np.where(np.arange(new)[:, None] < kept, y[b:b + 1], 0), y[b + 1:]])
-            return [y, *present]
+            return [y, *present, *results[3:]]
 
-        case(f"GroupQueryAttention {name}", "GroupQueryAttention", inputs, {**base, **(attributes or {})}, outputs=3,
-             compare=valid, constants=options.pop("constants", (6,)), **options)
+        case(f"GroupQueryAttention {name}", "GroupQueryAttention", inputs, {**base, **(attributes or {})},
+             outputs=4 if shown else 3, compare=valid, constants=options.pop("constants", (6,)), **options)
 
     rotary = {"do_rotary": 1}
     caches = (cosine, sine)
@@ -176,6 +226,30 @@ def cases():
     group("several tokens after others, room, rotary", 3, 5, (7,), 8, rotary, caches, batch=1, room=9)
     places = np.broadcast_to(np.arange(6, dtype=np.int64), (batch, 6)).copy()
     group("position_ids", 6, 0, (5, 5), 6, rotary, (*caches, places))
+
+    group("scores shown", 6, 0, (5, 5), 6, {"qk_output": 1, "softcap": 2.0}, shown=True)
+    group("weights shown", 6, 0, (5, 5), 6, {"qk_output": 2}, shown=True)
+    for width, dtype in ((8, np.int8), (4, np.uint8)):
+        for per, scale in (("TENSOR", np.array([0.02], np.float32)),
+                           ("CHANNEL", r.uniform(0.01, 0.04, (kv, 1, size)).astype(np.float32))):
+            bytes_of = size * width // 8
+            caches_of = [r.integers(*((-128, 128) if width == 8 else (0, 256)), (2, kv, 5, bytes_of)).astype(dtype)
+                         for _ in range(2)]
+            case(f"GroupQueryAttention cache of {width} bits per {per}", "GroupQueryAttention",
+                 [real(2, 1, heads * size), real(2, 1, kv * size), real(2, 1, kv * size), *caches_of, integers(5, 5),
+                  np.array(6, np.int32), *[None] * 5, scale, scale],
+                 {**base, "k_quant_type": f"PER_{per}", "v_quant_type": f"PER_{per}", "kv_cache_bit_width": width},
+                 outputs=3, constants=(12, 13), tolerance=2e-3)
+
+    def rows_that_count(results):
+        y, k, v = (t.copy() for t in results)
+        y[1, 2:] = 0
+        return [y, k[:, :, :5], v[:, :, :5]]
+
+    case("GroupQueryAttention query_seqlens", "GroupQueryAttention",
+         [real(2, 3, heads * size), real(2, 3, kv * size), real(2, 3, kv * size), real(2, kv, 8, size),
+          real(2, kv, 8, size), integers(4, 5), np.array(8, np.int32), *[None] * 9, integers(3, 2)], base, outputs=3,
+         compare=rows_that_count)
 
     # RotaryEmbedding
     for interleaved in (0, 1):

@@ -6,10 +6,15 @@ usage: contrib_test.py [SUBSTRING]
 import sys
 
 import attention_cases
+import experts_cases
 import harness
 import misc_cases
+import old_cases
 import quantized_cases
+import recent_cases
+import search_cases
 
 if __name__ == "__main__":
-    cases = quantized_cases.cases() + attention_cases.cases() + misc_cases.cases()
+    families = (quantized_cases, attention_cases, misc_cases, experts_cases, recent_cases, old_cases, search_cases)
+    cases = [case for family in families for case in family.cases()]
     sys.exit(0 if harness.run(cases, sys.argv[1] if len(sys.argv) > 1 else "") else 1)

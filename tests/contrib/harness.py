@@ -1,7 +1,8 @@
 """One-node models of domain com.microsoft, run by Sinter's command line tool and by a judge.
 
 The judge is ONNX Runtime unless a case brings a formula. Inputs named in `constants` become initializers; with
-`dynamic`, axes of the other inputs are declared without extents.
+`dynamic`, axes of the other inputs are declared without extents. Forms of a case: as it is; frozen, with every input an
+initializer; open, with no extent declared; reloaded, built into an engine that a new process runs.
 """
 
 import os
@@ -18,25 +19,24 @@ SINTER = os.path.join(os.environ.get("SINTER_BUILD", os.path.join(ROOT, "build")
 
 class Case:
     def __init__(self, name, op, inputs, attributes=None, outputs=1, constants=(), tolerance=1e-4, formula=None,
-                 domain="com.microsoft", dynamic=None, compare=None, opset=17):
+                 domain="com.microsoft", dynamic=None, compare=None, opset=17, shared=None):
         self.name, self.op, self.inputs, self.attributes = name, op, inputs, attributes or {}
         self.outputs = outputs if isinstance(outputs, (list, tuple)) else [f"y{i}" for i in range(outputs)]
         self.constants, self.tolerance, self.formula, self.domain = constants, tolerance, formula, domain
         self.dynamic, self.compare, self.opset = dynamic or {}, compare, opset
+        self.shared = shared  # result → operand whose buffer the judge wants to write it to
 
-    def model(self):
+    def model(self, form="as it is"):
         graph_inputs, initializers, names = [], [], []
         for i, value in enumerate(self.inputs):
             if value is None:
                 names.append("")
                 continue
             names.append(f"x{i}")
-            if i in self.constants:
+            if i in self.constants or (form == "frozen" and isinstance(value, np.ndarray)):
                 initializers.append(numpy_helper.from_array(value, f"x{i}"))
                 continue
-            shape = [f"d{i}_{k}" if k in self.dynamic.get(i, ()) else n for k, n in enumerate(value.shape)]
-            dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
-            graph_inputs.append(helper.make_tensor_value_info(f"x{i}", dtype, shape))
+            graph_inputs.append(helper.make_value_info(f"x{i}", self.type_of(i, value, form == "open")))
         node = helper.make_node(self.op, names, self.outputs, domain=self.domain, **self.attributes)
         # Types of results are left open: both sides infer them.
         results = [onnx.ValueInfoProto(name=n) for n in self.outputs if n]
@@ -44,31 +44,48 @@ class Case:
         opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
+    def type_of(self, i, value, is_open):
+        shape = [f"d{i}_{k}" if is_open or k in self.dynamic.get(i, ()) else n for k, n in enumerate(value.shape)]
+        return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), shape)
+
+    # Values as messages of ONNX, and back.
+    def encoded(self, value, name):
+        return numpy_helper.from_array(value, name).SerializeToString()
+
+    def decoded(self, data):
+        return numpy_helper.to_array(TensorProto.FromString(data))
+
     def fed(self):
         return {f"x{i}": v for i, v in enumerate(self.inputs) if v is not None and i not in self.constants}
 
 
-def by_sinter(case, model):
+def called(*command):
+    run = subprocess.run([SINTER, *command, "--threads", "1"], capture_output=True, text=True)
+    if run.returncode != 0:
+        raise RuntimeError(run.stderr.strip() or f"exit code {run.returncode}")
+
+
+def by_sinter(case, form="as it is"):
+    model = case.model(form)
+    taken = {i.name for i in model.graph.input}
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.onnx")
         onnx.save(model, path)
-        command = [SINTER, "run", path, "--output-dir", folder, "--threads", "1"]
+        if form == "reloaded":
+            called("build", path, "-o", path + ".engine")
+            path += ".engine"
         files = []
         for name, value in case.fed().items():
+            if name not in taken:
+                continue
             files.append(os.path.join(folder, f"{name}.pb"))
             with open(files[-1], "wb") as file:
-                file.write(numpy_helper.from_array(value, name).SerializeToString())
-        if files:
-            command += ["--inputs", *files]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode != 0:
-            raise RuntimeError(run.stderr.strip() or f"exit code {run.returncode}")
+                file.write(case.encoded(value, name))
+        called("run", path, "--output-dir", folder, *(["--inputs", *files] if files else []))
         results = []
         for i in range(sum(1 for n in case.outputs if n)):
-            proto = TensorProto()
             with open(os.path.join(folder, f"output_{i}.pb"), "rb") as file:
-                proto.ParseFromString(file.read())
-            results.append(numpy_helper.to_array(proto))
+                results.append(case.decoded(file.read()))
         return results
 
 
@@ -81,7 +98,19 @@ def by_judge(case, model):
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, case.fed())
+    if not case.shared:
+        return session.run(None, case.fed())
+    binding, values = session.io_binding(), {}
+    for name, value in case.fed().items():
+        values[name] = ort.OrtValue.ortvalue_from_numpy(value.copy())
+        binding.bind_ortvalue_input(name, values[name])
+    for i, name in enumerate(case.outputs):
+        if i in case.shared:
+            binding.bind_ortvalue_output(name, values[f"x{case.shared[i]}"])
+        else:
+            binding.bind_output(name)
+    session.run_with_iobinding(binding)
+    return binding.copy_outputs_to_cpu()
 
 
 def difference(case, got, wanted):
@@ -105,7 +134,7 @@ def difference(case, got, wanted):
         finite = np.isfinite(wide_b)
         if not finite.any():
             continue
-        error = np.max(np.abs(wide_a - wide_b)[finite])
+        error = np.max(np.abs(wide_a[finite] - wide_b[finite]))
         span = np.max(wide_b[finite]) - np.min(wide_b[finite]) or np.max(np.abs(wide_b[finite])) or 1
         # 8-bit results may differ by one step where the judge rounds otherwise.
         allowed = 1 if a.dtype in (np.uint8, np.int8) else 0 if a.dtype.kind in "iu" else case.tolerance * span
@@ -114,8 +143,8 @@ def difference(case, got, wanted):
     return None
 
 
-def run(cases, pattern):
-    passed = failed = 0
+def run(cases, pattern, forms=("as it is",), before=(0, 0)):
+    passed, failed = before
     for case in cases:
         if pattern and pattern not in case.name:
             continue
@@ -126,14 +155,15 @@ def run(cases, pattern):
             print(f"FAIL {case.name}: no judge: {error}")
             failed += 1
             continue
-        try:
-            problem = difference(case, by_sinter(case, model), wanted)
-        except RuntimeError as error:
-            problem = str(error)
-        if problem:
-            print(f"FAIL {case.name}: {problem}")
-            failed += 1
-        else:
-            passed += 1
+        for form in forms:
+            try:
+                problem = difference(case, by_sinter(case, form), wanted)
+            except RuntimeError as error:
+                problem = str(error)
+            if problem:
+                print(f"FAIL {case.name}{'' if form == 'as it is' else ', ' + form}: {problem}")
+                failed += 1
+            else:
+                passed += 1
     print(f"{passed} passed, {failed} failed")
     return failed == 0 and passed > 0

@@ -129,6 +129,15 @@ def cases():
     case("SwiGLU", "SwiGLU", [real(3, 8)], {"limit": 1.0, "activation_alpha": 1.702, "activation_beta": 1.0},
          formula=lambda v: (silu(np.minimum(v[:, :4], 1), 1.702) * (np.clip(v[:, 4:], -1, 1) + 1)).astype(np.float32))
     case("SwiGLU two", "SwiGLU", [real(3, 4), real(3, 4)], formula=lambda g, u: silu(g) * u)
+    half = real(3, 8).astype(np.float16)
+
+    def rounded(v):
+        gate, up = v[:, :4].astype(np.float32), v[:, 4:].astype(np.float32)
+        return (silu(gate).astype(np.float16).astype(np.float32) * up).astype(np.float16)
+
+    case("SwiGLU rounded", "SwiGLU", [half], {"round_activation": 1}, formula=rounded, tolerance=1e-3)
+    case("SwiGLU opset 28", "SwiGLU", [real(3, 4), real(3, 4)], {"alpha": 1.5}, domain="", opset=28,
+         formula=lambda g, u: silu(g, 1.5) * u)
     case("ScaledSiLU", "ScaledSiLU", [x], {"alpha": 2.0}, formula=lambda v: silu(2 * v))
     case("GatedAdd", "GatedAdd", [real(3, 4), real(3, 4), real(3, 1)], formula=lambda a, b, g: a + b * g)
     case("GatedAdd projected", "GatedAdd", [real(3, 4), real(3, 4), real(3, 5), real(5, 1)],

@@ -2,7 +2,10 @@
 // went wrong and ends with 1, or "the interface holds".
 //
 //   interface MODEL.onnx (an Add of a and b, f32[N]) ANY_RANK.onnx (a Relu of x, f32 of unknown rank)
+//             MAPS.onnx (a ZipMap of x, f32[N, 2], with labels b and a, and a DictVectorizer of map m, vocabulary y, x)
+#include <cstddef>
 #include <cstdio>
+#include <map>
 #include <sinter/sinter.hpp>
 #include <string>
 #include <vector>
@@ -32,8 +35,63 @@ T* stale() {
 #define REFUSED(call) refused(call, SINTER_INVALID_ARGUMENT, #call)
 #define EXPECT(what) expect(what, #what)
 
+namespace {
+
+void maps(const char* path) {
+  const sinter::engine engine = sinter::engine::build(path);
+  sinter_tensor_info info = engine.output(0);
+  EXPECT(info.kind == SINTER_SEQUENCE && std::string(info.type) == "seq(map(string, f32))");
+  EXPECT(engine.input(1).kind == SINTER_MAP && std::string(engine.input(1).type) == "map(string, f32)");
+  EXPECT(std::string(engine.input(0).type) == "f32[N, 2]");
+  info.size = offsetof(sinter_tensor_info, type);
+  info.type = nullptr;
+  EXPECT(sinter_engine_output(engine.handle(), 0, &info) == SINTER_OK && info.type == nullptr);
+
+  sinter::context context(engine);
+  sinter_context* c = context.handle();
+  const sinter::tensor<float> x{{2, 2}, {1, 2, 3, 4}};
+  context.set_input(0, x);
+  const char* const keys[] = {"x", "x"};
+  const float values[] = {5, 6};
+  REFUSED(sinter_context_set_input_map(c, 1, SINTER_STRING, keys, SINTER_F32, values, 2));
+  REFUSED(sinter_context_set_input_map(c, 1, SINTER_STRING, keys, SINTER_F64, values, 1));
+  REFUSED(sinter_context_set_input_map(c, 1, SINTER_F32, values, SINTER_F32, values, 1));
+  REFUSED(sinter_context_set_input_map(c, 1, SINTER_STRING, nullptr, SINTER_F32, values, 1));
+  REFUSED(sinter_context_set_input_map(c, 0, SINTER_STRING, keys, SINTER_F32, values, 1));
+  REFUSED(sinter_context_set_input_map(c, 2, SINTER_STRING, keys, SINTER_F32, values, 1));
+  context.set_input(1, std::map<std::string, float>{{"x", 5.0f}, {"other", 6.0f}});
+  const sinter_value* none = stale<const sinter_value>();
+  REFUSED(sinter_context_get_output_value(c, 0, &none));
+  EXPECT(none == nullptr);
+  context.run();
+  using Map = std::map<std::string, float>;
+  EXPECT((context.output_maps<std::string, float>(0) == std::vector<Map>{{{"a", 2}, {"b", 1}}, {{"a", 4}, {"b", 3}}}));
+  EXPECT(context.output<float>(1).data == std::vector<float>({0, 5}));
+  EXPECT(context.output_value(1).elements<float>() == std::vector<float>({0, 5}));
+  const sinter::value list = context.output_value(0);
+  EXPECT(list.kind() == SINTER_SEQUENCE && list.size() == 2 && list[1].kind() == SINTER_MAP && list[1].size() == 2);
+  const sinter_value* map = nullptr;
+  EXPECT(sinter_context_get_output_value(c, 0, &map) == SINTER_OK);
+  EXPECT(sinter_value_item(map, 2) == nullptr);
+  REFUSED(sinter_value_tensor(map, nullptr, nullptr, nullptr, nullptr, nullptr));
+  map = sinter_value_item(map, 0);
+  EXPECT(map && sinter_value_item(map, 2) == nullptr);
+  const char* text = nullptr;
+  REFUSED(sinter_value_string(sinter_value_item(map, 0), 2, &text, nullptr));
+  REFUSED(sinter_value_string(sinter_value_item(map, 1), 0, &text, nullptr));
+  EXPECT(sinter_value_string(sinter_value_item(map, 0), 1, &text, nullptr) == SINTER_OK && std::string(text) == "b");
+  context.set_input(1, std::map<std::string, float>());
+  context.run();
+  EXPECT(context.output<float>(1).data == std::vector<float>({0, 0}));
+  EXPECT(!context.output_proto(0).empty());
+  EXPECT(sinter_value_count(nullptr) == 0 && sinter_value_item(nullptr, 0) == nullptr);
+  REFUSED(sinter_value_tensor(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr));
+}
+
+}  // namespace
+
 int main(int argc, char** argv) try {
-  if (argc != 3) return 2;
+  if (argc != 4) return 2;
   auto* engine = stale<sinter_engine>();
   REFUSED(sinter_build_file(nullptr, nullptr, &engine));
   EXPECT(engine == nullptr);
@@ -132,6 +190,8 @@ int main(int argc, char** argv) try {
   EXPECT(!any.output_dims(0, dims));
   any.run();
   EXPECT(any.output_dims(0, dims) && dims.size() == 16);
+
+  maps(argv[3]);
 
   sinter_engine_destroy(nullptr);
   sinter_context_destroy(nullptr);

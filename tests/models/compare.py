@@ -8,51 +8,15 @@ usage: compare.py [NAME]...
 """
 
 import os
-import pickle
-import subprocess
 import sys
-import tempfile
-import time
-
-import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench"))
 import models  # noqa: E402
-
-
-def run_saved(engine_path, inputs_path, outputs_path):
-    """In the new process: nothing but the engine file is read."""
-    import sinter
-
-    with open(inputs_path, "rb") as file:
-        points = pickle.load(file)
-    start = time.perf_counter()
-    engine = sinter.load(engine_path, threads=2)
-    loaded = time.perf_counter() - start
-    context = engine.context()
-    results = [context.run(inputs) for inputs in points]
-    with open(outputs_path, "wb") as file:
-        pickle.dump((loaded, [i.name for i in engine.outputs], results), file)
-
-
-def deviation(got, wanted):
-    """(worst error in units of what is allowed, largest relative error over the range)"""
-    if got.shape != wanted.shape or got.dtype != wanted.dtype:
-        return np.inf, np.inf
-    if wanted.size == 0:
-        return 0.0, 0.0
-    got, wanted = got.astype(np.float64), wanted.astype(np.float64)
-    span = float(np.max(wanted) - np.min(wanted)) or float(np.max(np.abs(wanted))) or 1.0
-    error = np.abs(got - wanted)
-    if not np.all(np.isfinite(got) == np.isfinite(wanted)):
-        return np.inf, np.inf
-    allowed = np.maximum(1e-3 * np.abs(wanted), 1e-4 * span)
-    return float(np.max(error / allowed)), float(np.max(error)) / span
+from saved import Failed, deviation, run_saved  # noqa: E402
 
 
 def main():
     import onnxruntime as ort
-    import sinter
 
     names = sys.argv[1:] or list(models.MODELS)
     passed = failed = 0
@@ -63,25 +27,12 @@ def main():
         session = ort.InferenceSession(models.path(name), options, providers=["CPUExecutionProvider"])
         input_names = [i.name for i in session.get_inputs()]
         points = [models.inputs(name, i, input_names) for i in range(len(models.MODELS[name]))]
-        with tempfile.TemporaryDirectory() as folder:
-            paths = [os.path.join(folder, n) for n in ("model.engine", "inputs", "outputs")]
-            start = time.perf_counter()
-            try:
-                sinter.build(models.path(name), threads=2).save(paths[0])
-            except sinter.Error as error:
-                print(f"{name:<20}{'':<14}  build failed: {error}")
-                failed += len(points)
-                continue
-            built = time.perf_counter() - start
-            with open(paths[1], "wb") as file:
-                pickle.dump(points, file)
-            child = subprocess.run([sys.executable, __file__, "--saved", *paths], capture_output=True, text=True)
-            if child.returncode != 0:
-                print(f"{name:<20}{'':<14}  run failed: {child.stderr.strip().splitlines()[-1:]}")
-                failed += len(points)
-                continue
-            with open(paths[2], "rb") as file:
-                loaded, output_names, results = pickle.load(file)
+        try:
+            built, loaded, output_names, results = run_saved(models.path(name), points, threads=2)
+        except Failed as failure:
+            print(f"{name:<20}{'':<14}  {failure}")
+            failed += len(points)
+            continue
         for (label, _), inputs, outputs in zip(models.MODELS[name], points, results):
             wanted = session.run(output_names, inputs)
             worst = [deviation(g, w) for g, w in zip(outputs, wanted)]
@@ -95,7 +46,4 @@ def main():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--saved"]:
-        run_saved(*sys.argv[2:])
-    else:
-        sys.exit(main())
+    sys.exit(main())

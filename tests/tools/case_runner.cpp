@@ -81,6 +81,14 @@ Box parse_box(Scanner& scanner, SymbolTable& symbols) {
     }
     return Box::sequence(std::move(items));
   }
+  if (scanner.accept("map")) {
+    scanner.expect("(");
+    Tensor keys = parse_box(scanner, symbols).tensor;
+    scanner.expect(",");
+    Tensor values = parse_box(scanner, symbols).tensor;
+    scanner.expect(")");
+    return Box::map(std::move(keys), std::move(values));
+  }
   Literal literal = parse_literal(scanner, symbols, false);
   return Box(std::get<Tensor>(std::move(literal.contents)));
 }
@@ -110,7 +118,7 @@ double tolerance_of(DType dtype) {
 std::string text_of(const Box& box) {
   if (box.kind == Box::Kind::none) return "none";
   if (box.kind == Box::Kind::tensor) return literal_text(Type::of(box.tensor), box.tensor, SymbolTable());
-  std::string out = "seq(";
+  std::string out = box.kind == Box::Kind::map ? "map(" : "seq(";
   for (size_t i = 0; i < box.items.size(); ++i) out += (i ? ", " : "") + text_of(box.items[i]);
   return out + ")";
 }

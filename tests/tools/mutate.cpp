@@ -123,7 +123,10 @@ bool run_engine(std::shared_ptr<const Executable> executable, const Control& con
   for (size_t i = 0; i < engine->inputs().size(); ++i) {
     const Type& type = engine->inputs()[i].type;
     if (!type.is_tensor()) {
-      context.set_input(i, type.kind == Type::Kind::sequence ? Box::sequence({}) : Box());
+      context.set_input(i, type.kind == Type::Kind::sequence ? Box::sequence({})
+                           : type.kind == Type::Kind::map
+                               ? Box::map(Tensor(type.dtype, {0}), Tensor(type.element->dtype, {0}))
+                               : Box());
       continue;
     }
     const auto dims = type.shape ? small_extents(*type.shape, symbols) : Dims{2, 2};

@@ -162,8 +162,9 @@ TEST(Import, ListsUnsupportedOperators) {
                             {f32("y", {}), f32("c", {})}}))
                    .bytes,
                Code::unsupported);
-  EXPECT_HAS(text, "com.example.Other (1 node)");
-  EXPECT_HAS(text, "Nope (2 nodes)");
+  EXPECT_HAS(text, "com.example.Other (1 node: 'n_c')");
+  EXPECT_HAS(text, "Nope (3 nodes: 'n_a', 'n_b', 'n_y')");  // the one that reads what another should have made, too
+  EXPECT_HAS(text, "ModelProto.functions");
 }
 
 TEST(Import, RefusesCyclesAndTwins) {
@@ -181,6 +182,29 @@ TEST(Import, RefusesCyclesAndTwins) {
   EXPECT_HAS(error_of(model(graph({{node("Relu", {"x"}, {"x"})}, {}, {f32("x", {2})}, {f32("x", {})}})).bytes),
              "circle");
   EXPECT_HAS(error_of(model(graph({{}, {}, {f32("x", {2})}, {}})).bytes), "no outputs");
+}
+
+TEST(Import, ConvTransposeTakesUnknownRanks) {
+  const Proto type = Proto().message(1, Proto().integer(1, onnx_f32));
+  const Module m = import_text(model(graph({{node("ConvTranspose", {"x", "w"}, {"y"})},
+                                            {tensor_f32("w", {1, 1, 2}, {1, 10})},
+                                            {value_info("x", type)},
+                                            {f32("y", {})}}))
+                                   .bytes);
+  Tensor x(DType::f32, {1, 1, 2});
+  x.set_real(0, 1);
+  x.set_real(1, 2);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{1, 12, 20}));
+}
+
+TEST(Import, ScalarsMaySliceOneAxis) {
+  const Module m =
+      import_text(model(graph({{node("Slice", {"x", "start", "end", "axis"}, {"y"})},
+                               {tensor_i64("start", {}, {1}), tensor_i64("end", {1}, {3}), tensor_i64("axis", {}, {0})},
+                               {f32("x", {4})},
+                               {f32("y", {})}}))
+                      .bytes);
+  EXPECT_EQ(run(m, {Box(vector({1, 2, 3, 4}))}), (std::vector<double>{2, 3}));
 }
 
 TEST(Import, AxesThatAreNoIntegersAreAnErrorOfTheRun) {
@@ -247,6 +271,64 @@ TEST(Import, BodiesMayGiveOuterValuesAndShadowNames) {
   EXPECT_EQ(run(m, {Box(vector({-1, 2})), Box(flag(false))}), (std::vector<double>{1, 0}));
 }
 
+TEST(Import, ABranchThatIsKnownToBeTakenIsWrittenInPlace) {
+  // How PyTorch squeezes: the rank of what follows is known only with the branch. "later" is made again outside; what
+  // the other branch would need is not asked for.
+  const Module m = import_text(
+      model(
+          graph({{node("Shape", {"x"}, {"s"}), node("Gather", {"s", "one"}, {"n"}), node("Equal", {"n", "one"}, {"c"}),
+                  if_node(branch({node("Squeeze", {"x", "axes"}, {"later"}), node("Add", {"later", "w"}, {"t"})}, "t",
+                                 {tensor_i64("axes", {1}, {1}), tensor_f32("w", {}, {10})}),
+                          branch({node("Concat", {"x"}, {"e"})}, "e")),
+                  node("Neg", {"y"}, {"later"})},
+                 {tensor_i64("one", {1}, {1})},
+                 {f32("x", {"N", 1})},
+                 {f32("later", {})}}))
+          .bytes);
+  for (const sinter::Node& n : m.main->nodes) EXPECT_TRUE(n.bodies.empty());
+  EXPECT_EQ(to_text((*m.main)[m.main->outputs[0]].type, m.symbols), "f32[N]");
+  Tensor x(DType::f32, {2, 1});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{-10, -13}));
+}
+
+TEST(Import, PiecesTakenOutOfASequenceKeepTheirRanks) {
+  // How PyTorch splits: a Loop of one turn puts a piece into a sequence, SequenceAt takes it out again.
+  const Proto body =
+      graph({{node("Slice", {"x", "i1", "one"}, {"p"}), node("SequenceInsert", {"s", "p"}, {"s_out"})},
+             {tensor_i64("i1", {1}, {0})},
+             {value_info("i", onnx_i64, {}), value_info("keep", onnx_bool, {}), value_info("s", Proto())},
+             {value_info("keep", onnx_bool, {}), value_info("s_out", Proto())}},
+            "body");
+  const Module m = import_text(
+      model(graph({{node("SequenceEmpty", {}, {"none"}),
+                    node("Loop", {"one", "", "none"}, {"first"}, {attribute_graph("body", body)}),
+                    node("Neg", {"x"}, {"n"}), node("SequenceInsert", {"first", "n", "zero"}, {"both"}),
+                    node("SequenceAt", {"both", "minus"}, {"y"})},
+                   {tensor_i64("one", {1}, {1}), tensor_i64("zero", {}, {0}), tensor_i64("minus", {}, {-1})},
+                   {f32("x", {"N", 2})},
+                   {f32("y", {})}}))
+          .bytes);
+  EXPECT_EQ(to_text((*m.main)[m.main->outputs[0]].type, m.symbols).substr(0, 4), "f32[");
+  EXPECT_EQ((*m.main)[m.main->outputs[0]].type.shape->size(), 2u);
+  for (const sinter::Node& n : m.main->nodes) EXPECT_TRUE(n.bodies.empty());
+  Tensor x(DType::f32, {2, 2});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{0, 3}));
+}
+
+TEST(Import, GemmTakesUnknownRanks) {
+  const Proto type = Proto().message(1, Proto().integer(1, onnx_f32));
+  const Module m = import_text(model(graph({{node("Gemm", {"x", "w"}, {"y"})},
+                                            {tensor_f32("w", {2, 1}, {1, 10})},
+                                            {value_info("x", type)},
+                                            {f32("y", {})}}))
+                                   .bytes);
+  Tensor x(DType::f32, {1, 2});
+  x.set_real(1, 3);
+  EXPECT_EQ(run(m, {Box(x)}), (std::vector<double>{30}));
+}
+
 TEST(Import, LoopsCarryAndCapture) {
   const Proto body = graph({{node("Add", {"v", "x"}, {"v_out"}), node("Identity", {"keep"}, {"keep_out"})},
                             {},
@@ -259,6 +341,66 @@ TEST(Import, LoopsCarryAndCapture) {
                                             {f32("y", {2})}}))
                                    .bytes);
   EXPECT_EQ(run(m, {Box(vector({1, 2}))}), (std::vector<double>{4, 8}));
+}
+
+// A loop over v from x, two trips if not none; the nodes make v_out from v, i and what they capture.
+Proto loop_of(const std::vector<Proto>& nodes, const std::string& start) {
+  const Proto body = graph({nodes,
+                            {},
+                            {value_info("i", onnx_i64, {}), value_info("keep", onnx_bool, {}), f32("v", {2})},
+                            {value_info("keep", onnx_bool, {}), f32("v_out", {2})}},
+                           "body");
+  return node("Loop", {"n", "", start}, {"r"}, {attribute_graph("body", body)});
+}
+
+// What comes in, or what the body makes, is an optional and the other is what it may hold.
+TEST(Import, LoopsCarryWhatIsOptionalOnOneSide) {
+  const auto loaded = [](const std::vector<Proto>& nodes) {
+    return import_text(
+        model(graph({nodes, {}, {f32("x", {2}), value_info("n", onnx_i64, {})}, {f32("y", {2})}})).bytes);
+  };
+  const std::vector<Proto> step = {node("OptionalGetElement", {"v"}, {"t"}), node("Add", {"t", "t"}, {"v_out"})};
+  const Module in = loaded({node("Optional", {"x"}, {"o"}), loop_of(step, "o"), node("Neg", {"r"}, {"y"})});
+  std::vector<Proto> made = step;
+  made[1] = node("Add", {"t", "t"}, {"u"});
+  made.push_back(node("Optional", {"u"}, {"v_out"}));
+  const Module out = loaded({loop_of(made, "x"), node("OptionalGetElement", {"r"}, {"g"}), node("Neg", {"g"}, {"y"})});
+  for (const Module* m : {&in, &out}) {
+    EXPECT_EQ(run(*m, {Box(vector({1, 2})), Box(Tensor::scalar_i64(2))}), (std::vector<double>{-4, -8}));
+    EXPECT_EQ(run(*m, {Box(vector({1, 2})), Box(Tensor::scalar_i64(0))}), (std::vector<double>{-1, -2}));
+  }
+}
+
+TEST(Import, OneBranchMayGiveAnOptional) {
+  const Module m = import_text(
+      model(
+          graph({{if_node(branch({node("Optional", {"x"}, {"o"})}, "o"), branch({node("Neg", {"x"}, {"f"})}, "f"), "r"),
+                  node("OptionalHasElement", {"r"}, {"h"}), node("OptionalGetElement", {"r"}, {"y"})},
+                 {},
+                 {f32("x", {2}), value_info("c", onnx_bool, {})},
+                 {f32("y", {2}), value_info("h", onnx_bool, {})}}))
+          .bytes);
+  for (const bool taken : {true, false}) {
+    const std::vector<double> expected = taken ? std::vector<double>{1, 2} : std::vector<double>{-1, -2};
+    EXPECT_EQ(run(m, {Box(vector({1, 2})), Box(flag(taken))}), expected);
+    EXPECT_EQ(run(m, {Box(vector({1, 2})), Box(flag(taken))}, 1), (std::vector<double>{1}));
+  }
+}
+
+// A rank that grows with each trip is unknown inside.
+TEST(Import, LoopsCarryRanksThatChange) {
+  const Module m = import_text(
+      model(graph({{loop_of({node("Unsqueeze", {"v", "first"}, {"v_out"})}, "x"), node("Neg", {"r"}, {"y"})},
+                   {tensor_i64("first", {1}, {0})},
+                   {f32("x", {2}), value_info("n", onnx_i64, {})},
+                   {f32("y", {})}}))
+          .bytes);
+  for (const int64_t trips : {0, 3}) {
+    const std::vector<Box> inputs = {Box(vector({1, 2})), Box(Tensor::scalar_i64(trips))};
+    const Box y = Evaluation(m, inputs).outputs()[0];
+    EXPECT_EQ(y.tensor.rank(), static_cast<size_t>(1 + trips));
+    EXPECT_EQ(y.tensor.to_reals(), (std::vector<double>{-1, -2}));
+  }
 }
 
 TEST(Import, ErrorsInBodiesAreReportedOnce) {
@@ -339,7 +481,8 @@ TEST(Import, WrongAttributesAreNamed) {
 }
 
 TEST(Import, RefusesInputsThatCannotBeComputedWith) {
-  const Proto map = Proto().message(5, Proto().integer(1, onnx_i64).message(2, tensor_type(onnx_f32, {})));
+  // A map to booleans: no operator takes one.
+  const Proto map = Proto().message(5, Proto().integer(1, onnx_i64).message(2, tensor_type(onnx_bool, {})));
   const Proto opaque = tensor_type(99, {2});
   const std::string text = error_of(
       model(graph({{node("Relu", {"x"}, {"y"})}, {}, {value_info("x", map), value_info("z", opaque)}, {f32("y", {})}}))

@@ -140,7 +140,7 @@ TEST(Generation, Random) {
   const Tensor a = evaluate("RandomUniform", RandomUniformAttrs{DType::f32, 2, 4, 7}, {list({10000})})[0];
   const Tensor b = evaluate("RandomUniform", RandomUniformAttrs{DType::f32, 2, 4, 7}, {list({10000})})[0];
   EXPECT_TRUE(a.identical(b));
-  const Tensor other = evaluate("RandomUniform", RandomUniformAttrs{DType::f32, 2, 4, 0}, {list({10000})})[0];
+  const Tensor other = evaluate("RandomUniform", RandomUniformAttrs{DType::f32, 2, 4, -1}, {list({10000})})[0];
   EXPECT_FALSE(a.identical(other));
   double sum = 0;
   for (double v : a.to_reals()) {
@@ -164,6 +164,21 @@ TEST(Generation, Random) {
   EXPECT_EQ(counts[1], 0);
   EXPECT_NEAR(static_cast<double>(counts[0]), 500, 80);
   EXPECT_EQ(error_of("Multinomial", {}, {reals({1, 1}, {NAN})}), Code::fault);
+}
+
+// numpy.random.RandomState(seed).rand(n) and .randn(n)
+TEST(Generation, RandomNumbersAreNumPys) {
+  const auto uniform = [](int64_t seed, int64_t n) {
+    return evaluate("RandomUniform", RandomUniformAttrs{DType::f64, 0, 1, seed}, {list({n})})[0].to_reals();
+  };
+  const auto expect_near = [](const std::vector<double>& values, const std::vector<double>& expected) {
+    ASSERT_EQ(values.size(), expected.size());
+    for (size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], expected[i], 1e-8) << "number " << i;
+  };
+  expect_near(uniform(7, 4), {0.07630829, 0.77991879, 0.43840923, 0.72346518});
+  expect_near(uniform(4294967295, 2), {0.09763203, 0.91238285});
+  const Tensor n = evaluate("RandomNormal", RandomNormalAttrs{DType::f64, 0, 1, 3}, {list({5})})[0];
+  expect_near(n.to_reals(), {1.78862847, 0.43650985, 0.09649747, -1.8634927, -0.2773882});
 }
 
 // Samples are valid operands.

@@ -103,6 +103,11 @@ inline Proto attribute_i(std::string_view name, int64_t v) {
 inline Proto attribute_s(std::string_view name, std::string_view v) {
   return Proto().text(1, name).text(4, v).integer(20, 3);
 }
+inline Proto attribute_strings(std::string_view name, std::initializer_list<std::string_view> v) {
+  Proto a = Proto().text(1, name).integer(20, 8);
+  for (std::string_view s : v) a.text(9, s);
+  return a;
+}
 inline Proto attribute_ints(std::string_view name, std::initializer_list<int64_t> v) {
   return Proto().text(1, name).packed(8, v).integer(20, 7);
 }

@@ -316,6 +316,74 @@ TEST(Runtime, LoopWhoseCarriedRankGrows) {
   }
 }
 
+// A body that doubles its value's extent around a loop over a value of that extent, which adds 1 or grows it too.
+Module nested_loops(bool inner_grows) {
+  return module_with({Type::tensor(DType::i64, Shape{})}, [&](GraphBuilder& b, const Ids& in) {
+    const auto open = [&](const char* name) {
+      return Dim::symbol(b.module.symbols.add({.name = name, .bound = Symbol::Bound::body_parameter}));
+    };
+    const auto body = [&](const Dim& extent, const std::function<ValueId(GraphBuilder&, ValueId)>& next) {
+      std::vector<Graph> bodies(1);
+      GraphBuilder inner(b.module, bodies[0]);
+      inner.input(Type::tensor(DType::i64, Shape{}));
+      const ValueId on = inner.input(Type::tensor(DType::boolean, Shape{}));
+      const ValueId x = inner.input(Type::tensor(DType::i64, Shape{extent}));
+      bodies[0].outputs = {on, next(inner, x)};
+      return bodies;
+    };
+    LoopAttrs attrs;
+    attrs.carried = 1;
+    attrs.counted = true;
+    const Dim outer = open("P");
+    const Dim own = inner_grows ? open("Q") : outer;
+    std::vector<Graph> bodies = body(outer, [&](GraphBuilder& around, ValueId x) {
+      std::vector<Graph> inside = body(own, [&](GraphBuilder& g, ValueId y) {
+        const ValueId more = g.op("Add", {y, g.constant(Tensor::scalar_i64(1))});
+        return inner_grows ? wiring::concat(g, {more, g.integers({0})}, 0) : more;
+      });
+      const Ids made =
+          around.add(op_named("Loop"), attrs, {around.constant(Tensor::scalar_i64(2)), no_id, x}, 1, std::move(inside));
+      return wiring::concat(around, {made[0], x}, 0);
+    });
+    return b.add(op_named("Loop"), attrs, {in[0], no_id, b.integers({0})}, 1, std::move(bodies));
+  });
+}
+
+TEST(Runtime, LoopInALoopOverAnExtentThatTheOuterOneChanges) {
+  Context same(engine_of(nested_loops(false))), grows(engine_of(nested_loops(true)));
+  const Tensor n = Tensor::scalar_i64(2);
+  set(same, 0, n);
+  same.run();
+  EXPECT_EQ(same.output(0).tensor.to_integers(), (std::vector<int64_t>{4, 2, 2, 0}));
+  set(grows, 0, n);
+  grows.run();
+  EXPECT_EQ(grows.output(0).tensor.to_integers(), (std::vector<int64_t>{4, 3, 2, 2, 1, 0, 2, 1, 0, 0}));
+}
+
+// A loop that does not run stacks slices of extent 0 where only running would tell, whatever an earlier run found.
+TEST(Runtime, LoopThatDoesNotRunForgetsExtents) {
+  Context context(engine_of(module_with({Type::tensor(DType::i64, Shape{})}, [](GraphBuilder& b, const Ids& in) {
+    std::vector<Graph> bodies(1);
+    GraphBuilder inner(b.module, bodies[0]);
+    inner.input(Type::tensor(DType::i64, Shape{}));
+    const ValueId on = inner.input(Type::tensor(DType::boolean, Shape{}));
+    const Dim length = Dim::symbol(b.module.symbols.add({.name = "L", .bound = Symbol::Bound::body_parameter}));
+    const ValueId x = inner.input(Type::tensor(DType::i64, Shape{length}));
+    bodies[0].outputs = {on, wiring::concat(inner, {x, x}, 0), x};
+    LoopAttrs attrs;
+    attrs.carried = 1;
+    attrs.counted = true;
+    attrs.stack_axes = {0};
+    return b.add(op_named("Loop"), attrs, {in[0], no_id, b.integers({7})}, 2, std::move(bodies));
+  })));
+  for (const int64_t trips : {0, 1, 0}) {
+    const Tensor n = Tensor::scalar_i64(trips);
+    set(context, 0, n);
+    context.run();
+    EXPECT_EQ(context.output(1).tensor.dims(), (Dims{trips, trips}));
+  }
+}
+
 TEST(Runtime, TenThousandIterationsOfATinyBody) {
   Context context(engine_of(module_with({Type::tensor(DType::i64, Shape{})}, [](GraphBuilder& b, const Ids& in) {
     Graph body;

@@ -203,12 +203,68 @@ TEST(Values, SequencesAndOptionals) {
   EXPECT_THROW(encode_value(Box(), tensor), Error);
 }
 
-TEST(Values, RefuseMapsAndDepth) {
+Box map_of(std::vector<std::string> keys, std::vector<int64_t> values) {
+  Tensor k(DType::string, {static_cast<int64_t>(keys.size())});
+  std::move(keys.begin(), keys.end(), k.strings().begin());
+  return Box::map(std::move(k), Tensor::vector_i64(values));
+}
+
+TEST(Values, Maps) {
+  const Type type = Type::map(DType::string, DType::i64), numbers = Type::map(DType::i64, DType::f32);
+  const Box map = map_of({"b", "", "a"}, {1, 2, 3});
+  EXPECT_TRUE(same(map, map_of({"", "a", "b"}, {2, 3, 1})));
+  const Box number = Box::map(Tensor::vector_i64(std::vector<int64_t>{-3, 5}), sample(DType::f32, {2}));
+  const Box text = Box::map(Tensor::vector_i64(std::vector<int64_t>{7}), sample(DType::string, {1}));
+  const std::pair<Box, Type> cases[] = {
+      {map, type},
+      {map_of({}, {}), type},
+      {number, numbers},
+      {text, Type::map(DType::i64, DType::string)},
+      {Box::sequence({map, map_of({}, {}), map}), Type::sequence(type)},
+      {map, Type::optional(type)},
+  };
+  for (const auto& [box, of] : cases)
+    EXPECT_TRUE(same(decode_value(bytes_of(encode_value(box, of, "v")), of), box)) << &box - &cases[0].first;
+  EXPECT_THROW(map_of({"a", "b", "a"}, {1, 2, 3}), Error);
+  EXPECT_THROW(map_of({"a"}, {1, 2}), Error);
+  EXPECT_THROW(Box::map(sample(DType::f32, {2}), sample(DType::f32, {2})), Error);
+  EXPECT_THROW(Box::map(sample(DType::i64, {2, 1}), sample(DType::f32, {2, 1})), Error);
+  EXPECT_THROW(Box::map(sample(DType::i64, {2}), sample(DType::boolean, {2})), Error);
+}
+
+TEST(Values, RefuseMessagesThatAreNoMaps) {
+  const Type type = Type::map(DType::i64, DType::f32);
+  const std::string one = encode_tensor_proto(sample(DType::f32, {})),
+                    two = encode_tensor_proto(sample(DType::f32, {2}));
+  const auto values = [](std::vector<std::string> tensors) {
+    Message m;
+    for (const std::string& t : tensors) m.data(3, t);
+    return m.bytes;
+  };
+  EXPECT_EQ(decode_value(bytes_of(Message().number(2, 7).number(3, 5).data(5, values({one})).bytes), type)
+                .keys()
+                .to_integers(),
+            std::vector<int64_t>{5});
+  const Message bad[] = {
+      Message().number(2, 7).number(3, 5),                                           // no value
+      Message().number(2, 7).data(5, values({one})),                                 // no key
+      Message().number(2, 7).number(3, 5).data(4, "a").data(5, values({one})),       // two types of keys
+      Message().number(2, 7).number(3, 5).number(3, 5).data(5, values({one, one})),  // twice
+      Message().number(2, 7).number(3, 5).data(5, values({two})),                    // two elements
+      Message().number(2, 7).packed(3, {5, 6}).data(5, values({one, encode_tensor_proto(sample(DType::i64, {}))})),
+      Message().number(2, 7).number(3, 5).data(5, values({encode_tensor_proto(sample(DType::f16, {}))})),
+      Message().number(2, 7).number(3, 5).data(5, Message().data(6, "").bytes),  // a map of maps
+  };
+  for (const Message& m : bad) EXPECT_THROW(decode_value(bytes_of(m.bytes), type), Error) << &m - bad;
+}
+
+TEST(Values, RefuseDepth) {
   const Type type = Type::sequence(Type::tensor(DType::f32, std::nullopt));
-  EXPECT_THROW(decode_value(bytes_of(Message().data(6, "").bytes), type), Error);
-  std::string deep;
+  std::string deep, maps;
   for (int i = 0; i < 1000; ++i) deep = Message().data(5, deep).bytes;
   EXPECT_THROW(decode_value(bytes_of(deep), type), Error);
+  for (int i = 0; i < 1000; ++i) maps = Message().data(6, Message().data(5, maps).bytes).bytes;
+  EXPECT_THROW(decode_value(bytes_of(maps), type), Error);
   const std::string tensor = encode_tensor_proto(sample(DType::f32, {1}));
   const std::string two = Message().data(3, tensor).data(3, tensor).bytes;
   EXPECT_THROW(decode_value(bytes_of(two), Type::optional(*type.element)), Error);
@@ -217,13 +273,16 @@ TEST(Values, RefuseMapsAndDepth) {
 // Any bytes give a value or an Error: prefixes, flipped bits and noise.
 TEST(Values, AnyBytes) {
   const Type tensor = Type::tensor(DType::f32, std::nullopt);
-  const Type types[] = {tensor, Type::sequence(tensor), Type::optional(tensor)};
+  const Type map = Type::map(DType::string, DType::i64);
+  const Type types[] = {tensor, Type::sequence(tensor), Type::optional(tensor), map, Type::sequence(map)};
   std::vector<std::string> seeds;
   for (const DType dtype : all_dtypes) seeds.push_back(encode_tensor_proto(sample(dtype, {2, 3}), "name"));
   seeds.push_back(Message().number(1, 2).number(2, 1).fixed<float>(4, {1.5f, -2}).bytes);
   seeds.push_back(Message().packed(1, {3}).number(2, 7).packed(7, {1, ~uint64_t{0}, 5}).bytes);
   seeds.push_back(
       encode_value(Box::sequence({Box(sample(DType::i4, {3})), Box(sample(DType::string, {1}))}), types[1]));
+  seeds.push_back(encode_value(map_of({"a", "b"}, {1, 2}), map));
+  seeds.push_back(encode_value(Box::sequence({map_of({"a"}, {1}), map_of({}, {})}), types[4]));
   std::mt19937 random(7);
   int good = 0, refused = 0;
   const auto attempt = [&](const std::string& text) {

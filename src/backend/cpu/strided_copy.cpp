@@ -121,7 +121,7 @@ void StridedCopy::run_as(T* destination, const T* source, int64_t begin, int64_t
       s += rest % dims[k] * from[k];
       rest /= dims[k];
     }
-    if (from[n - 1] != 1 && from[n - 2] == 1 && rows >= 4 && cols >= 4) {
+    if (from[n - 1] != 0 && from[n - 1] != 1 && from[n - 2] == 1 && rows >= 4 && cols >= 4) {
       copy_crossed(destination + d, source + s, rows, cols, to[n - 2], to[n - 1], from[n - 2], from[n - 1]);
       continue;
     }

@@ -38,4 +38,14 @@ ValueId causal_bias(GraphBuilder& b, const Dim& queries, const Dim& keys, const 
 // half of them.
 ValueId rotated(GraphBuilder& b, ValueId x, ValueId cosine, ValueId sine, const Dim& turned, bool interleaved);
 
+// Linear attention (linear_attention.cpp): q [B, S, H, shared, dk], k [B, S, H, dk], v [B, S, H, dv], state
+// [B, H, dk, dv], decay (a logarithm) [B, S, H, 1 or dk] and beta [B, S, H, 1] where the rule has them.
+struct LinearOperands {
+  ValueId q, k, v, state = no_id, decay = no_id, beta = no_id, scale = no_id;
+};
+struct LinearResult {
+  ValueId y, state;  // [B, S, H, shared, dv]
+};
+LinearResult linear_attention(NodeContext& c, const LinearOperands& o);
+
 }  // namespace sinter::onnx

@@ -25,8 +25,10 @@ ValueId scaled(NodeContext& c, ValueId v, double factor) {
 }
 
 ValueId gemm(NodeContext& c, ValueId x, ValueId y, bool transpose_x, bool transpose_y, double alpha) {
-  if (c.b.rank(x) != 2 || c.b.rank(y) != 2)
-    c.fail(fmt::format("matrices of ranks {} and {}, both must have rank 2", c.b.rank(x), c.b.rank(y)));
+  // An unknown rank shows when it runs.
+  for (const ValueId v : {x, y})
+    if (c.b.type(v).has_shape() && c.b.rank(v) != 2)
+      c.fail(fmt::format("a matrix of rank {}, it must have rank 2", c.b.rank(v)));
   if (transpose_x) x = wiring::transpose(c.b, x, {1, 0});
   return scaled(c, wiring::matmul(c.b, x, y, transpose_y), alpha);
 }
@@ -34,7 +36,7 @@ ValueId gemm(NodeContext& c, ValueId x, ValueId y, bool transpose_x, bool transp
 ValueId gemm_of(NodeContext& c) {
   ValueId x = c.in(0);
   // Opset 1 to 6 implementations flatten trailing axes of the first matrix; exporters relied on it.
-  if (c.opset < 7 && c.b.rank(x) > 2) x = c.b.op("Flatten", {x});
+  if (c.opset < 7 && c.b.type(x).has_shape() && c.b.rank(x) > 2) x = c.b.op("Flatten", {x});
   ValueId y = gemm(c, x, c.in(1), c.integer("transA", 0) != 0, c.integer("transB", 0) != 0, c.real("alpha", 1));
   const double beta = c.real("beta", 1);
   if (c.has(2) && beta != 0) y = wiring::add(c.b, y, scaled(c, c.in(2), beta));
@@ -43,7 +45,7 @@ ValueId gemm_of(NodeContext& c) {
 
 void import_gemm(NodeContext& c) { c.out(0, gemm_of(c)); }
 
-void import_fused_matmul(NodeContext& c) {
+ValueId fused_matmul(NodeContext& c) {
   GraphBuilder& b = c.b;
   // [M, batch..., K] to [batch..., M, K].
   const auto batches_first = [&](ValueId v, const char* attribute) {
@@ -60,8 +62,10 @@ void import_fused_matmul(NodeContext& c) {
     x = wiring::transpose(b, x, perm);
   }
   const bool transpose_y = c.integer("transB", 0) != 0 && b.rank(y) >= 2;
-  c.out(0, scaled(c, wiring::matmul(b, x, y, transpose_y), c.real("alpha", 1)));
+  return scaled(c, wiring::matmul(b, x, y, transpose_y), c.real("alpha", 1));
 }
+
+void import_fused_matmul(NodeContext& c) { c.out(0, fused_matmul(c)); }
 
 // Attributes that Conv, ConvInteger and QLinearConv share, checked against the weight.
 ConvAttrs conv_attrs(NodeContext& c, size_t weight) {
@@ -95,8 +99,8 @@ void import_conv_transpose(NodeContext& c) {
   if (a.auto_pad == AutoPad::explicit_pads) a.pads = c.integers("pads");
   a.strides = c.integers("strides");
   // Some old files give the whole shape; only the spatial part is meant.
-  const size_t rank = rank_of(c, 0, 2);
-  if (a.output_shape.size() == rank) a.output_shape.erase(a.output_shape.begin(), a.output_shape.begin() + 2);
+  if (!a.output_shape.empty() && a.output_shape.size() == rank_of(c, 0, 2))
+    a.output_shape.erase(a.output_shape.begin(), a.output_shape.begin() + 2);
   c.out(0, c.b.op("ConvTranspose", std::move(a), {c.in(0), c.in(1), c.maybe(2)}));
 }
 
@@ -140,20 +144,14 @@ void need_bytes(NodeContext& c, ValueId v, const char* what) {
   if (d != DType::u8 && d != DType::i8) c.fail(fmt::format("{} is {}, it must be u8 or i8", what, dtype_name(d)));
 }
 
-// x - zero in `work`; zero may be absent.
-ValueId centered(NodeContext& c, ValueId x, ValueId zero, DType work) {
-  const ValueId wide = cast(c.b, x, work);
-  return is_zero(c, zero) ? wide : wiring::sub(c.b, wide, cast(c.b, zero, work));
-}
-
 ValueId integer_conv(NodeContext& c, size_t x, size_t x_zero, size_t w, size_t w_zero, ValueId bias) {
   need_bytes(c, c.in(x), "x");
   need_bytes(c, c.in(w), "w");
   const size_t rank = rank_of(c, w, 2);
   const ValueId xz = c.has(x_zero) ? wiring::scalar_of(c.b, c.in(x_zero)) : no_id;
   const ValueId wz = c.has(w_zero) ? against_filters(c, c.in(w_zero), rank, 0) : no_id;
-  return c.b.op("Conv", conv_attrs(c, w),
-                {centered(c, c.in(x), xz, DType::i32), centered(c, c.in(w), wz, DType::i32), bias});
+  const ValueId sum = c.b.op("ConvInteger", conv_attrs(c, w), {c.in(x), c.in(w), xz, wz});
+  return bias == no_id ? sum : wiring::add(c.b, sum, against_filters(c, bias, rank, 1));
 }
 
 void import_conv_integer(NodeContext& c) { c.out(0, integer_conv(c, 0, 2, 1, 3, no_id)); }
@@ -163,7 +161,7 @@ void import_matmul_integer(NodeContext& c) {
   need_bytes(c, c.in(1), "B");
   const ValueId az = c.has(2) ? against_matrix(c, c.in(2), c.in(0), Along::rows) : no_id;
   const ValueId bz = c.has(3) ? against_matrix(c, c.in(3), c.in(1), Along::columns) : no_id;
-  c.out(0, wiring::matmul(c.b, centered(c, c.in(0), az, DType::i32), centered(c, c.in(1), bz, DType::i32)));
+  c.out(0, wiring::matmul_integer(c.b, c.in(0), az, c.in(1), bz));
 }
 
 ValueId quantized(NodeContext& c, ValueId real, ValueId scale, ValueId zero) {
@@ -184,15 +182,19 @@ void import_qlinear_conv(NodeContext& c) {
 void import_qlinear_matmul(NodeContext& c) {
   GraphBuilder& b = c.b;
   const bool floats = is_float(b.dtype(c.in(0)));
-  const DType work = floats ? DType::f32 : DType::i32;
   if (!floats) {
     need_bytes(c, c.in(0), "a");
     need_bytes(c, c.in(3), "b");
   }
   const ValueId az = c.has(2) ? against_matrix(c, c.in(2), c.in(0), Along::rows) : no_id;
   const ValueId bz = c.has(5) ? against_matrix(c, c.in(5), c.in(3), Along::columns) : no_id;
-  const ValueId sum =
-      cast(b, wiring::matmul(b, centered(c, c.in(0), az, work), centered(c, c.in(3), bz, work)), DType::f32);
+  const auto centered = [&](ValueId x, ValueId zero) {
+    const ValueId wide = cast(b, x, DType::f32);
+    return is_zero(c, zero) ? wide : wiring::sub(b, wide, cast(b, zero, DType::f32));
+  };
+  const ValueId product = floats ? wiring::matmul(b, centered(c.in(0), az), centered(c.in(3), bz))
+                                 : wiring::matmul_integer(b, c.in(0), az, c.in(3), bz);
+  const ValueId sum = cast(b, product, DType::f32);
   const ValueId as = against_matrix(c, cast(b, c.in(1), DType::f32), c.in(0), Along::rows);
   const ValueId bs = against_matrix(c, cast(b, c.in(4), DType::f32), c.in(3), Along::columns);
   c.out(0, quantized(c, wiring::mul(b, sum, wiring::mul(b, as, bs)), c.in(6), c.in(7)));
@@ -204,8 +206,11 @@ ValueId activated(NodeContext& c, ValueId y, const std::vector<double>& numbers)
   const std::string name = c.string("activation", "");
   const auto number = [&](size_t i, double otherwise) { return i < numbers.size() ? numbers[i] : otherwise; };
   if (name.empty()) return y;
-  if (name == "Relu" || name == "Tanh" || name == "Sigmoid" || name == "Softplus") return c.b.op(name, {y});
+  for (const char* plain : {"Relu", "Tanh", "Sigmoid", "Softplus", "Softsign", "Gelu", "Mish"})
+    if (name == plain) return c.b.op(name, {y});
   if (name == "LeakyRelu") return wiring::pointwise(c.b, name, {{"alpha", number(0, 0.01)}}, y);
+  if (name == "Elu" || name == "ThresholdedRelu") return wiring::pointwise(c.b, name, {{"alpha", number(0, 1)}}, y);
+  if (name == "Softmax") return wiring::softmax(c.b, y, c.integer("activation_axis", -1));
   if (name == "Clip") return wiring::pointwise(c.b, name, {{"low", number(0, 0)}, {"high", number(1, 0)}}, y);
   if (name == "HardSigmoid")
     return wiring::pointwise(c.b, name, {{"alpha", number(0, 0.2)}, {"beta", number(1, 0.5)}}, y);
@@ -221,6 +226,13 @@ void import_fused_conv(NodeContext& c) {
 void import_fused_gemm(NodeContext& c) {
   const std::vector<double> numbers = {c.real("activation_alpha", 0.01), c.real("activation_beta", 0.5)};
   c.out(0, activated(c, gemm_of(c), numbers));
+}
+
+void import_fused_matmul_activation(NodeContext& c) {
+  std::vector<double> numbers;
+  for (const char* name : {"activation_alpha", "activation_beta"})
+    if (c.has_attr(name)) numbers.push_back(c.real(name, 0));
+  c.out(0, activated(c, fused_matmul(c), numbers));
 }
 
 constexpr const char* microsoft = "com.microsoft";
@@ -239,6 +251,7 @@ constexpr Entry table[] = {
     {"FusedConv", 1, import_fused_conv, microsoft},
     {"FusedGemm", 1, import_fused_gemm, microsoft},
     {"FusedMatMul", 1, import_fused_matmul, microsoft},
+    {"FusedMatMulActivation", 1, import_fused_matmul_activation, microsoft},
 };
 
 }  // namespace

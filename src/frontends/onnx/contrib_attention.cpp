@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "frontends/onnx/attention.h"
+#include "frontends/onnx/contrib.h"
 #include "ops/cast.h"
 #include "ops/indexing.h"
 #include "ops/movement.h"
@@ -15,7 +15,6 @@
 #include "ops/selection.h"
 
 namespace sinter::onnx {
-namespace {
 
 using wiring::add;
 using wiring::cast;
@@ -50,9 +49,11 @@ ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& batch, const Dim& que
   if (rank == 1) {
     const ValueId m = cast(b, mask, DType::i64);
     const Dim count = b.shape(m)[0];
-    if (count == batch * Dim(3) + Dim(2)) c.unsupported("a mask with cumulated lengths");
     const ValueId column = wiring::iota(b, count_of(b, keys));
     const auto limit = [&](ValueId v) { return per_batch(b, v, 4); };
+    // Lengths, and cumulated ones behind them.
+    if (count == batch * Dim(3) + Dim(2))
+      return padding_bias(c, b.op("Less", {column, limit(wiring::slice(b, m, 0, 0, batch))}), dtype);
     // Extents that nothing is known of are those of lengths.
     if (!(count == batch * Dim(2))) return padding_bias(c, b.op("Less", {column, limit(m)}), dtype);
     const ValueId before = b.op("Less", {column, limit(wiring::slice(b, m, 0, 0, batch))});
@@ -72,22 +73,7 @@ ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& batch, const Dim& que
   return padding_bias(c, kept, dtype);
 }
 
-struct Attend {
-  ValueId bias = no_id;  // broadcasts against [B, H, S, T]
-  double softcap = 0;
-  ValueId sink = no_id;  // [H]: a further score of each head that has no value
-};
-
-double scale_of(NodeContext& c, const Dim& size) {
-  const double scale = c.real("scale", 0);
-  if (scale != 0) return scale;
-  const auto known = size.as_constant();
-  if (!known || *known < 1) c.unsupported("the head size must be known when attribute 'scale' is absent");
-  return 1 / std::sqrt(static_cast<double>(*known));
-}
-
-// q, k, v of 4 axes and one dtype; gives [B, S, H * Dv] in it. `scores`: what softmax takes.
-ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& options, ValueId* scores_out = nullptr) {
+ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& options, ValueId* scores_out) {
   GraphBuilder& b = c.b;
   const DType dtype = b.dtype(q);
   const ValueId wide = wiring::widened(b, q);
@@ -98,7 +84,9 @@ ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& op
     const ValueId y = cast(b, x, work);
     return heads.grouped ? wiring::unsqueeze(b, y, {2}) : y;
   };
-  const ValueId scaled = mul(b, grouped(c, wide, heads), b.scalar(work, scale_of(c, qs[3])));
+  const double given = c.real("scale", 0);
+  const ValueId scale = given != 0 ? b.scalar(work, given) : usual_scale(c, qs[3], work);
+  const ValueId scaled = mul(b, grouped(c, wide, heads), scale);
   ValueId scores = wiring::matmul(b, scaled, shared(k), true);
   if (options.softcap > 0) {
     const ValueId cap = b.scalar(work, options.softcap);
@@ -133,6 +121,63 @@ ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& op
 
 void join(GraphBuilder& b, ValueId& bias, ValueId more) { bias = bias == no_id ? more : add(b, bias, more); }
 
+// ---- a cache whose filled part differs by batch entry ----
+
+// Token j of the result is old for j < past[b], then new.
+Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total, ValueId past_key, ValueId past) {
+  GraphBuilder& b = c.b;
+  Cache cache;
+  cache.total = total;
+  const ValueId fresh = count_of(b, tokens), zero = b.scalar(DType::i64, 0);
+  if (past == no_id) {
+    // All tokens new: a prompt, padded on the right where it is short.
+    const ValueId prompt = b.op("Equal", {cache.total, fresh});
+    past = wiring::where(b, prompt, zero, wiring::sub(b, lengths, fresh));
+  }
+  cache.past = b.op("Max", {past, zero});
+  cache.indices = no_id;
+  if (past_key == no_id) return cache;
+  const ValueId room = wiring::extent(b, past_key, 2);
+  const ValueId j = wiring::iota(b, b.op("Max", {room, cache.total}));  // [T]
+  const ValueId start = per_batch(b, cache.past, 2);                    // [B, 1]
+  const ValueId at_new = b.op("Min", {wiring::sub(b, j, start), wiring::sub(b, fresh, b.scalar(DType::i64, 1))});
+  const ValueId index = wiring::where(b, b.op("Less", {j, start}), j, add(b, at_new, room));
+  cache.indices = wiring::unsqueeze(b, index, {2});
+  return cache;
+}
+
+ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh) {
+  GraphBuilder& b = c.b;
+  if (old == no_id || cache.indices == no_id) return fresh;
+  const ValueId all = wiring::transpose(b, wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2), {0, 2, 1, 3});
+  const ValueId chosen = b.op("GatherND", GatherNDAttrs{.batch_dims = 1}, {all, cache.indices});
+  return wiring::transpose(b, chosen, {0, 2, 1, 3});
+}
+
+ValueId angles(NodeContext& c, ValueId table, ValueId positions, DType dtype) {
+  const ValueId rows = wiring::gather(c.b, cast(c.b, table, dtype), positions, 0);
+  return wiring::unsqueeze(c.b, rows, {1});
+}
+
+Projected split_projected(NodeContext& c, ValueId q, ValueId k, ValueId v, int64_t heads, int64_t kv_heads) {
+  GraphBuilder& b = c.b;
+  if (heads % kv_heads != 0) c.fail(fmt::format("{} heads are no multiple of {} key heads", heads, kv_heads));
+  if (b.rank(q) != 3) c.fail("query must have rank 3");
+  if ((k == no_id) != (v == no_id)) c.fail("key and value must be given together");
+  if (k == no_id) {
+    const Dim size = floordiv(b.shape(q)[2], heads + 2 * kv_heads);
+    const Dim q_size = size * Dim(heads), kv_size = size * Dim(kv_heads);
+    const ValueId all = q;
+    q = wiring::slice(b, all, 2, 0, q_size);
+    k = wiring::slice(b, all, 2, q_size, q_size + kv_size);
+    v = wiring::slice(b, all, 2, q_size + kv_size, q_size + kv_size * Dim(2));
+  }
+  if (b.rank(k) != 3 || b.rank(v) != 3) c.fail("key and value must have rank 3");
+  return {split_heads(c, q, heads), split_heads(c, k, kv_heads), split_heads(c, v, kv_heads)};
+}
+
+namespace {
+
 // ---- Attention: one weight for queries, keys and values ----
 
 // present [2, B, H, T, D] of k and v.
@@ -140,34 +185,130 @@ void put_present(NodeContext& c, ValueId k, ValueId v) {
   if (c.wants(1)) c.out(1, wiring::concat(c.b, {wiring::unsqueeze(c.b, k, {0}), wiring::unsqueeze(c.b, v, {0})}, 0));
 }
 
+// Rotary embedding with angles place / 10000^(2i / size), for operators without tables of them.
+void rotate_by_place(NodeContext& c, ValueId& q, ValueId& k, ValueId start) {
+  GraphBuilder& b = c.b;
+  const Shape s = b.shape(q);
+  const int64_t given = c.integer("rotary_embedding_dim", 0);
+  if (given < 0 || given > INT32_MAX) c.fail(fmt::format("rotary_embedding_dim is {}", given));
+  const auto turned = (given > 0 ? Dim(given) : s[3]).as_constant();
+  if (!turned || *turned < 2 || *turned % 2 != 0 || *turned > 1 << 20)
+    c.unsupported("do_rotary needs an even head size that is known when the model is built");
+  std::vector<double> rates;
+  for (int64_t i = 0; i < *turned; i += 2)
+    rates.push_back(std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(*turned)));
+  const ValueId place = add(b, wiring::iota(b, count_of(b, s[2])), start);
+  const ValueId angle = mul(b, wiring::unsqueeze(b, cast(b, place, DType::f32), {1}), floats(c, rates));
+  for (ValueId* x : {&q, &k}) {
+    const DType dtype = b.dtype(*x);
+    const ValueId turned_x =
+        rotated(b, cast(b, *x, DType::f32), b.op("Cos", {angle}), b.op("Sin", {angle}), *turned, false);
+    *x = cast(b, turned_x, dtype);
+  }
+}
+
+// Caches of fixed room that are written in place where ONNX Runtime runs: `past` tokens are there already.
+struct Buffers {
+  ValueId k, v;     // with the new tokens behind the old ones
+  ValueId visible;  // bias that hides what is no token yet; with causality, what is too new
+};
+
+Buffers in_buffers(NodeContext& c, ValueId old_k, ValueId old_v, ValueId k, ValueId v, ValueId past) {
+  GraphBuilder& b = c.b;
+  const Shape s = b.shape(k);
+  const ValueId total = add(b, past, count_of(b, s[2]));
+  const Cache cache = cache_of(c, s[2], wiring::fill(b, total, b.dims({s[0]})), total, old_k);
+  Buffers out{cached(c, cache, old_k, k), cached(c, cache, old_v, v), no_id};
+  const ValueId column = wiring::iota(b, wiring::extent(b, out.k, 2));
+  ValueId seen = b.op("Less", {column, total});
+  if (c.integer("unidirectional", 0) != 0) {
+    const ValueId row = add(b, wiring::iota(b, count_of(b, s[2])), past);
+    seen = b.op("LessOrEqual", {column, wiring::unsqueeze(b, row, {1})});
+  }
+  out.visible = as_bias(b, seen, b.dtype(wiring::widened(b, k)));
+  return out;
+}
+
+// A mask of keys or pairs, or a bias, lengthened to the room of a buffer.
+ValueId lengthened(NodeContext& c, ValueId mask, const Dim& keys) {
+  GraphBuilder& b = c.b;
+  const size_t rank = b.rank(mask);
+  if (rank < 2 || (rank == 4 && b.dtype(mask) == DType::i32)) return mask;
+  const auto axis = static_cast<int64_t>(rank) - 1;
+  const ValueId missing = wiring::sub(b, count_of(b, keys), wiring::extent(b, mask, axis));
+  const ValueId pads = wiring::concat(b, {b.integers({0}), wiring::unsqueeze(b, missing, {0})}, 0);
+  const ValueId longer = b.op("Pad", PadAttrs{}, {mask, pads, like(b, mask, 0), b.integers({axis})});
+  Shape shape = b.shape(mask);
+  shape.back() = keys;
+  return wiring::reshape(b, longer, shape);
+}
+
+// Rows of beams continue other rows: token t of row (batch, beam) lies in row beams[batch, beam, t] of its batch.
+ValueId of_beams(NodeContext& c, ValueId x, ValueId beams, ValueId past) {
+  GraphBuilder& b = c.b;
+  if (b.rank(beams) != 3) c.fail("cache_indirection must have rank 3");
+  const Shape s = b.shape(x), n = b.shape(beams);
+  const ValueId at = wiring::iota(b, wiring::extent(b, x, 2)), row = wiring::iota(b, count_of(b, s[0]));
+  const ValueId width = count_of(b, n[1]);
+  const ValueId base = mul(b, wiring::div(b, row, width), width);  // first row of the batch entry
+  const ValueId other = wiring::reshape(b, cast(b, beams, DType::i64), {s[0], n[2]});
+  const ValueId place = b.op("Min", {at, wiring::sub(b, count_of(b, n[2]), b.scalar(DType::i64, 1))});
+  const ValueId chosen = add(b, wiring::unsqueeze(b, base, {1}), wiring::gather(b, other, place, 1));
+  const ValueId from = wiring::where(b, b.op("Less", {at, past}), chosen, wiring::unsqueeze(b, row, {1}));
+  const ValueId where = wiring::fill(b, at, wiring::shape_of(b, from));
+  const ValueId index = wiring::concat(b, {wiring::unsqueeze(b, from, {2}), wiring::unsqueeze(b, where, {2})}, 2);
+  const ValueId rows = wiring::transpose(b, x, {0, 2, 1, 3});
+  return wiring::transpose(b, b.op("GatherND", GatherNDAttrs{}, {rows, index}), {0, 2, 1, 3});
+}
+
 void attention_of(NodeContext& c, ValueId projected, const std::vector<Dim>& sizes, size_t mask, size_t past_at,
-                  size_t bias_at) {
+                  size_t bias_at, size_t length_at = SIZE_MAX) {
   GraphBuilder& b = c.b;
   const int64_t heads = heads_of(c, "num_heads");
-  if (c.integer("do_rotary", 0) != 0) c.unsupported("do_rotary");
-  if (c.integer("past_present_share_buffer", 0) != 0) c.unsupported("past_present_share_buffer");
   const auto part = [&](const Dim& from, const Dim& size) {
     return split_heads(c, wiring::slice(b, projected, 2, from, from + size), heads);
   };
-  const ValueId q = part(0, sizes[0]);
+  ValueId q = part(0, sizes[0]);
   ValueId k = part(sizes[0], sizes[1]), v = part(sizes[0] + sizes[1], sizes[2]);
   Dim past = 0;
+  const bool shared = c.integer("past_present_share_buffer", 0) != 0 && c.has(past_at);
+  if (shared && !c.has(length_at)) c.fail("past_sequence_length is missing");
+  if (c.has(past_at) && rank_of(c, past_at) != 5) c.fail("past must have rank 5");
+  if (c.integer("do_rotary", 0) != 0) {
+    // Angles of the usual base, as the operator has no tables.
+    ValueId start = b.scalar(DType::i64, 0);
+    if (shared)
+      start = number(c, length_at);
+    else if (c.has(past_at))
+      start = wiring::extent(b, c.in(past_at), 3);
+    rotate_by_place(c, q, k, start);
+  }
+  Buffers buffers{no_id, no_id, no_id};
   if (c.has(past_at)) {
-    if (rank_of(c, past_at) != 5) c.fail("past must have rank 5");
     past = b.shape(c.in(past_at))[3];
     const auto old = [&](int64_t which) {
       return wiring::squeeze(b, wiring::slice(b, c.in(past_at), 0, which, which + 1), {0});
     };
-    k = wiring::concat(b, {old(0), k}, 2);
-    v = wiring::concat(b, {old(1), v}, 2);
+    if (shared) {
+      buffers = in_buffers(c, old(0), old(1), k, v, number(c, length_at));
+      k = buffers.k;
+      v = buffers.v;
+    } else {
+      k = wiring::concat(b, {old(0), k}, 2);
+      v = wiring::concat(b, {old(1), v}, 2);
+    }
   }
   put_present(c, k, v);
   const Shape qs = b.shape(q), ks = b.shape(k);
   const DType work = b.dtype(wiring::widened(b, q));
   Attend options;
-  if (c.has(mask)) join(b, options.bias, mask_bias(c, c.in(mask), qs[0], qs[2], ks[2], work));
-  if (c.has(bias_at)) join(b, options.bias, cast(b, c.in(bias_at), work));
-  if (c.integer("unidirectional", 0) != 0) join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
+  const auto long_enough = [&](size_t i) { return shared ? lengthened(c, c.in(i), ks[2]) : c.in(i); };
+  if (c.has(mask)) join(b, options.bias, mask_bias(c, long_enough(mask), qs[0], qs[2], ks[2], work));
+  if (c.has(bias_at)) join(b, options.bias, cast(b, long_enough(bias_at), work));
+  if (shared)
+    join(b, options.bias, buffers.visible);
+  else if (c.integer("unidirectional", 0) != 0)
+    join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
   c.out(0, attend(c, q, k, v, options));
 }
 
@@ -183,23 +324,17 @@ std::vector<Dim> projected_sizes(NodeContext& c, const Dim& whole) {
 void import_attention(NodeContext& c) {
   GraphBuilder& b = c.b;
   if (rank_of(c, 0) != 3 || rank_of(c, 1) != 2) c.fail("input must have rank 3 and weights rank 2");
-  if (c.has(6)) c.unsupported("past_sequence_length");
   ValueId projected = wiring::matmul(b, c.in(0), c.in(1));
   if (c.has(2)) projected = add(b, projected, c.in(2));
-  attention_of(c, projected, projected_sizes(c, b.shape(c.in(1))[1]), 3, 4, 5);
+  attention_of(c, projected, projected_sizes(c, b.shape(c.in(1))[1]), 3, 4, 5, 6);
 }
 
 // The same with 8-bit input and weights.
 void import_quantized_attention(NodeContext& c) {
   GraphBuilder& b = c.b;
   if (rank_of(c, 0) != 3 || rank_of(c, 1) != 2) c.fail("input must have rank 3 and weights rank 2");
-  const auto whole = [&](size_t i, size_t zero) {
-    ValueId x = cast(b, c.in(i), DType::i32);
-    if (!c.has(zero)) return x;
-    const ValueId z = cast(b, c.in(zero), DType::i32);
-    return wiring::sub(b, x, b.rank(z) == 1 && b.shape(z)[0] == Dim(1) ? wiring::scalar_of(b, z) : z);
-  };
-  const ValueId sum = cast(b, wiring::matmul(b, whole(0, 6), whole(1, 7)), DType::f32);
+  const ValueId product = wiring::matmul_integer(b, c.in(0), c.maybe(6), c.in(1), c.maybe(7));
+  const ValueId sum = cast(b, product, DType::f32);
   const ValueId scale =
       mul(b, wiring::scalar_of(b, cast(b, c.in(3), DType::f32)),
           b.rank(c.in(4)) == 1 && b.shape(c.in(4))[0] == Dim(1) ? wiring::scalar_of(b, cast(b, c.in(4), DType::f32))
@@ -213,7 +348,6 @@ void import_quantized_attention(NodeContext& c) {
 void import_multi_head(NodeContext& c) {
   GraphBuilder& b = c.b;
   const int64_t heads = heads_of(c, "num_heads");
-  if (c.has(8) || c.has(9)) c.unsupported("past_sequence_length and cache_indirection");
   ValueId q = c.in(0), k = c.maybe(1), v = c.maybe(2);
   const size_t rank = rank_of(c, 0);
   // Slice `which` of axis 3 of [B, S, H, n, D] as [B, S, H * D].
@@ -257,33 +391,60 @@ void import_multi_head(NodeContext& c) {
   v = of_heads(v);
   if (c.has(6) != c.has(7)) c.fail("past_key and past_value must be given together");
   Dim past = 0;
+  // With the length of the past, caches are buffers of fixed room.
+  const bool shared = c.has(8) && c.has(6);
+  Buffers buffers{no_id, no_id, no_id};
   if (c.has(6)) {
     if (rank_of(c, 6) != 4 || rank_of(c, 7) != 4) c.fail("past_key and past_value must have rank 4");
     past = b.shape(c.in(6))[2];
-    k = wiring::concat(b, {c.in(6), k}, 2);
-    v = wiring::concat(b, {c.in(7), v}, 2);
+    if (shared) {
+      buffers = in_buffers(c, c.in(6), c.in(7), k, v, number(c, 8));
+      k = buffers.k;
+      v = buffers.v;
+    } else {
+      k = wiring::concat(b, {c.in(6), k}, 2);
+      v = wiring::concat(b, {c.in(7), v}, 2);
+    }
   }
   if (c.wants(1)) c.out(1, k);
   if (c.wants(2)) c.out(2, v);
+  if (c.has(9)) {
+    const ValueId before = shared ? number(c, 8) : count_of(b, past);
+    k = of_beams(c, k, c.in(9), before);
+    v = of_beams(c, v, c.in(9), before);
+  }
   const Shape qs = b.shape(q), ks = b.shape(k);
   const DType work = b.dtype(wiring::widened(b, q));
   Attend options;
-  if (c.has(4)) join(b, options.bias, mask_bias(c, c.in(4), qs[0], qs[2], ks[2], work));
-  if (c.has(5)) join(b, options.bias, cast(b, c.in(5), work));
-  if (c.integer("unidirectional", 0) != 0) join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
+  const auto long_enough = [&](size_t i) { return shared ? lengthened(c, c.in(i), ks[2]) : c.in(i); };
+  if (c.has(4)) join(b, options.bias, mask_bias(c, long_enough(4), qs[0], qs[2], ks[2], work));
+  if (c.has(5)) join(b, options.bias, cast(b, long_enough(5), work));
+  if (shared)
+    join(b, options.bias, buffers.visible);
+  else if (c.integer("unidirectional", 0) != 0)
+    join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
   ValueId scores = no_id;
   c.out(0, attend(c, q, k, v, options, &scores));
   if (c.wants(3)) c.out(3, scores);
 }
 
-// One token at a time, with the operands in another order. Caches that are written in place are not values of a graph.
+// One token at a time, with the operands in another order. The past's length says something of buffers alone.
 void import_decoder_multi_head(NodeContext& c) {
-  if (c.integer("past_present_share_buffer", 0) != 0) c.unsupported("past_present_share_buffer");
-  if (c.has(8) || c.has(9)) c.unsupported("beam_width and cache_indirection");
-  NodeContext other =
-      c.with({c.in(0), c.maybe(1), c.maybe(2), c.maybe(10), c.maybe(3), c.maybe(4), c.maybe(5), c.maybe(6)}, c.opset);
+  const bool shared = c.integer("past_present_share_buffer", 0) != 0;
+  if (shared && !c.has(7)) c.fail("past_sequence_length is missing");
+  NodeContext other = c.with({c.in(0), c.maybe(1), c.maybe(2), c.maybe(10), c.maybe(3), c.maybe(4), c.maybe(5),
+                              c.maybe(6), shared ? c.in(7) : no_id, c.maybe(9)},
+                             c.opset);
   import_multi_head(other);
   c.out(other.results());
+}
+
+// One token at a time through weights of its own.
+void import_decoder_self(NodeContext& c) {
+  if (c.has(8)) c.unsupported("cache_indirection");
+  if (c.integer("past_present_share_buffer", 0) != 0)
+    c.unsupported("caches in the order of one device's kernels (past_present_share_buffer); export without");
+  import_attention(c);
 }
 
 // ---- tokens without padding: rows of all sequences, one after the other ----
@@ -320,10 +481,18 @@ ValueId unpadded(NodeContext& c, ValueId x, const Packing& p) {
   return c.b.op("GatherND", GatherNDAttrs{}, {wiring::reshape(c.b, x, {s[0] * s[1], s[2]}), p.places});
 }
 
+}  // namespace
+
+ValueId padded_rows(NodeContext& c, ValueId x, ValueId offsets) {
+  return padded(c, x, packing_of(c, offsets, c.b.shape(x)[0]));
+}
+
+namespace {
+
 void import_restore_padding(NodeContext& c) {
   const size_t rank = rank_of(c, 0, 2);
   if (rank != 2) c.fail(fmt::format("the operand has rank {}, it must be 2", rank));
-  c.out(0, padded(c, c.in(0), packing_of(c, c.in(1), c.b.shape(c.in(0))[0])));
+  c.out(0, padded_rows(c, c.in(0), c.in(1)));
 }
 
 void import_remove_padding(NodeContext& c) {
@@ -400,209 +569,6 @@ void import_packed_multi_head(NodeContext& c) {
   packed_attention(c, q, k, v, 4, 5, 6);
 }
 
-// ---- GroupQueryAttention: a cache whose filled part differs by batch entry ----
-
-struct Cache {
-  ValueId past;     // i64[B]: tokens before the new ones
-  ValueId total;    // i64 scalar: tokens that queries may see
-  ValueId indices;  // i64[B, T, 1] into old and new tokens together; no_id: the new tokens are all there is
-};
-
-// Token j of the result is old for j < past[b], then new.
-Cache cache_of(NodeContext& c, const Dim& tokens, size_t past_key) {
-  GraphBuilder& b = c.b;
-  Cache cache;
-  cache.total = number(c, 6);
-  const ValueId lengths = cast(b, wiring::reshape(b, c.in(5), {-1}), DType::i64);
-  const ValueId fresh = count_of(b, tokens), zero = b.scalar(DType::i64, 0);
-  const ValueId before = wiring::sub(b, add(b, lengths, b.scalar(DType::i64, 1)), fresh);
-  // All tokens new: a prompt, padded on the right where it is short.
-  const ValueId prompt = b.op("Equal", {cache.total, fresh});
-  cache.past = wiring::where(b, prompt, zero, b.op("Max", {before, zero}));
-  cache.indices = no_id;
-  if (!c.has(past_key)) return cache;
-  const ValueId room = wiring::extent(b, c.in(past_key), 2);
-  const ValueId j = wiring::iota(b, b.op("Max", {room, cache.total}));  // [T]
-  const ValueId past = per_batch(b, cache.past, 2);                     // [B, 1]
-  const ValueId at_new = b.op("Min", {wiring::sub(b, j, past), wiring::sub(b, fresh, b.scalar(DType::i64, 1))});
-  const ValueId index = wiring::where(b, b.op("Less", {j, past}), j, add(b, at_new, room));
-  cache.indices = wiring::unsqueeze(b, index, {2});
-  return cache;
-}
-
-ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh) {
-  GraphBuilder& b = c.b;
-  if (old == no_id || cache.indices == no_id) return fresh;
-  const ValueId all = wiring::transpose(b, wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2), {0, 2, 1, 3});
-  const ValueId chosen = b.op("GatherND", GatherNDAttrs{.batch_dims = 1}, {all, cache.indices});
-  return wiring::transpose(b, chosen, {0, 2, 1, 3});
-}
-
-// Rows of a table of angles [max, half] for i64[B, S], against [B, H, S, half].
-ValueId angles(NodeContext& c, size_t table, ValueId positions, DType dtype) {
-  const ValueId rows = wiring::gather(c.b, cast(c.b, c.in(table), dtype), positions, 0);
-  return wiring::unsqueeze(c.b, rows, {1});
-}
-
-void import_group_query(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  const int64_t heads = heads_of(c, "num_heads"), kv_heads = heads_of(c, "kv_num_heads");
-  if (heads % kv_heads != 0) c.fail(fmt::format("{} heads are no multiple of {} key heads", heads, kv_heads));
-  if (c.has(12) || c.has(13)) c.unsupported("quantized caches");
-  if (c.integer("sliding_window_cache", 0) != 0) c.unsupported("sliding_window_cache");
-  if (c.has(16)) c.unsupported("query_seqlens");
-  if (c.wants(3)) c.unsupported("output_qk");
-  if (rank_of(c, 0) != 3) c.fail("query must have rank 3");
-  ValueId q = c.in(0), k = c.maybe(1), v = c.maybe(2);
-  if ((k == no_id) != (v == no_id)) c.fail("key and value must be given together");
-  if (k == no_id) {
-    const Dim size = floordiv(b.shape(q)[2], heads + 2 * kv_heads);
-    const Dim q_size = size * Dim(heads), kv_size = size * Dim(kv_heads);
-    const ValueId all = q;
-    q = wiring::slice(b, all, 2, 0, q_size);
-    k = wiring::slice(b, all, 2, q_size, q_size + kv_size);
-    v = wiring::slice(b, all, 2, q_size + kv_size, q_size + kv_size * Dim(2));
-  }
-  if (b.rank(k) != 3 || b.rank(v) != 3) c.fail("key and value must have rank 3");
-  q = split_heads(c, q, heads);
-  k = split_heads(c, k, kv_heads);
-  v = split_heads(c, v, kv_heads);
-  if (c.has(14) != c.has(15)) c.fail("q_norm_weight and k_norm_weight must be given together");
-  if (c.has(14)) {
-    const double epsilon = c.real("qk_norm_epsilon", 1e-6);
-    q = wiring::rms_norm(b, q, c.in(14), -1, c.real("q_norm_epsilon", epsilon));
-    k = wiring::rms_norm(b, k, c.in(15), -1, c.real("k_norm_epsilon", epsilon));
-  }
-  const Dim tokens = b.shape(q)[2];
-  const DType dtype = b.dtype(q), work = b.dtype(wiring::widened(b, q));
-  const Cache cache = cache_of(c, tokens, 3);
-  // Positions of the queries: [B, S].
-  const ValueId position = add(b, wiring::iota(b, count_of(b, tokens)), per_batch(b, cache.past, 2));
-  if (c.integer("do_rotary", 0) != 0) {
-    const ValueId at = c.has(9) ? cast(b, c.in(9), DType::i64) : position;
-    const ValueId cosine = angles(c, 7, at, work), sine = angles(c, 8, at, work);
-    const Dim turned = b.shape(c.in(7)).back() * Dim(2);
-    const bool interleaved = c.integer("rotary_interleaved", 0) != 0;
-    const auto turn = [&](ValueId x) {
-      return cast(b, rotated(b, cast(b, x, work), cosine, sine, turned, interleaved), dtype);
-    };
-    q = turn(q);
-    k = turn(k);
-  }
-  const ValueId keys = cached(c, cache, c.maybe(3), k), values = cached(c, cache, c.maybe(4), v);
-  if (c.wants(1)) c.out(1, keys);
-  if (c.wants(2)) c.out(2, values);
-  // Query i of entry b sees keys up to past[b] + i, of a window the newest ones.
-  Attend options;
-  options.softcap = c.real("softcap", 0);
-  const ValueId column = wiring::iota(b, wiring::extent(b, keys, 2));
-  const ValueId row = wiring::unsqueeze(b, position, {1, 3});  // [B, 1, S, 1]
-  ValueId seen;
-  if (c.integer("causal", 1) != 0) {
-    seen = b.op("LessOrEqual", {column, row});
-    const int64_t window = c.integer("local_window_size", -1);
-    if (window > 0) {
-      const ValueId oldest = wiring::sub(b, row, b.constant(Tensor::scalar_i64(window)));
-      seen = b.op("And", {seen, b.op("Less", {oldest, column})});
-    }
-  } else {
-    const ValueId length = add(b, per_batch(b, cache.past, 4), count_of(b, tokens));
-    seen = b.op("Less", {column, length});
-  }
-  options.bias = as_bias(b, seen, work);
-  if (c.has(10)) {
-    ValueId more = cast(b, c.in(10), work);
-    // The cache may have room for more keys than the bias speaks of; they are hidden anyway.
-    const ValueId missing = wiring::sub(b, wiring::extent(b, keys, 2), wiring::extent(b, more, 3));
-    const ValueId pads = wiring::concat(b, {b.integers({0}), wiring::unsqueeze(b, missing, {0})}, 0);
-    more = b.op("Pad", PadAttrs{}, {more, pads, b.scalar(work, 0), b.integers({3})});
-    options.bias = add(b, options.bias, more);
-  }
-  if (c.has(11))
-    options.sink = c.in(11);
-  else if (c.integer("smooth_softmax", -1) == 1)
-    options.sink = wiring::fill(b, b.scalar(work, 0), b.integers({heads}));
-  c.out(0, attend(c, q, keys, values, options));
-}
-
-// ---- rotary embedding, position biases ----
-
-// x [B, S, H * D] or [B, H, S, D]; positions [1], the first one's, or [B, S].
-void import_rotary_embedding(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  if (c.integer("is_packed_batching", 0) != 0) c.unsupported("is_packed_batching");
-  const size_t rank = rank_of(c, 0);
-  if (rank != 3 && rank != 4) c.fail(fmt::format("the operand has rank {}, it must be 3 or 4", rank));
-  if (rank_of(c, 2) != 2 || rank_of(c, 3) != 2) c.fail("cos_cache and sin_cache must have rank 2");
-  const Shape original = b.shape(c.in(0));
-  ValueId x = wiring::widened(b, c.in(0));
-  const DType work = b.dtype(x);
-  const Dim turned = b.shape(c.in(2))[1] * Dim(2);
-  if (rank == 3) {
-    const int64_t heads = c.integer("num_heads", 0);
-    if (heads < 0) c.fail(fmt::format("num_heads is {}", heads));
-    const Dim count = heads > 0 ? Dim(heads) : floordiv(original[2], turned);
-    if (count == Dim(0)) c.fail("the angles are longer than the operand");
-    x = wiring::reshape(b, x, {original[0], original[1], count, floordiv(original[2], count)});
-    x = wiring::transpose(b, x, {0, 2, 1, 3});
-  }
-  ValueId positions = cast(b, c.in(1), DType::i64);
-  if (b.rank(positions) < 2) {
-    positions = add(b, wiring::iota(b, count_of(b, b.shape(x)[2])), wiring::scalar_of(b, positions));
-    positions = wiring::unsqueeze(b, positions, {0});
-  }
-  ValueId y = rotated(b, x, angles(c, 2, positions, work), angles(c, 3, positions, work), turned,
-                      c.integer("interleaved", 0) != 0);
-  if (rank == 3) y = wiring::reshape(b, wiring::transpose(b, y, {0, 2, 1, 3}), original);
-  c.out(0, cast(b, y, b.dtype(c.in(0))));
-}
-
-// Buckets of distances, exact for near ones and logarithmic beyond: [queries, keys] of i64.
-void import_relative_position_bias(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  if (rank_of(c, 0) != 2) c.fail("bias_table must have rank 2");
-  const auto known = b.shape(c.in(0))[0].as_constant();
-  if (!known) c.unsupported("the number of buckets must be known when the model is built");
-  const bool both = c.integer("is_bidirectional", 0) != 0;
-  const int64_t furthest = c.integer("max_distance", 0), buckets = both ? *known / 2 : *known, exact = buckets / 2;
-  if (exact < 1 || furthest <= exact) c.fail(fmt::format("{} buckets for distances up to {}", *known, furthest));
-  const auto integer = [&](int64_t v) { return b.constant(Tensor::scalar_i64(v)); };
-  const ValueId column = wiring::iota(b, number(c, 2));
-  const ValueId row = wiring::unsqueeze(b, wiring::iota(b, number(c, 1)), {1});
-  const ValueId ahead = wiring::sub(b, column, row);
-  ValueId distance, bucket = integer(0);
-  if (both) {
-    distance = b.op("Abs", {ahead});
-    bucket = wiring::where(b, b.op("Less", {integer(0), ahead}), integer(buckets), integer(0));
-  } else {
-    distance = b.op("Max", {b.op("Neg", {ahead}), integer(0)});
-  }
-  const ValueId real = cast(b, b.op("Max", {distance, integer(1)}), DType::f32);
-  const ValueId ratio = wiring::div(b, real, like(b, real, static_cast<double>(exact)));
-  const double steps =
-      static_cast<double>(buckets - exact) / std::log(static_cast<double>(furthest) / static_cast<double>(exact));
-  const ValueId far = add(b, cast(b, mul(b, b.op("Log", {ratio}), like(b, real, steps)), DType::i64), integer(exact));
-  const ValueId held = b.op("Min", {far, integer(buckets - 1)});
-  bucket = add(b, bucket, wiring::where(b, b.op("Less", {distance, integer(exact)}), distance, held));
-  const ValueId rows = wiring::gather(b, c.in(0), bucket, 0);  // [queries, keys, H]
-  c.out(0, wiring::unsqueeze(b, wiring::transpose(b, rows, {2, 0, 1}), {0}));
-}
-
-// Two gates of each query scale the position bias of its row.
-void import_gated_relative_position_bias(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  if (c.has(6)) c.unsupported("token_offset");
-  const int64_t heads = heads_of(c, "num_heads");
-  const ValueId q = split_heads(c, add(b, c.in(0), c.in(1)), heads);  // [B, H, S, D]
-  const ValueId gates = add(b, wiring::matmul(b, q, c.in(3)), c.in(4));
-  const Shape s = b.shape(gates);
-  const ValueId pairs = wiring::reshape(b, gates, {s[0], s[1], s[2], 2, floordiv(s[3], 2)});
-  const ValueId open = b.op("Sigmoid", {wiring::reduce(b, "Sum", pairs, {4}, false)});
-  const ValueId u = wiring::slice(b, open, 3, 0, 1), r = wiring::slice(b, open, 3, 1, 2);  // [B, H, S, 1]
-  const ValueId inner = wiring::sub(b, mul(b, r, c.in(5)), like(b, r, 1));
-  c.out(0, mul(b, add(b, mul(b, u, inner), like(b, u, 2)), c.in(2)));
-}
-
 // ---- embedding ----
 
 struct Tables {
@@ -659,14 +625,12 @@ void import_causal_conv(NodeContext& c) {
   c.out(imported_as(c, "", "CausalConvWithState", 27, c.all()));
 }
 
-constexpr const char* microsoft = "com.microsoft";
-
 constexpr Entry table[] = {
     {"Attention", 1, import_attention, microsoft},
     {"CausalConvWithState", 1, import_causal_conv, microsoft},
     {"DecoderMaskedMultiHeadAttention", 1, import_decoder_multi_head, microsoft},
+    {"DecoderMaskedSelfAttention", 1, import_decoder_self, microsoft},
     {"EmbedLayerNormalization", 1, import_embed_layer_norm, microsoft},
-    {"GatedRelativePositionBias", 1, import_gated_relative_position_bias, microsoft},
     {"GroupQueryAttention", 1, import_group_query, microsoft},
     {"LinearAttention", 1, import_linear_attention_here, microsoft},
     {"MultiHeadAttention", 1, import_multi_head, microsoft},
@@ -674,10 +638,8 @@ constexpr Entry table[] = {
     {"PackedMultiHeadAttention", 1, import_packed_multi_head, microsoft},
     {"QAttention", 1, import_quantized_attention, microsoft},
     {"QEmbedLayerNormalization", 1, import_quantized_embed_layer_norm, microsoft},
-    {"RelativePositionBias", 1, import_relative_position_bias, microsoft},
     {"RemovePadding", 1, import_remove_padding, microsoft},
     {"RestorePadding", 1, import_restore_padding, microsoft},
-    {"RotaryEmbedding", 1, import_rotary_embedding, microsoft},
 };
 
 }  // namespace

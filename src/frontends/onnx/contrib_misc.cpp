@@ -1,11 +1,11 @@
-// Entries of domain com.microsoft that are neither quantized nor attention, and the operators that ONNX dropped before
-// its first release but ONNX Runtime still reads (Affine, Crop, ImageScaler, ParametricSoftplus, Scale, ScaledTanh).
+// Entries of domain com.microsoft with no family of their own: activations and sums in one, group norms, transforms,
+// distances, hashes, grids.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "frontends/onnx/entries.h"
+#include "frontends/onnx/contrib.h"
 #include "ops/cast.h"
 #include "ops/contraction.h"
 #include "ops/generation.h"
@@ -23,8 +23,6 @@ using wiring::cast;
 using wiring::like;
 using wiring::mul;
 using wiring::sub;
-
-constexpr const char* microsoft = "com.microsoft";
 
 // ---- the default domain's operators under another name or in another layout ----
 
@@ -220,10 +218,8 @@ void import_gated_rms_norm(NodeContext& c) {
   c.out(0, cast(b, mul(b, y, open), b.dtype(c.in(0))));
 }
 
-// gate * sigmoid(alpha * gate) * (up + beta), both clamped where there is a limit.
 void import_swiglu(NodeContext& c) {
   GraphBuilder& b = c.b;
-  if (c.integer("round_activation", 0) != 0) c.unsupported("round_activation");
   ValueId gate = wiring::widened(b, c.in(0)), up;
   if (c.has(1)) {
     up = wiring::widened(b, c.in(1));
@@ -233,13 +229,9 @@ void import_swiglu(NodeContext& c) {
     up = wiring::slice(b, gate, axis, half, whole);
     gate = wiring::slice(b, gate, axis, 0, half);
   }
-  if (const double limit = c.real("limit", 0); limit > 0) {
-    gate = b.op("Min", {gate, like(b, gate, limit)});
-    up = wiring::pointwise(b, "Clip", {{"low", -limit}, {"high", limit}}, up);
-  }
-  const ValueId open = wiring::pointwise(b, "Swish", {{"alpha", c.real("activation_alpha", 1)}}, gate);
-  up = add(b, up, like(b, up, c.real("activation_beta", 0)));
-  c.out(0, cast(b, mul(b, open, up), b.dtype(c.in(0))));
+  const GatedUnit unit{
+      .alpha = c.real("activation_alpha", 1), .beta = c.real("activation_beta", 0), .limit = c.real("limit", 0)};
+  c.out(0, cast(b, gated_unit(b, gate, up, unit), b.dtype(c.in(0))));
 }
 
 void import_scaled_silu(NodeContext& c) {
@@ -327,55 +319,7 @@ void import_murmur_hash(NodeContext& c) {
   c.out(0, c.integer("positive", 1) != 0 ? h : b.op("BitCast", BitCastAttrs{.to = DType::i32}, {h}));
 }
 
-// ---- operators older than ONNX 1.0 ----
-
-void import_affine(NodeContext& c) {
-  const ValueId x = c.in(0);
-  c.out(0, add(c.b, mul(c.b, x, like(c.b, x, c.real("alpha", 1))), like(c.b, x, c.real("beta", 0))));
-}
-
-void import_image_scaler(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  const size_t rank = rank_of(c, 0, 2);
-  const ValueId bias = cast(b, floats(c, c.reals("bias")), b.dtype(c.in(0)));
-  const ValueId y = mul(b, c.in(0), like(b, c.in(0), c.real("scale", 1)));
-  c.out(0, add(b, y, wiring::along(b, bias, 1, rank)));
-}
-
-// border: left, top, right, bottom; scale: the extents that stay.
-void import_crop(NodeContext& c) {
-  GraphBuilder& b = c.b;
-  if (rank_of(c, 0) != 4) c.fail("the operand must have rank 4");
-  const auto border = c.integers("border"), scale = c.integers("scale");
-  if (border.size() != 4) c.fail(fmt::format("border has {} numbers, it must have 4", border.size()));
-  for (const int64_t v : border)
-    if (v < 0 || v > INT32_MAX) c.fail(fmt::format("a border of {}", v));
-  const Shape& s = b.shape(c.in(0));
-  Dim bottom = s[2] - Dim(border[3]), right = s[3] - Dim(border[2]);
-  if (!scale.empty()) {
-    if (scale.size() != 2 || scale[0] < 0 || scale[1] < 0 || scale[0] > INT32_MAX || scale[1] > INT32_MAX)
-      c.fail("scale must be two extents");
-    bottom = Dim(border[1] + scale[0]);
-    right = Dim(border[0] + scale[1]);
-  }
-  c.out(0, wiring::slice(b, wiring::slice(b, c.in(0), 2, border[1], bottom), 3, border[0], right));
-}
-
 constexpr Entry table[] = {
-    {"Affine", 1, import_affine},
-    {"Crop", 1, import_crop},
-    {"ImageScaler", 1, import_image_scaler},
-    {"ParametricSoftplus", 1,
-     [](NodeContext& c) {
-       const ValueId x = mul(c.b, c.in(0), like(c.b, c.in(0), c.real("beta", 0.5)));
-       c.out(0, mul(c.b, c.b.op("Softplus", {x}), like(c.b, x, c.real("alpha", 1))));
-     }},
-    {"Scale", 1, [](NodeContext& c) { c.out(0, mul(c.b, c.in(0), like(c.b, c.in(0), c.real("scale", 1)))); }},
-    {"ScaledTanh", 1,
-     [](NodeContext& c) {
-       const ValueId x = mul(c.b, c.in(0), like(c.b, c.in(0), c.real("beta", 1)));
-       c.out(0, mul(c.b, c.b.op("Tanh", {x}), like(c.b, x, c.real("alpha", 1))));
-     }},
     {"BiasAdd", 1, [](NodeContext& c) { c.out(0, add(c.b, add(c.b, c.in(0), c.in(1)), c.in(2))); }, microsoft},
     {"BiasDropout", 1, import_bias_dropout, microsoft},
     {"BiasSoftmax", 1, import_bias_softmax, microsoft},

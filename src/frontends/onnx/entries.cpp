@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
+#include <cmath>
 
 #include "frontends/onnx/importer.h"
 
@@ -95,9 +95,10 @@ AutoPad auto_pad(NodeContext& c) {
 }
 
 int64_t seed_of(NodeContext& c) {
-  if (!c.has_attr("seed")) return 0;
-  // Any float gives a seed of its own; integers stay away from 0, which means none.
-  return int64_t{std::bit_cast<uint32_t>(static_cast<float>(c.real("seed", 0)))} + 1;
+  if (!c.has_attr("seed")) return -1;
+  const double seed = std::fmod(std::trunc(c.real("seed", 0)), 0x1p32);
+  if (std::isnan(seed)) return -1;
+  return static_cast<int64_t>(seed < 0 ? seed + 0x1p32 : seed);
 }
 
 bool is_zero(NodeContext& c, ValueId v) {

@@ -36,7 +36,7 @@ struct DynamicallyQuantized {
 };
 DynamicallyQuantized dynamically_quantized(GraphBuilder& b, ValueId x);
 AutoPad auto_pad(NodeContext& c);
-// 0 when absent; a given seed is never 0.
+// In [0, 2^32): the whole part of attribute 'seed'; negative when it is absent or no number.
 int64_t seed_of(NodeContext& c);
 void import_linear_attention(NodeContext& c);  // linear_attention.cpp
 // Known to be all zeros (or absent).

@@ -45,9 +45,20 @@ const std::vector<Entry>& entries() {
                                                 string_entries(),
                                                 ml_entries(),
                                                 loss_entries(),
+                                                training_entries(),
                                                 contrib_quantized_entries(),
                                                 contrib_attention_entries(),
-                                                contrib_misc_entries()})
+                                                contrib_misc_entries(),
+                                                experimental_entries(),
+                                                contrib_weights_entries(),
+                                                contrib_experts_entries(),
+                                                contrib_ordered_entries(),
+                                                contrib_positions_entries(),
+                                                contrib_sparse_entries(),
+                                                contrib_state_entries(),
+                                                contrib_search_entries(),
+                                                contrib_rules_entries(),
+                                                contrib_layout_entries()})
       list.insert(list.end(), family.begin(), family.end());
     std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) {
       return Key{a.domain, a.name, a.since} < Key{b.domain, b.name, b.since};
@@ -139,8 +150,8 @@ bool Importer::is_poison(const Building& building, ValueId v) const {
   return v != no_id && building.b.graph[v].type.kind == Type::Kind::invalid;
 }
 
-int64_t Importer::opset_of(const Scope& scope, std::string_view domain) const {
-  if (const int64_t version = Model::version_of(scope.opsets, domain)) return version;
+int64_t Importer::opset_of(const std::vector<OpsetImport>& opsets, std::string_view domain) const {
+  if (const int64_t version = Model::version_of(opsets, domain)) return version;
   if (const int64_t version = Model::version_of(model_.opsets, domain)) return version;
   if (!domain.empty()) return 1;
   throw Error(Code::model_invalid, "no version of the default operator set is imported");
@@ -206,11 +217,23 @@ Type Importer::input_type(const ValueInfo& info) {
     around.push_back(t);
     t = t->element.get();
   }
-  if (!t || t->kind != Kind::tensor)
+  if (!t || (t->kind != Kind::tensor && t->kind != Kind::map))
     throw Error(Code::unsupported,
-                "it is a map, a sparse tensor or of no stated type; tensors, sequences and optionals "
+                "it is a sparse tensor or of no stated type; tensors, maps, sequences and optionals "
                 "of them can be computed with");
-  Type type = Type::tensor(dtype_of(*t), std::nullopt);
+  Type type;
+  if (t->kind == Kind::map) {
+    const DType key = dtype_of(*t);
+    const bool tensors = t->element && t->element->kind == Kind::tensor;
+    const DType value = tensors ? dtype_of(*t->element) : DType::boolean;
+    if (!is_map_key(key) || !is_map_value(value))
+      throw Error(Code::unsupported,
+                  "it is a map that no operator takes; maps from i64 or strings to i64, f32, f64 or strings can be "
+                  "computed with");
+    type = Type::map(key, value);
+  } else {
+    type = Type::tensor(dtype_of(*t), std::nullopt);
+  }
   for (size_t i = around.size(); i-- > 0;)
     type = around[i]->kind == Kind::sequence ? Type::sequence(std::move(type)) : Type::optional(std::move(type));
   return type;
@@ -246,9 +269,65 @@ void Importer::main_inputs(Scope& scope) {
   }
 }
 
+// ---- Operators that nothing imports ----
+
+// The entry that serves a node; an overload asks for the model's function.
+const Entry* Importer::entry_of(const Node& node, const std::vector<OpsetImport>& opsets, int& oldest) const {
+  oldest = 0;
+  if (find_function(node) && !node.overload.empty()) return nullptr;
+  return find_entry(node.domain, node.op_type, opset_of(opsets, node.domain), oldest);
+}
+
+void Importer::find_unknown() {
+  std::vector<const Function*> called;
+  find_unknown(model_.graph.nodes, model_.opsets, called);
+  std::set<const Function*> seen;
+  while (!called.empty()) {
+    const Function* function = called.back();
+    called.pop_back();
+    if (seen.insert(function).second) find_unknown(function->nodes, function->opsets, called);
+  }
+}
+
+void Importer::find_unknown(const std::vector<Node>& nodes, const std::vector<OpsetImport>& opsets,
+                            std::vector<const Function*>& called) {
+  constexpr int shown_nodes = 5;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const Node& node = nodes[i];
+    for (const auto& attribute : node.attributes)
+      for (const auto& graph : attribute->graphs) find_unknown(graph->nodes, opsets, called);
+    int oldest = 0;
+    if (entry_of(node, opsets, oldest)) continue;
+    if (const Function* function = find_function(node)) {
+      called.push_back(function);
+      continue;
+    }
+    Unknown& unknown = unknown_[operator_name(node)];
+    if (++unknown.count <= shown_nodes)
+      unknown.nodes += fmt::format("{}'{}'", unknown.count > 1 ? ", " : "", label_of(node, i));
+    else if (unknown.count == shown_nodes + 1)
+      unknown.nodes += ", ...";
+    if (oldest > 0)
+      unknown.remark =
+          fmt::format("; the model imports opset {}, it exists from {} on", opset_of(opsets, node.domain), oldest);
+  }
+}
+
+void Importer::report_unknown() {
+  if (unknown_.empty()) return;
+  std::string list;
+  for (const auto& [name, use] : unknown_)
+    list += fmt::format("{}{} ({} node{}: {}{})", list.empty() ? "" : ", ", name, use.count, use.count == 1 ? "" : "s",
+                        use.nodes, use.remark);
+  report(Error(Code::unsupported, fmt::format("the model uses operators that are not known: {}", list))
+             .with_hint("put each into the model as a function made of known operators (ModelProto.functions), or "
+                        "export the model without them; `sinter list ops` names the known ones"));
+}
+
 // ---- Nodes ----
 
 void Importer::import_nodes(Scope& scope, const std::vector<Node>& nodes) {
+  scope.nodes = &nodes;
   const std::vector<uint32_t>& order = order_of(nodes);
   for (const uint32_t n : order) import_node(scope, nodes[n], n);
   if (order.size() == nodes.size()) return;
@@ -266,11 +345,16 @@ void Importer::import_nodes(Scope& scope, const std::vector<Node>& nodes) {
                                                 count, list, count > 5 ? ", ..." : "")));
 }
 
-void Importer::import_node(Scope& scope, const Node& node, size_t index) {
-  options_.control.poll();
-  if (++imported_ > options_.max_nodes)
+void Importer::count_nodes(size_t more) {
+  imported_ += static_cast<int64_t>(more);
+  if (imported_ > options_.max_nodes)
     give_up(Error(Code::limit,
                   fmt::format("more than {} nodes after functions and bodies are written out", options_.max_nodes)));
+}
+
+void Importer::import_node(Scope& scope, const Node& node, size_t index) {
+  options_.control.poll();
+  count_nodes(1);
   Ids inputs;
   bool sound = true;
   for (std::string_view name : node.inputs) {
@@ -321,17 +405,9 @@ std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t i
     Ids results;
     const Function* function = find_function(node);
     int oldest = 0;
-    const Entry* entry = nullptr;
-    if (!function || node.overload.empty()) {
-      opset = opset_of(scope, node.domain);
-      entry = find_entry(node.domain, node.op_type, opset, oldest);
-    }
-    if (!entry && !function) {
-      auto& [count, remark] = unsupported_[operator_name(node)];
-      ++count;
-      if (oldest > 0) remark = fmt::format("the model imports opset {}, it exists from {} on", opset, oldest);
-      return std::nullopt;
-    }
+    const Entry* entry = entry_of(node, scope.opsets, oldest);
+    if (!entry && !function) return std::nullopt;  // find_unknown has seen it
+    if (entry) opset = opset_of(scope.opsets, node.domain);
     scope.building.b.set_sources({source_of(scope, node, index)});
     if (entry) {
       NodeContext context(scope.building.b, node, opset, std::move(inputs), *this);
@@ -367,6 +443,7 @@ Module Importer::run() {
   Building building{GraphBuilder(module_, *module_.main)};
   Scope scope{building, nullptr, model_.opsets};
   set_initializers(scope, model_.graph);
+  find_unknown();
   main_inputs(scope);
   import_nodes(scope, model_.graph.nodes);
   if (model_.graph.outputs.empty()) report(Error(Code::model_invalid, "the graph has no outputs"));
@@ -379,13 +456,7 @@ Module Importer::run() {
     module_.main->outputs.push_back(*v);
     module_.output_names.emplace_back(info.name);
   }
-  if (!unsupported_.empty()) {
-    std::string list;
-    for (const auto& [name, use] : unsupported_)
-      list += fmt::format("{}{} ({} node{}{}{})", list.empty() ? "" : ", ", name, use.first, use.first == 1 ? "" : "s",
-                          use.second.empty() ? "" : "; ", use.second);
-    report(Error(Code::unsupported, fmt::format("the model uses operators that are not supported: {}", list)));
-  }
+  report_unknown();
   problems_.check("the model cannot be compiled");
   return std::move(module_);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -29,6 +30,8 @@ struct ImportOptions {
 Module import(std::shared_ptr<const Model> model, const ImportOptions& options = {});
 
 class Importer;  // import.cpp
+
+constexpr std::string_view training_domain = "ai.onnx.preview.training";
 
 // One node on its way into the graph.
 class NodeContext {
@@ -74,6 +77,13 @@ class NodeContext {
   // outer values are appended to `captures` (shared by all bodies of the node) and become further parameters. Constants
   // are copied in and not captured.
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures) const;
+  // What leads from the values named in attributes `from` to the one named in attribute `to`, as a closed graph: a body
+  // whose parameters, of these types, stand for the former, and whose result is the latter. Everything else that it
+  // reads is captured.
+  sinter::Graph path(std::initializer_list<std::string_view> from, std::string_view to,
+                     std::span<const Type> parameters, Ids& captures) const;
+  // A body written into this graph, its own inputs being these values: the branch of an If that is known to be taken.
+  Ids inlined(const Graph& graph, const Ids& parameters = {}) const;
   // Bodies that share `captures`: an earlier one does not know what a later one captured. Appends the missing
   // parameters, so that every body takes its own[i] parameters and then all captures. Call it after the last body().
   void complete_captures(std::vector<sinter::Graph>& bodies, std::span<const size_t> own, const Ids& captures) const;
@@ -121,6 +131,18 @@ std::span<const Entry> quantization_entries();
 std::span<const Entry> contrib_quantized_entries();  // domain com.microsoft: quantized operators
 std::span<const Entry> contrib_attention_entries();
 std::span<const Entry> contrib_misc_entries();
-std::span<const Entry> loss_entries();  // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss, training domain
+std::span<const Entry> loss_entries();             // NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
+std::span<const Entry> training_entries();         // domain ai.onnx.preview.training
+std::span<const Entry> experimental_entries();     // operators dropped from ONNX
+std::span<const Entry> contrib_weights_entries();  // domain com.microsoft: products with weights of few bits
+std::span<const Entry> contrib_experts_entries();  // mixtures of experts
+std::span<const Entry>
+contrib_ordered_entries();  // matrices in layouts of their own, 8-bit floats, blocks that share an exponent
+std::span<const Entry> contrib_positions_entries();  // rotary embeddings, position biases
+std::span<const Entry> contrib_sparse_entries();     // attention of which a part is left out
+std::span<const Entry> contrib_state_entries();      // hyper-connections, gates, recurrences over packed tokens
+std::span<const Entry> contrib_search_entries();     // search for sequences of tokens
+std::span<const Entry> contrib_rules_entries();      // what searches do to scores
+std::span<const Entry> contrib_layout_entries();     // images, and channels in blocks (com.microsoft.nchwc)
 
 }  // namespace sinter::onnx

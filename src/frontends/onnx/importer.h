@@ -5,11 +5,13 @@
 // invalid type; nodes that read it are passed over silently, so that only causes are reported.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "frontends/onnx/import.h"
@@ -38,6 +40,17 @@ struct Scope {
   std::unordered_map<std::string_view, ValueId> values = {};  // no_id: an input of a function that the call leaves out
   std::unordered_map<std::string_view, const Initializer*> initializers = {};
   std::unordered_map<std::string_view, ValueId> borrowed = {};  // initializers of outer scopes, copied in
+  const std::vector<Node>* nodes = nullptr;                     // that make its values
+};
+
+// Names that a node needs to have been made: operands, what its bodies read, what it differentiates.
+using Names = std::unordered_set<std::string_view>;
+void names_read(const Node& node, Names& out);
+
+// Nodes of an operator that nothing imports.
+struct Unknown {
+  int count = 0;
+  std::string nodes, remark;  // some of them by name; why
 };
 
 class Importer {
@@ -48,6 +61,10 @@ class Importer {
   // For NodeContext.
   std::shared_ptr<const Attribute> attribute(const Node& node, std::string_view name) const;
   sinter::Graph body(const Graph& graph, std::span<const Type> parameters, Ids& captures);
+  // path.cpp: see NodeContext::path.
+  sinter::Graph path(const std::vector<std::string_view>& from, std::string_view to, std::span<const Type> parameters,
+                     Ids& captures);
+  Ids inlined(const Graph& graph, const Ids& parameters);
 
  private:
   void main_inputs(Scope& scope);
@@ -56,18 +73,35 @@ class Importer {
   void set_initializers(Scope& scope, const Graph& graph);
   void define(Scope& scope, std::string_view name, ValueId value);
 
+  // Collects nodes of operators that are not known, in bodies and called functions too, whatever else is wrong.
+  void find_unknown();
+  void find_unknown(const std::vector<Node>& nodes, const std::vector<OpsetImport>& opsets,
+                    std::vector<const Function*>& called);
+  void report_unknown();
+  const Entry* entry_of(const Node& node, const std::vector<OpsetImport>& opsets, int& oldest) const;
   void import_nodes(Scope& scope, const std::vector<Node>& nodes);
   void import_node(Scope& scope, const Node& node, size_t index);
   // Results of the node, or nothing when it failed (which has been reported).
   std::optional<Ids> results_of(Scope& scope, const Node& node, size_t index, Ids inputs);
   Ids inline_call(Scope& scope, const Node& node, const Function& function, const Ids& inputs);
   uint32_t source_of(const Scope& scope, const Node& node, size_t index);
-  int64_t opset_of(const Scope& scope, std::string_view domain) const;
+  int64_t opset_of(const std::vector<OpsetImport>& opsets, std::string_view domain) const;
   const Function* find_function(const Node& node) const;
   const std::vector<uint32_t>& order_of(const std::vector<Node>& nodes);
+  // path.cpp. The node that makes a name, seen from a scope; null for inputs, initializers and what nothing makes.
+  using Makers = std::unordered_map<std::string_view, const Node*>;
+  const Makers& makers_of(const std::vector<Node>& nodes);
+  const Node* maker_of(const Scope& scope, std::string_view name);
+  std::vector<Node> upstream(std::string_view to, const Names& from);
+  void count_nodes(size_t more);
 
+  void check_depth(const Scope& scope);
+  // The inputs of a body that are no initializers; there must be `count`.
+  std::vector<const ValueInfo*> own_inputs(Scope& scope, const Graph& graph, size_t count) const;
   // The value of a name in the scope's building; none when nothing makes it, no_id when it is left out.
   std::optional<ValueId> resolve(Scope& scope, std::string_view name);
+  // The graph's outputs; what nothing makes is reported and the invalid value.
+  Ids results_of_graph(Scope& scope, const Graph& graph);
   ValueId bring(Building& inner, ValueId outer);
   ValueId poison(Building& building);
   bool is_poison(const Building& building, ValueId v) const;
@@ -80,11 +114,13 @@ class Importer {
   Module module_;
   Problems problems_;
   std::set<std::string> reported_;
-  std::map<std::string, std::pair<int, std::string>> unsupported_;  // operator → count, remark
+  std::map<std::string, Unknown> unknown_;  // by operator
   std::map<std::string, const Function*> functions_;
   std::map<std::string, SymbolId> dims_;  // dim_param → symbol
   std::map<std::pair<const Node*, std::string>, uint32_t> sources_;
   std::unordered_map<const void*, std::vector<uint32_t>> orders_;
+  std::deque<Graph> paths_;  // made by path(); orders_, makers_ and sources_ know their nodes by address
+  std::unordered_map<const void*, Makers> makers_;
   Scope* scope_ = nullptr;  // of the node that is being imported
   int64_t imported_ = 0;    // nodes so far, repeated ones too
   uint64_t poisonings_ = 0;

@@ -36,6 +36,41 @@ Type without_axis_1(const Type& type) {
 
 }  // namespace
 
+LinearResult linear_attention(NodeContext& c, const LinearOperands& o) {
+  GraphBuilder& b = c.b;
+  Ids scanned = {o.q, o.k, o.v};
+  if (o.decay != no_id) scanned.push_back(o.decay);
+  if (o.beta != no_id) scanned.push_back(o.beta);
+  sinter::Graph body;
+  GraphBuilder inner(b.module, body);
+  inner.input(Type::tensor(DType::i64, Shape{}));
+  const ValueId again = inner.input(Type::tensor(DType::boolean, Shape{}));
+  const Type state_type = b.type(o.state);
+  ValueId state = inner.input(state_type);
+  Ids slice;
+  for (ValueId v : scanned) slice.push_back(inner.input(without_axis_1(b.type(v))));
+  const ValueId key = wiring::unsqueeze(inner, slice[1], {2});  // [B, H, 1, dk]
+  ValueId value = wiring::unsqueeze(inner, slice[2], {2});      // [B, H, 1, dv]
+  if (o.decay != no_id) state = mul(inner, state, wiring::unsqueeze(inner, inner.op("Exp", {slice[3]}), {3}));
+  if (o.beta != no_id) {
+    const ValueId beta = wiring::unsqueeze(inner, slice.back(), {3});
+    value = mul(inner, beta, wiring::sub(inner, value, wiring::matmul(inner, key, state)));
+  }
+  state = add(inner, state, mul(inner, wiring::transpose(inner, key, {0, 1, 3, 2}), value));
+  if (!(inner.type(state) == state_type)) state = wiring::reshape(inner, state, *state_type.shape);
+  const ValueId read = wiring::matmul(inner, slice[0], state);
+  body.outputs = {again, state, read};
+
+  const LoopAttrs attrs{
+      .carried = 1, .counted = true, .scan_axes = std::vector<int64_t>(scanned.size(), 1), .stack_axes = {1}};
+  Ids inputs = {b.dims({b.shape(o.q)[1]}), no_id, o.state};
+  inputs.insert(inputs.end(), scanned.begin(), scanned.end());
+  std::vector<sinter::Graph> bodies;
+  bodies.push_back(std::move(body));
+  const Ids results = b.add(op_named("Loop"), attrs, std::move(inputs), 2, std::move(bodies));
+  return {mul(b, results[1], o.scale), results[0]};
+}
+
 void import_linear_attention(NodeContext& c) {
   GraphBuilder& b = c.b;
   const Rule rule = update_rule(c);
@@ -53,46 +88,18 @@ void import_linear_attention(NodeContext& c) {
     shape.insert(shape.end(), tail.begin(), tail.end());
     return wiring::reshape(b, x, shape);
   };
-  Ids scanned = {operand(0, {heads, query_heads / heads, dk}), operand(1, {heads, dk}), operand(2, {heads, dv})};
-  const DType work = b.dtype(scanned[0]);
-  if (rule.gated) scanned.push_back(operand(4, {heads, floordiv(b.shape(c.in(4)).back(), heads)}));
-  if (rule.delta) scanned.push_back(operand(5, {b.shape(c.in(5)).back(), 1}));
-  const Shape state_shape = {batch, heads, dk, dv};
-  const ValueId first =
-      c.has(3) ? wiring::cast(b, c.in(3), work) : wiring::fill(b, b.scalar(work, 0), b.dims(state_shape));
+  LinearOperands o{
+      .q = operand(0, {heads, query_heads / heads, dk}), .k = operand(1, {heads, dk}), .v = operand(2, {heads, dv})};
+  const DType work = b.dtype(o.q);
+  if (rule.gated) o.decay = operand(4, {heads, floordiv(b.shape(c.in(4)).back(), heads)});
+  if (rule.delta) o.beta = operand(5, {b.shape(c.in(5)).back(), 1});
+  o.state =
+      c.has(3) ? wiring::cast(b, c.in(3), work) : wiring::fill(b, b.scalar(work, 0), b.dims({batch, heads, dk, dv}));
   const double given = c.real("scale", 0);
-  const ValueId scale = given != 0 ? b.scalar(work, given) : usual_scale(c, dk, work);
-
-  sinter::Graph body;
-  GraphBuilder inner(b.module, body);
-  inner.input(Type::tensor(DType::i64, Shape{}));
-  const ValueId again = inner.input(Type::tensor(DType::boolean, Shape{}));
-  const Type state_type = b.type(first);
-  ValueId state = inner.input(state_type);
-  Ids slice;
-  for (ValueId v : scanned) slice.push_back(inner.input(without_axis_1(b.type(v))));
-  const ValueId key = wiring::unsqueeze(inner, slice[1], {2});  // [B, H, 1, dk]
-  ValueId value = wiring::unsqueeze(inner, slice[2], {2});      // [B, H, 1, dv]
-  if (rule.gated) state = mul(inner, state, wiring::unsqueeze(inner, inner.op("Exp", {slice[3]}), {3}));
-  if (rule.delta) {
-    const ValueId beta = wiring::unsqueeze(inner, slice.back(), {3});
-    value = mul(inner, beta, wiring::sub(inner, value, wiring::matmul(inner, key, state)));
-  }
-  state = add(inner, state, mul(inner, wiring::transpose(inner, key, {0, 1, 3, 2}), value));
-  if (!(inner.type(state) == state_type)) state = wiring::reshape(inner, state, *state_type.shape);
-  const ValueId read = wiring::matmul(inner, slice[0], state);
-  body.outputs = {again, state, read};
-
-  const LoopAttrs attrs{
-      .carried = 1, .counted = true, .scan_axes = std::vector<int64_t>(scanned.size(), 1), .stack_axes = {1}};
-  Ids inputs = {b.dims({tokens}), no_id, first};
-  inputs.insert(inputs.end(), scanned.begin(), scanned.end());
-  std::vector<sinter::Graph> bodies;
-  bodies.push_back(std::move(body));
-  const Ids results = b.add(op_named("Loop"), attrs, std::move(inputs), 2, std::move(bodies));
-  const ValueId y = wiring::reshape(b, mul(b, results[1], scale), {batch, tokens, Dim(query_heads) * dv});
-  c.out(0, wiring::cast(b, y, dtype));
-  if (c.wants(1)) c.out(1, wiring::cast(b, results[0], c.has(3) ? b.dtype(c.in(3)) : dtype));
+  o.scale = given != 0 ? b.scalar(work, given) : usual_scale(c, dk, work);
+  const LinearResult y = linear_attention(c, o);
+  c.out(0, wiring::cast(b, wiring::reshape(b, y.y, {batch, tokens, Dim(query_heads) * dv}), dtype));
+  if (c.wants(1)) c.out(1, wiring::cast(b, y.state, c.has(3) ? b.dtype(c.in(3)) : dtype));
 }
 
 }  // namespace sinter::onnx

@@ -1,6 +1,4 @@
 // Entries of domain ai.onnx.ml: its table, and the operators that prepare features.
-//
-// Operators over maps (ZipMap, DictVectorizer, CastMap) have no entries: maps are no values here.
 
 #include "frontends/onnx/ml.h"
 
@@ -225,7 +223,9 @@ constexpr std::string_view ml = "ai.onnx.ml";
 constexpr Entry table[] = {
     {"ArrayFeatureExtractor", 1, import_extractor, ml},
     {"Binarizer", 1, import_binarizer, ml},
+    {"CastMap", 1, import_cast_map, ml},
     {"CategoryMapper", 1, import_category_mapper, ml},
+    {"DictVectorizer", 1, import_dict_vectorizer, ml},
     {"FeatureVectorizer", 1, import_feature_vectorizer, ml},
     {"Imputer", 1, import_imputer, ml},
     {"LabelEncoder", 1, import_label_encoder_1, ml},
@@ -240,6 +240,7 @@ constexpr Entry table[] = {
     {"TreeEnsemble", 5, import_tree_ensemble, ml},
     {"TreeEnsembleClassifier", 1, import_tree_classifier, ml},
     {"TreeEnsembleRegressor", 1, import_tree_regressor, ml},
+    {"ZipMap", 1, import_zip_map, ml},
 };
 
 }  // namespace

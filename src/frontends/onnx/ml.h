@@ -35,5 +35,8 @@ void import_linear_classifier(NodeContext& c);
 void import_linear_regressor(NodeContext& c);
 void import_svm_classifier(NodeContext& c);
 void import_svm_regressor(NodeContext& c);
+void import_zip_map(NodeContext& c);
+void import_dict_vectorizer(NodeContext& c);
+void import_cast_map(NodeContext& c);
 
 }  // namespace sinter::onnx

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <numeric>
 
 #include "base/checked.h"
@@ -133,6 +132,9 @@ void import_svm_regressor(NodeContext& c) {
 
 namespace {
 
+// Every pair of classes has a weight for every vector: hundreds for one number of the file.
+constexpr int64_t max_pair_weights = int64_t{1} << 26;
+
 // Scores of every pair of classes (i, j), i < j, from the kernel values of all support vectors: vectors of class i
 // count with row j - 1 of the coefficients, those of class j with row i.
 std::vector<double> pair_weights(NodeContext& c, const std::vector<double>& coefficients,
@@ -142,7 +144,11 @@ std::vector<double> pair_weights(NodeContext& c, const std::vector<double>& coef
     c.fail(fmt::format("{} coefficients for {} support vectors of {} classes", coefficients.size(), vectors, classes));
   std::vector<int64_t> start(per_class.size() + 1, 0);
   std::partial_sum(per_class.begin(), per_class.end(), start.begin() + 1);
-  std::vector<double> out(static_cast<size_t>(element_count(std::array<int64_t, 2>{pairs, vectors})), 0.0);
+  const int64_t size = checked_mul(pairs, vectors);
+  if (size > max_pair_weights)
+    c.fail(
+        fmt::format("{} support vectors of {} classes give more than {} weights", vectors, classes, max_pair_weights));
+  std::vector<double> out(static_cast<size_t>(size), 0.0);
   size_t pair = 0;
   for (int64_t i = 0; i < classes; ++i)
     for (int64_t j = i + 1; j < classes; ++j, ++pair) {

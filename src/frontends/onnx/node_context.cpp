@@ -119,6 +119,10 @@ sinter::Graph NodeContext::body(const Graph& graph, std::span<const Type> parame
   return importer_.body(graph, parameters, captures);
 }
 
+Ids NodeContext::inlined(const Graph& graph, const Ids& parameters) const {
+  return importer_.inlined(graph, parameters);
+}
+
 void NodeContext::complete_captures(std::vector<sinter::Graph>& bodies, std::span<const size_t> own,
                                     const Ids& captures) const {
   for (size_t i = 0; i < bodies.size(); ++i) {

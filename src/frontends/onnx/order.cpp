@@ -2,16 +2,11 @@
 
 #include <queue>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "frontends/onnx/importer.h"
 
 namespace sinter::onnx {
 namespace {
-
-using Names = std::unordered_set<std::string_view>;
-
-void free_names(const Node& node, Names& out);
 
 // Names that a subgraph reads and does not make.
 void free_names(const Graph& graph, Names& out) {
@@ -19,7 +14,7 @@ void free_names(const Graph& graph, Names& out) {
   for (const ValueInfo& v : graph.inputs) made.insert(v.name);
   for (const Initializer& i : graph.initializers) made.insert(i.name);
   for (const Node& node : graph.nodes) {
-    free_names(node, read);
+    names_read(node, read);
     made.insert(node.outputs.begin(), node.outputs.end());
   }
   for (const ValueInfo& v : graph.outputs) read.insert(v.name);
@@ -27,13 +22,15 @@ void free_names(const Graph& graph, Names& out) {
     if (!made.count(name)) out.insert(name);
 }
 
-void free_names(const Node& node, Names& out) {
+}  // namespace
+
+void names_read(const Node& node, Names& out) {
   out.insert(node.inputs.begin(), node.inputs.end());
   for (const auto& attribute : node.attributes)
     for (const auto& graph : attribute->graphs) free_names(*graph, out);
+  if (node.domain != training_domain || node.op_type != "Gradient") return;
+  if (const Attribute* y = node.attribute("y")) out.insert(y->s);
 }
-
-}  // namespace
 
 std::vector<uint32_t> import_order(const std::vector<Node>& nodes) {
   std::unordered_map<std::string_view, uint32_t> producer;
@@ -44,7 +41,7 @@ std::vector<uint32_t> import_order(const std::vector<Node>& nodes) {
   std::vector<std::vector<uint32_t>> readers(nodes.size());
   for (uint32_t n = 0; n < nodes.size(); ++n) {
     Names read;
-    free_names(nodes[n], read);
+    names_read(nodes[n], read);
     for (std::string_view name : read) {
       const auto found = producer.find(name);
       if (found == producer.end()) continue;

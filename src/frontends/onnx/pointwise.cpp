@@ -194,12 +194,13 @@ void import_dropout(NodeContext& c) {
   GraphBuilder& b = c.b;
   const ValueId x = wiring::widened(b, c.in(0));
   const DType dtype = b.dtype(x);
-  ValueId ratio = c.has(1) ? cast(b, wiring::scalar_of(b, c.in(1)), dtype) : b.scalar(dtype, 0.5);
-  ratio = wiring::where(b, wiring::scalar_of(b, c.in(2)), ratio, b.scalar(dtype, 0));
+  // Drawn in double precision: narrower numbers round to other masks.
+  ValueId ratio = c.has(1) ? cast(b, wiring::scalar_of(b, c.in(1)), DType::f64) : b.scalar(DType::f64, 0.5);
+  ratio = wiring::where(b, wiring::scalar_of(b, c.in(2)), ratio, b.scalar(DType::f64, 0));
   const ValueId u =
-      b.op("RandomUniform", RandomUniformAttrs{.dtype = dtype, .seed = seed_of(c)}, {wiring::shape_of(b, x)});
+      b.op("RandomUniform", RandomUniformAttrs{.dtype = DType::f64, .seed = seed_of(c)}, {wiring::shape_of(b, x)});
   const ValueId keep = b.op("LessOrEqual", {ratio, u});
-  const ValueId scale = b.op("Reciprocal", {wiring::sub(b, b.scalar(dtype, 1), ratio)});
+  const ValueId scale = cast(b, b.op("Reciprocal", {wiring::sub(b, b.scalar(DType::f64, 1), ratio)}), dtype);
   c.out(0, cast(b, wiring::where(b, keep, wiring::mul(b, x, scale), b.scalar(dtype, 0)), b.dtype(c.in(0))));
   if (c.wants(1)) c.out(1, keep);
 }
@@ -208,6 +209,11 @@ void import_dropout(NodeContext& c) {
 void bias_gelu(NodeContext& c, bool tanh_form) {
   const ValueId x = c.has(1) ? wiring::add(c.b, c.in(0), c.in(1)) : c.in(0);
   c.out(0, wiring::gelu(c.b, x, tanh_form));
+}
+
+void import_swiglu(NodeContext& c) {
+  const ValueId gate = wiring::pointwise(c.b, "Swish", {{"alpha", c.real("alpha", 1)}}, wiring::widened(c.b, c.in(0)));
+  c.out(0, cast(c.b, wiring::mul(c.b, gate, wiring::widened(c.b, c.in(1))), c.b.dtype(c.in(0))));
 }
 
 constexpr const char* microsoft = "com.microsoft";
@@ -285,11 +291,12 @@ constexpr Entry table[] = {
      }},
     {"Shrink", 9, import_shrink},
     {"Sum", 1, import_sum},
+    {"SwiGLU", 28, import_swiglu},
     {"Swish", 24,
      [](NodeContext& c) {
        with_numbers(c, "Swish", {{"alpha", 1}});
      }},
-    {"ThresholdedRelu", 10,
+    {"ThresholdedRelu", 1,
      [](NodeContext& c) {
        with_numbers(c, "ThresholdedRelu", {{"alpha", 1}});
      }},

@@ -26,7 +26,7 @@ std::optional<ValueId> Importer::resolve(Scope& scope, std::string_view name) {
     return v;
   }
   const std::optional<ValueId> outer = resolve(*scope.parent, name);
-  if (!outer || *outer == no_id) return outer;
+  if (!outer || *outer == no_id || &scope.parent->building == &scope.building) return outer;
   return bring(scope.building, *outer);
 }
 
@@ -48,24 +48,33 @@ ValueId Importer::bring(Building& inner, ValueId outer) {
   return at->second = inner.b.input(value.type, value.name);
 }
 
+void Importer::check_depth(const Scope& scope) {
+  if (scope.depth >= max_depth)
+    give_up(Error(Code::limit, fmt::format("bodies and functions nest deeper than {}", max_depth)));
+}
+
+std::vector<const ValueInfo*> Importer::own_inputs(Scope& scope, const Graph& graph, size_t count) const {
+  // Old files list initializers among the inputs.
+  std::vector<const ValueInfo*> own;
+  for (const ValueInfo& info : graph.inputs)
+    if (graph.inputs.size() == count || !scope.initializers.count(info.name)) own.push_back(&info);
+  if (own.size() != count)
+    throw Error(Code::model_invalid,
+                fmt::format("its body '{}' has {} inputs, {} are needed", shown(graph.name), own.size(), count));
+  for (const ValueInfo* info : own) scope.initializers.erase(info->name);
+  return own;
+}
+
 sinter::Graph Importer::body(const Graph& graph, std::span<const Type> parameters, Ids& captures) {
   Scope& around = *scope_;
-  if (around.depth >= max_depth)
-    give_up(Error(Code::limit, fmt::format("bodies and functions nest deeper than {}", max_depth)));
+  check_depth(around);
   sinter::Graph out;
   Building building{GraphBuilder(module_, out), &around.building, &captures};
   Scope scope{building, &around, around.opsets, around.call, around.prefix, around.functions, around.depth + 1};
   set_initializers(scope, graph);
-  // Old files list initializers among the inputs.
-  std::vector<const ValueInfo*> own;
-  for (const ValueInfo& info : graph.inputs)
-    if (graph.inputs.size() == parameters.size() || !scope.initializers.count(info.name)) own.push_back(&info);
-  if (own.size() != parameters.size())
-    throw Error(Code::model_invalid, fmt::format("its body '{}' has {} inputs, {} are needed", shown(graph.name),
-                                                 own.size(), parameters.size()));
+  const std::vector<const ValueInfo*> own = own_inputs(scope, graph, parameters.size());
   for (size_t i = 0; i < own.size(); ++i) {
     if (parameters[i].kind == Type::Kind::invalid) ++poisonings_;
-    scope.initializers.erase(own[i]->name);
     define(scope, own[i]->name, building.b.input(parameters[i], scope.prefix + std::string(own[i]->name)));
   }
   // What other bodies of the node captured comes first, in their order.
@@ -74,17 +83,34 @@ sinter::Graph Importer::body(const Graph& graph, std::span<const Type> parameter
     building.brought.emplace(v, building.b.input(value.type, value.name));
   }
   import_nodes(scope, graph.nodes);
+  out.outputs = results_of_graph(scope, graph);
+  return out;
+}
+
+Ids Importer::results_of_graph(Scope& scope, const Graph& graph) {
+  Ids results;
   for (const ValueInfo& info : graph.outputs) {
     const std::optional<ValueId> v = resolve(scope, info.name);
     if (!v || *v == no_id) {
       report(Error(Code::model_invalid,
                    fmt::format("output '{}' of body '{}' is made by no node", shown(info.name), shown(graph.name))));
-      out.outputs.push_back(poison(building));
+      results.push_back(poison(scope.building));
       continue;
     }
-    out.outputs.push_back(*v);
+    results.push_back(*v);
   }
-  return out;
+  return results;
+}
+
+Ids Importer::inlined(const Graph& graph, const Ids& parameters) {
+  Scope& around = *scope_;
+  check_depth(around);
+  Scope scope{around.building, &around, around.opsets, around.call, around.prefix, around.functions, around.depth + 1};
+  set_initializers(scope, graph);
+  const std::vector<const ValueInfo*> own = own_inputs(scope, graph, parameters.size());
+  for (size_t i = 0; i < own.size(); ++i) define(scope, own[i]->name, parameters[i]);
+  import_nodes(scope, graph.nodes);
+  return results_of_graph(scope, graph);
 }
 
 Ids Importer::inline_call(Scope& around, const Node& node, const Function& function, const Ids& inputs) {

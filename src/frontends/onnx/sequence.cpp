@@ -62,6 +62,55 @@ void import_get_element(NodeContext& c) {
   c.out(0, c.b.op("OptionalGet", {c.in(0)}));
 }
 
+constexpr size_t max_known_items = 256;
+
+// A known position in [0, count), or none.
+std::optional<size_t> known_position(const GraphBuilder& b, ValueId position, size_t count) {
+  const auto at = b.integers_of(position);
+  if (!at || at->size() != 1 || !(*at)[0].is_constant()) return std::nullopt;
+  const auto limit = static_cast<int64_t>(count);
+  int64_t index = (*at)[0].constant();
+  if (index < 0) index += index >= -limit ? limit : 0;
+  return index >= 0 && index < limit ? std::optional(static_cast<size_t>(index)) : std::nullopt;
+}
+
+// What a short sequence that this graph puts together holds.
+std::optional<Ids> known_items(const GraphBuilder& b, ValueId sequence) {
+  std::vector<const sinter::Node*> inserted;  // the last first
+  while (true) {
+    const NodeId def = b.graph[sequence].def;
+    if (def == no_id) return std::nullopt;
+    const sinter::Node& node = b.graph.nodes[def];
+    const std::string_view name = node.op->name;
+    Ids items;
+    if (name == "SequenceInsert" && inserted.size() < max_known_items) {
+      inserted.push_back(&node);
+      sequence = node.inputs[0];
+      continue;
+    }
+    if (name == "SequenceConstruct")
+      items = node.inputs;
+    else if (name != "SequenceEmpty")
+      return std::nullopt;
+    for (size_t k = inserted.size(); k-- > 0;) {
+      const Ids& operands = inserted[k]->inputs;
+      std::optional<size_t> at = items.size();
+      if (operands.size() > 2 && operands[2] != no_id) at = known_position(b, operands[2], items.size() + 1);
+      if (!at) return std::nullopt;
+      items.insert(items.begin() + static_cast<int64_t>(*at), operands[1]);
+    }
+    return items;
+  }
+}
+
+// PyTorch splits tensors by putting pieces into a sequence and taking them out again: as the pieces themselves they
+// keep their ranks.
+void import_at(NodeContext& c) {
+  if (const auto items = known_items(c.b, c.in(0)))
+    if (const auto at = known_position(c.b, c.in(1), items->size())) return c.out(0, (*items)[*at]);
+  c.out(0, c.b.op("SequenceAt", {c.in(0), c.in(1)}));
+}
+
 // A counted Loop over the samples: what every sample gives is appended to sequences that the loop carries.
 void import_map(NodeContext& c) {
   GraphBuilder& b = c.b;
@@ -113,10 +162,7 @@ constexpr Entry table[] = {
     {"Optional", 15, import_optional},
     {"OptionalGetElement", 15, import_get_element},
     {"OptionalHasElement", 15, import_has_element},
-    {"SequenceAt", 11,
-     [](NodeContext& c) {
-       c.out(0, c.b.op("SequenceAt", {c.in(0), c.in(1)}));
-     }},
+    {"SequenceAt", 11, import_at},
     {"SequenceConstruct", 11, import_construct},
     {"SequenceEmpty", 11, import_empty},
     {"SequenceErase", 11,

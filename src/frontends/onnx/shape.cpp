@@ -54,7 +54,13 @@ void import_slice_1(NodeContext& c) {
   c.out(0, c.b.op("Slice", {c.in(0), c.b.integers(starts), c.b.integers(ends), c.b.integers(axes)}));
 }
 
-void import_slice(NodeContext& c) { c.out(0, c.b.op("Slice", {c.in(0), c.in(1), c.in(2), c.maybe(3), c.maybe(4)})); }
+void import_slice(NodeContext& c) {
+  // PyTorch writes the start of a single axis as a scalar.
+  const auto listed = [&](ValueId v) {
+    return v != no_id && c.b.type(v).has_shape() && c.b.rank(v) == 0 ? as_vector(c, v) : v;
+  };
+  c.out(0, c.b.op("Slice", {c.in(0), listed(c.in(1)), listed(c.in(2)), listed(c.maybe(3)), listed(c.maybe(4))}));
+}
 
 PadAttrs pad_mode(NodeContext& c) {
   const std::string mode = c.string("mode", "constant");

@@ -31,6 +31,39 @@ Answer plain_problem(const Problem& problem) {
   return Answer::yes();
 }
 
+Answer row_major_problem(const Problem& problem) {
+  if (Answer a = plain_problem(problem); !a) return a;
+  for (const Operand& operand : problem.operands)
+    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
+  for (const Problem::Result& result : problem.results)
+    if (!row_major_or_any(result.layout)) return Answer::no("results must be row-major");
+  return Answer::yes();
+}
+
+Answer row_major_problem(const Problem& problem, std::string_view name) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
+  return row_major_problem(problem);
+}
+
+Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
+}
+
+Needs settled_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  Needs out;
+  for (const Operand& operand : problem.operands) out.operands.push_back(settled(operand.layout));
+  for (const Problem::Result& result : problem.results) out.results.push_back(settled(result.layout));
+  return out;
+}
+
+Needs image_needs(const Problem& problem, uint16_t x, const Layout& layout) {
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i)
+    out.operands.push_back(i == x ? layout : settled(problem.operands[i].layout));
+  out.results.push_back(layout);
+  return out;
+}
+
 double elements_at(const Type& type, std::span<const int64_t> symbols) {
   double n = 1;
   for (const Dim& d : *type.shape) n *= static_cast<double>(std::max<int64_t>(1, d.evaluate(symbols)));

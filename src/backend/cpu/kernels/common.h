@@ -20,6 +20,17 @@ inline bool row_major_or_any(const Layout& layout) { return layout.is_row_major(
 
 // Every operand and result is a plain tensor of whole bytes, host operands known.
 Answer plain_problem(const Problem& problem);
+// The same, and all of them row-major.
+Answer row_major_problem(const Problem& problem);
+// The same for one stage of this operator.
+Answer row_major_problem(const Problem& problem, std::string_view name);
+
+// Everything row-major.
+Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);
+// Every layout as it is given, settled.
+Needs settled_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);
+// Operand `x` and the result in `layout`, the other operands settled.
+Needs image_needs(const Problem& problem, uint16_t x, const Layout& layout);
 
 // Part of the extents of an empty tensor may multiply beyond 64 bits: that wraps.
 inline int64_t product(const Dims& dims, size_t begin, size_t end) {
@@ -31,6 +42,22 @@ inline int64_t product(const Dims& dims) { return product(dims, 0, dims.size());
 
 // Elements of a type at these symbol values, at least 1; for cost models.
 double elements_at(const Type& type, std::span<const int64_t> symbols);
+
+struct Wide {
+  uint64_t a, b;
+};
+
+// Calls go(zero) with a number of as many bytes.
+template <typename F>
+void by_width(int64_t width, F go) {
+  switch (width) {
+    case 1: return go(uint8_t{});
+    case 2: return go(uint16_t{});
+    case 4: return go(uint32_t{});
+    case 8: return go(uint64_t{});
+    default: return go(Wide{});
+  }
+}
 
 template <typename T, typename... A>
 T& emplace(Bound& bound, A&&... arguments) {

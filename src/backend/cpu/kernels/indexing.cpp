@@ -1,4 +1,5 @@
-// Elements and blocks that are read or written where indices say: GatherElements, GatherND, ScatterElements, ScatterND.
+// Elements and blocks that are read or written where indices or lengths say: GatherElements, GatherND, ScatterElements,
+// ScatterND, ReverseSequence.
 //
 // Indices are data: every one is tested and held within its axis before it becomes an address. Scatters copy their
 // operand in phase 0 and apply the updates in phase 1; chunks of phase 1 own disjoint parts of the result, and each of
@@ -10,44 +11,16 @@
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
+#include "ops/movement.h"
 
 namespace sinter::cpu {
 namespace {
-
-Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
-}
-
-Answer rows_supported(const Problem& problem, std::string_view name) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
-  return Answer::yes();
-}
 
 double indexed_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
   double bytes = 0;
   for (const Operand& operand : problem.operands)
     bytes += elements_at(operand.type, symbols) * bit_size(operand.type.dtype) / 8;
   return 300 + bytes;
-}
-
-struct Wide {
-  uint64_t a, b;
-};
-
-// Calls go(zero) with a number as wide as an element.
-template <typename F>
-void by_width(int64_t width, F go) {
-  switch (width) {
-    case 1: return go(uint8_t{});
-    case 2: return go(uint16_t{});
-    case 4: return go(uint32_t{});
-    case 8: return go(uint64_t{});
-    default: return go(Wide{});
-  }
 }
 
 int64_t index_at(const void* indices, bool wide, int64_t n) {
@@ -62,16 +35,17 @@ inline int64_t held_index(int64_t index, int64_t extent, std::atomic<uint32_t>* 
   return at < 0 ? 0 : extent - 1;
 }
 
-// Combines y with an update; integers wrap, NaN stays.
-template <typename T>
-T combined(T y, T u, Reduction reduction) {
-  if constexpr (std::is_floating_point_v<T>) {
+// Combines y with an update; integers wrap, NaN stays. Types that only move have no reduction.
+template <Reduction reduction, typename T>
+inline T combined(T y, T u) {
+  if constexpr (!std::is_arithmetic_v<T> || reduction == Reduction::none) {
+    return u;
+  } else if constexpr (std::is_floating_point_v<T>) {
     switch (reduction) {
       case Reduction::add: return y + u;
       case Reduction::mul: return y * u;
       case Reduction::max: return y != y || y > u ? y : u;
-      case Reduction::min: return y != y || y < u ? y : u;
-      default: return u;
+      default: return y != y || y < u ? y : u;
     }
   } else {
     using U = std::make_unsigned_t<T>;
@@ -79,8 +53,7 @@ T combined(T y, T u, Reduction reduction) {
       case Reduction::add: return static_cast<T>(static_cast<U>(y) + static_cast<U>(u));
       case Reduction::mul: return static_cast<T>(static_cast<U>(y) * static_cast<U>(u));
       case Reduction::max: return std::max(y, u);
-      case Reduction::min: return std::min(y, u);
-      default: return u;
+      default: return std::min(y, u);
     }
   }
 }
@@ -92,24 +65,29 @@ Answer reduction_supported(const Problem& problem, Reduction reduction) {
   return Answer::yes();
 }
 
-// Calls go(zero) with a number of the element's type, or of its width where elements only move.
-template <typename F>
-void by_type(DType dtype, Reduction reduction, F go) {
-  if (reduction == Reduction::none) return by_width(bit_size(dtype) / 8, go);
-  switch (dtype) {
-    case DType::f32: return go(float{});
-    case DType::f64: return go(double{});
-    case DType::i32: return go(int32_t{});
-    default: return go(int64_t{});
-  }
-}
+template <Reduction r>
+using Constant = std::integral_constant<Reduction, r>;
 
-template <typename T>
-inline void update(T& y, T u, Reduction reduction) {
-  if constexpr (std::is_arithmetic_v<T>)
-    y = combined(y, u, reduction);
-  else
-    y = u;
+// Calls go(zero, reduction) with a number of the element's type, or of its width where elements only move, and with a
+// constant.
+template <typename F>
+void by_update(DType dtype, Reduction reduction, F go) {
+  if (reduction == Reduction::none)
+    return by_width(bit_size(dtype) / 8, [&](auto zero) { go(zero, Constant<Reduction::none>()); });
+  const auto typed = [&](auto constant) {
+    switch (dtype) {
+      case DType::f32: return go(float{}, constant);
+      case DType::f64: return go(double{}, constant);
+      case DType::i32: return go(int32_t{}, constant);
+      default: return go(int64_t{}, constant);
+    }
+  };
+  switch (reduction) {
+    case Reduction::add: return typed(Constant<Reduction::add>());
+    case Reduction::mul: return typed(Constant<Reduction::mul>());
+    case Reduction::max: return typed(Constant<Reduction::max>());
+    default: return typed(Constant<Reduction::min>());
+  }
 }
 
 // ---- single elements along one axis ----
@@ -173,29 +151,40 @@ void bind_elements(const BindContext& c, int64_t attribute, bool scatters, Bound
   }
 }
 
-// Calls visit(n, at) for the chunk's indices in order: element n of the indices names element `at` of the operand.
-template <typename Visit>
-void for_elements(const Launch& launch, const Elements& e, const void* indices, Visit visit) {
+template <typename I, typename Visit>
+void visit_elements(const Launch& launch, const Elements& e, const I* indices, Visit visit) {
   const Range range = part(e.by_outer ? e.outer : e.inner, e.chunks, launch.chunk);
   const int64_t o0 = e.by_outer ? range.begin : 0, o1 = e.by_outer ? range.end : e.outer;
   const int64_t i0 = e.by_outer ? 0 : range.begin, i1 = e.by_outer ? e.inner : range.end;
-  if (e.empty) {
-    launch.fault->store(index_out_of_range, std::memory_order_relaxed);
-    return;
-  }
   for (int64_t o = o0; o < o1; ++o) {
     const int64_t base = offset_of(o, e.outer_dims, e.outer_strides);
+    if (e.inner == 1) {
+      for (int64_t k = o * e.count; k < (o + 1) * e.count; ++k)
+        visit(k, base + held_index(indices[k], e.extent, launch.fault) * e.stride);
+      continue;
+    }
     for (int64_t k = 0; k < e.count; ++k)
       for (int64_t i = i0; i < i1; ++i) {
         const int64_t n = (o * e.count + k) * e.inner + i;
-        const int64_t at = held_index(index_at(indices, e.wide, n), e.extent, launch.fault);
+        const int64_t at = held_index(indices[n], e.extent, launch.fault);
         visit(n, base + at * e.stride + (e.same_inner ? i : offset_of(i, e.inner_dims, e.inner_strides)));
       }
   }
 }
 
+// Calls visit(n, at) for the chunk's indices in order: element n of the indices names element `at` of the operand.
+template <typename Visit>
+void for_elements(const Launch& launch, const Elements& e, const void* indices, Visit visit) {
+  if (e.empty)
+    launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+  else if (e.wide)
+    visit_elements(launch, e, static_cast<const int64_t*>(indices), visit);
+  else
+    visit_elements(launch, e, static_cast<const int32_t*>(indices), visit);
+}
+
 Answer gather_elements_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  return rows_supported(problem, "GatherElements");
+  return row_major_problem(problem, "GatherElements");
 }
 
 void gather_elements_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -224,7 +213,7 @@ void copy_part(const Launch& launch, int64_t bytes, int64_t elements, int64_t ch
 }
 
 Answer scatter_elements_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (Answer a = rows_supported(problem, "ScatterElements"); !a) return a;
+  if (Answer a = row_major_problem(problem, "ScatterElements"); !a) return a;
   return reduction_supported(problem, problem.stages[0].attrs.as<ScatterElementsAttrs>().reduction);
 }
 
@@ -240,12 +229,13 @@ Status scatter_elements_run(const Launch& launch) {
   }
   const Stage& stage = launch.problem->stages[0];
   const Reduction reduction = stage.attrs.as<ScatterElementsAttrs>().reduction;
-  by_type(launch.problem->operands[stage.inputs[0]].type.dtype, reduction, [&](auto zero) {
+  by_update(launch.problem->operands[stage.inputs[0]].type.dtype, reduction, [&](auto zero, auto constant) {
     using T = decltype(zero);
+    constexpr Reduction how = decltype(constant)::value;
     const T* updates = static_cast<const T*>(launch.operands[stage.inputs[2]]);
     T* y = static_cast<T*>(launch.operands[launch.problem->operands.size()]);
     for_elements(launch, e, launch.operands[stage.inputs[1]],
-                 [=](int64_t n, int64_t at) { update(y[at], updates[n], reduction); });
+                 [=](int64_t n, int64_t at) { y[at] = combined<how>(y[at], updates[n]); });
   });
   return {};
 }
@@ -305,7 +295,7 @@ int64_t block_of(const Tuples& t, const void* indices, int64_t tuple, std::atomi
 }
 
 Answer gather_nd_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  return rows_supported(problem, "GatherND");
+  return row_major_problem(problem, "GatherND");
 }
 
 void gather_nd_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -336,7 +326,10 @@ Status gather_nd_run(const Launch& launch) {
 }
 
 Answer scatter_nd_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (Answer a = rows_supported(problem, "ScatterND"); !a) return a;
+  if (Answer a = row_major_problem(problem, "ScatterND"); !a) return a;
+  // Inference relates x, indices and updates only where it knows how many axes a tuple names.
+  if (!problem.operands[problem.stages[0].inputs[1]].type.shape->back().is_constant())
+    return Answer::no("tuples of unknown length");
   return reduction_supported(problem, problem.stages[0].attrs.as<ScatterNDAttrs>().reduction);
 }
 
@@ -355,16 +348,69 @@ Status scatter_nd_run(const Launch& launch) {
     return {};
   }
   const Range range = part(t.units, t.chunks, launch.chunk);
-  by_type(launch.problem->operands[stage.inputs[0]].type.dtype, reduction, [&](auto zero) {
+  by_update(launch.problem->operands[stage.inputs[0]].type.dtype, reduction, [&](auto zero, auto constant) {
     using T = decltype(zero);
+    constexpr Reduction how = decltype(constant)::value;
     const T* updates = static_cast<const T*>(launch.operands[stage.inputs[2]]);
     T* y = static_cast<T*>(launch.operands[launch.problem->operands.size()]);
     for (int64_t n = 0; n < t.each; ++n) {
       T* to = y + block_of(t, launch.operands[stage.inputs[1]], n, launch.fault) * t.block;
       const T* from = updates + n * t.block;
-      for (int64_t i = range.begin; i < range.end; ++i) update(to[i], from[i], reduction);
+      for (int64_t i = range.begin; i < range.end; ++i) to[i] = combined<how>(to[i], from[i]);
     }
   });
+  return {};
+}
+
+// ---- ReverseSequence ----
+
+struct Reversal {
+  int64_t rows, bytes;  // rows of axes up to the later of the two; bytes of what lies behind them
+  int64_t batch_extent, batch_stride, time_extent, time_stride;  // in rows
+  int64_t chunks;
+  bool wide;
+};
+
+Answer reverse_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  return row_major_problem(problem, "ReverseSequence");
+}
+
+void reverse_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const Dims& x = c.operands[stage.inputs[0]];
+  const auto& attrs = stage.attrs.as<ReverseSequenceAttrs>();
+  const auto place = [&](int64_t axis) {
+    return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(x.size()) : axis);
+  };
+  const size_t batch = place(attrs.batch_axis), time = place(attrs.time_axis), end = std::max(batch, time) + 1;
+  Reversal& r = emplace<Reversal>(bound);
+  r.rows = product(x) == 0 ? 0 : product(x, 0, end);
+  r.bytes = product(x, end, x.size()) * bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
+  r.batch_extent = x[batch];
+  r.batch_stride = product(x, batch + 1, end);
+  r.time_extent = x[time];
+  r.time_stride = product(x, time + 1, end);
+  r.wide = c.problem.operands[stage.inputs[1]].type.dtype == DType::i64;
+  r.chunks = bound.chunks[0] = chunks_for(r.rows == 0 ? 0 : r.rows * r.bytes, r.rows, c.threads);
+}
+
+Status reverse_run(const Launch& launch) {
+  const Reversal& r = launch.bound->as<Reversal>();
+  const Stage& stage = launch.problem->stages[0];
+  const auto* x = static_cast<const std::byte*>(launch.operands[stage.inputs[0]]);
+  const void* lengths = launch.operands[stage.inputs[1]];
+  auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  const Range range = part(r.rows, r.chunks, launch.chunk);
+  for (int64_t n = range.begin; n < range.end; ++n) {
+    int64_t length = index_at(lengths, r.wide, n / r.batch_stride % r.batch_extent);
+    if (length < 0 || length > r.time_extent) {
+      launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+      length = 0;
+    }
+    const int64_t t = n / r.time_stride % r.time_extent;
+    const int64_t from = t < length ? n + (length - 1 - 2 * t) * r.time_stride : n;
+    std::memcpy(y + n * r.bytes, x + from * r.bytes, static_cast<size_t>(r.bytes));
+  }
   return {};
 }
 
@@ -393,6 +439,12 @@ constexpr Kernel rows[] = {
      .cost = indexed_cost,
      .bind = scatter_nd_bind,
      .run = scatter_nd_run},
+    {.name = "reverse_sequence",
+     .supports = reverse_supports,
+     .needs = row_major_needs,
+     .cost = indexed_cost,
+     .bind = reverse_bind,
+     .run = reverse_run},
 };
 
 }  // namespace

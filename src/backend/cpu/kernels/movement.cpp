@@ -198,24 +198,29 @@ Status copy_run(const Launch& launch) {
 struct Padding {
   Dims y, from_strides;
   std::vector<std::vector<int64_t>> source;  // by axis: source index, or -1 for the fill value
+  Range run{0, 0};                           // the longest part of the last axis that lies as one in the operand
   int64_t width, rows, chunks;
   bool no_source;  // the operand is empty: everything is filled
 };
 
+Range longest_run(const std::vector<int64_t>& source) {
+  Range longest{0, 0};
+  const auto count = static_cast<int64_t>(source.size());
+  for (int64_t begin = 0, end = 0; begin < count; begin = end) {
+    const auto at = [&](int64_t i) { return source[static_cast<size_t>(i)]; };
+    end = begin + 1;
+    while (end < count && at(begin) >= 0 && at(end) == at(end - 1) + 1) ++end;
+    if (at(begin) >= 0 && end - begin > longest.end - longest.begin) longest = {begin, end};
+  }
+  return longest;
+}
+
 Answer pad_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Pad")) return Answer::no("not a Pad");
-  if (Answer a = plain_problem(problem); !a) return a;
+  if (Answer a = row_major_problem(problem, "Pad"); !a) return a;
   const int bits = bit_size(problem.operands[problem.stages[0].inputs[0]].type.dtype);
   if (bits > 64) return Answer::no("elements wider than 8 bytes");
   if (!axes_are_constant(problem, 3)) return Answer::no("the axes must be constant");
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
   return Answer::yes();
-}
-
-Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
 }
 
 void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -249,6 +254,7 @@ void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
       throw Error(Code::invalid_argument, fmt::format("Pad: axis {} has no elements to repeat", k));
     p.source.push_back(std::move(source));
   }
+  if (!p.source.empty()) p.run = longest_run(p.source.back());
   p.no_source = product(x) == 0;
   p.rows = p.y.empty() ? 1 : product(p.y, 0, p.y.size() - 1);
   p.chunks = bound.chunks[0] = elements == 0 ? 0 : chunks_for(elements * p.width, p.rows, c.threads);
@@ -279,10 +285,17 @@ void pad_rows(const Padding& p, const T* x, const T* value, T* y, int64_t begin,
       continue;
     }
     const T* from = x + offset;
-    for (int64_t i = 0; i < cols; ++i) {
-      const int64_t s = last[static_cast<size_t>(i)];
-      to[i] = s < 0 ? fill : from[s];
-    }
+    const auto singly = [&](int64_t i, int64_t stop) {
+      for (; i < stop; ++i) {
+        const int64_t s = last[static_cast<size_t>(i)];
+        to[i] = s < 0 ? fill : from[s];
+      }
+    };
+    singly(0, p.run.begin);
+    if (p.run.begin < p.run.end)
+      std::memcpy(to + p.run.begin, from + last[static_cast<size_t>(p.run.begin)],
+                  static_cast<size_t>(p.run.end - p.run.begin) * sizeof(T));
+    singly(p.run.end, cols);
   }
 }
 
@@ -314,12 +327,7 @@ struct Triangle {
 };
 
 Answer trilu_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Trilu")) return Answer::no("not a Trilu");
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
-  return Answer::yes();
+  return row_major_problem(problem, "Trilu");
 }
 
 void trilu_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
@@ -367,11 +375,7 @@ struct Picking {
 };
 
 Answer gather_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Gather")) return Answer::no("not a Gather");
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
+  if (Answer a = row_major_problem(problem, "Gather"); !a) return a;
   const DType index = problem.operands[problem.stages[0].inputs[1]].type.dtype;
   if (index != DType::i64 && index != DType::i32) return Answer::no("indices must be i32 or i64");
   return Answer::yes();
@@ -395,32 +399,50 @@ void gather_bind(const Kernel&, const void*, const BindContext& c, Bound& bound)
   p.chunks = bound.chunks[0] = chunks_for(p.outer * p.count * p.bytes, p.outer * p.count, c.threads);
 }
 
-Status gather_run(const Launch& launch) {
-  const Picking& p = launch.bound->as<Picking>();
-  const Stage& stage = launch.problem->stages[0];
-  const auto* x = static_cast<const std::byte*>(launch.operands[stage.inputs[0]]);
-  const void* indices = launch.operands[stage.inputs[1]];
+// width: bytes of a block that is one element; 0: p.bytes.
+template <int width, typename I>
+void gather_blocks(const Launch& launch, const Picking& p, const I* indices) {
+  const auto* x = static_cast<const std::byte*>(launch.operands[launch.problem->stages[0].inputs[0]]);
   auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
   const auto [begin, end] = part(p.outer * p.count, p.chunks, launch.chunk);
+  if (begin == end) return;
+  int64_t n = begin % p.count;
+  const std::byte* block = x + begin / p.count * p.extent * p.bytes;
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t n = i % p.count;
-    int64_t at = p.wide ? static_cast<const int64_t*>(indices)[n] : static_cast<const int32_t*>(indices)[n];
+    int64_t at = indices[n];
     if (at < 0) at += p.extent;
-    if (at < 0 || at >= p.extent) {
+    if (static_cast<uint64_t>(at) >= static_cast<uint64_t>(p.extent)) {
       launch.fault->store(index_out_of_range, std::memory_order_relaxed);
-      if (p.extent == 0) continue;  // nothing is there to read
+      if (p.extent == 0) return;  // nothing is there to read
       at = std::clamp<int64_t>(at, 0, p.extent - 1);
     }
-    if (p.bytes == 0) continue;
-    const std::byte* from = x + ((i / p.count) * p.extent + at) * p.bytes;
-    std::byte* to = y + i * p.bytes;
-    if (p.bytes == 4)
-      std::memcpy(to, from, 4);
-    else if (p.bytes == 8)
-      std::memcpy(to, from, 8);
-    else
-      std::memcpy(to, from, static_cast<size_t>(p.bytes));
+    if constexpr (width > 0)
+      std::memcpy(y + i * width, block + at * width, width);
+    else if (p.bytes > 0)
+      std::memcpy(y + i * p.bytes, block + at * p.bytes, static_cast<size_t>(p.bytes));
+    if (++n == p.count) {
+      n = 0;
+      block += p.extent * p.bytes;
+    }
   }
+}
+
+Status gather_run(const Launch& launch) {
+  const Picking& p = launch.bound->as<Picking>();
+  const auto go = [&](const auto* indices) {
+    switch (p.bytes) {
+      case 1: return gather_blocks<1>(launch, p, indices);
+      case 2: return gather_blocks<2>(launch, p, indices);
+      case 4: return gather_blocks<4>(launch, p, indices);
+      case 8: return gather_blocks<8>(launch, p, indices);
+      default: return gather_blocks<0>(launch, p, indices);
+    }
+  };
+  const void* indices = launch.operands[launch.problem->stages[0].inputs[1]];
+  if (p.wide)
+    go(static_cast<const int64_t*>(indices));
+  else
+    go(static_cast<const int32_t*>(indices));
   return {};
 }
 

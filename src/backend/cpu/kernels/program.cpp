@@ -378,7 +378,9 @@ void program_bind(const Kernel&, const void* prepared_, const BindContext& c, Bo
     place.piece = align_up((place.cols + place.pieces - 1) / place.pieces, 64);
     place.pieces = (place.cols + place.piece - 1) / place.piece;
   }
-  place.units = (prepared.form.row_axes || place.cols > 0) ? rows * place.pieces : 0;
+  // Rows without columns still have sums; without results they are as many as they like and nothing to do.
+  const bool empty = std::all_of(c.results.begin(), c.results.end(), [](const Dims& d) { return product(d) == 0; });
+  place.units = !empty && (prepared.form.row_axes || place.cols > 0) ? rows * place.pieces : 0;
   int64_t width = 0;
   for (const Part& part : place.parts) width += part.width;
   // Elementary functions are worth more than the bytes they move.

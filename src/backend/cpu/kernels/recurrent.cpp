@@ -1,27 +1,33 @@
-// LSTM and GRU of f32 with their own activations: the products with the inputs of all steps are one multiplication;
-// then each step multiplies the state with the recurrent weights and runs the gates as a tile program. Sequences of a
-// batch and directions are independent. Left to the reference: lengths, clipping, peepholes, other activations.
+// LSTM, GRU and RNN of f32: the products with the inputs of all steps are one multiplication; then each step multiplies
+// the state with the recurrent weights and runs the gates as a tile program. Sequences of a batch and directions are
+// independent. Sequences of different lengths are sorted, the longest first, so that those still running are the first
+// rows.
 
 #include "ops/recurrent.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/device.h"
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/recurrent_programs.h"
 #include "backend/cpu/tile_executor.h"
 #include "base/checked.h"
 
 namespace sinter::cpu {
 namespace {
 
+enum class Cell : uint8_t { lstm, gru, rnn };
 struct Family {
   const char* op;
-  bool lstm;
+  Cell cell;
   int64_t gates;
+  size_t activations;
 };
-constexpr Family lstm_family = {"LSTM", true, 4}, gru_family = {"GRU", false, 3};
+constexpr Family lstm_family = {"LSTM", Cell::lstm, 4, 3}, gru_family = {"GRU", Cell::gru, 3, 2},
+                 rnn_family = {"RNN", Cell::rnn, 1, 1};
 
 enum Input : size_t { in_x, in_w, in_r, in_bias, in_lengths, in_h, in_c, in_peepholes };
 
@@ -40,20 +46,20 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], family.op)) return Answer::no("another operator");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  const RecurrentAttrs& attrs = stage.attrs.as<RecurrentAttrs>();
   if (stage.inputs.size() < 3) return Answer::no("weights are missing");
-  if (has(stage, in_lengths)) return Answer::no("sequences of different lengths");
-  if (has(stage, in_peepholes)) return Answer::no("peepholes");
-  if (!(attrs.clip == 0) || attrs.input_forget) return Answer::no("clipping or coupled gates");
-  static constexpr std::string_view own[] = {"sigmoid", "tanh", "tanh"};
-  const size_t each = family.lstm ? 3 : 2;
-  for (size_t i = 0; i < attrs.activations.size(); ++i)
-    if (attrs.activations[i] != own[i % each]) return Answer::no("other activations");
+  if (has(stage, in_lengths)) {
+    const uint16_t v = stage.inputs[in_lengths];
+    if (v >= problem.operands.size() || problem.operands[v].host) return Answer::no("lengths lie on the host");
+    if (problem.types[v].dtype != DType::i32 || problem.types[v].shape->size() != 1)
+      return Answer::no("lengths are no vector of i32");
+    if (!row_major_or_any(problem.operands[v].layout)) return Answer::no("operands must be row-major");
+  }
   for (size_t i = 0; i < stage.inputs.size(); ++i) {
-    if (!has(stage, i)) continue;
+    if (!has(stage, i) || i == in_lengths) continue;
     if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
     const Operand& operand = problem.operands[stage.inputs[i]];
-    if (operand.type.shape->size() != (i == in_bias ? 2u : 3u)) return Answer::no("ranks do not fit");
+    if (operand.type.shape->size() != (i == in_bias || i == in_peepholes ? 2u : 3u))
+      return Answer::no("ranks do not fit");
     if (i != in_w && i != in_r) {
       if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
       if (stage.inputs[i] == stage.inputs[in_w] || stage.inputs[i] == stage.inputs[in_r])
@@ -102,100 +108,33 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
                                             4 * extent(0) * weights);
 }
 
-// ---- programs of the gates ----
-
-class ProgramBuilder {
- public:
-  uint16_t load() {
-    TileInstruction i{.kind = TileInstruction::Kind::load};
-    i.index = static_cast<uint16_t>(program.operands.size());
-    program.operands.push_back({});
-    return add(i);
-  }
-  uint16_t op(ScalarOp op, uint16_t a, uint16_t b = 0) {
-    TileInstruction i{.op = op};
-    i.a = a;
-    i.b = b;
-    return add(i);
-  }
-  void store(uint16_t a) {
-    TileInstruction i{.kind = TileInstruction::Kind::store};
-    i.a = a;
-    i.index = static_cast<uint16_t>(program.results.size());
-    program.results.push_back({});
-    add(i);
-  }
-  TileProgram program;
-
- private:
-  uint16_t add(const TileInstruction& i) {
-    program.code.push_back(i);
-    return static_cast<uint16_t>(program.code.size() - 1);
-  }
-};
-
-// (i, o, f, c~, c) → (c, h)
-TileProgram lstm_program() {
-  ProgramBuilder b;
-  const uint16_t i = b.load(), o = b.load(), f = b.load(), g = b.load(), c = b.load();
-  const uint16_t kept = b.op(ScalarOp::mul, b.op(ScalarOp::sigmoid, f), c);
-  const uint16_t fresh = b.op(ScalarOp::mul, b.op(ScalarOp::sigmoid, i), b.op(ScalarOp::tanh, g));
-  const uint16_t next = b.op(ScalarOp::add, kept, fresh);
-  b.store(next);
-  b.store(b.op(ScalarOp::mul, b.op(ScalarOp::sigmoid, o), b.op(ScalarOp::tanh, next)));
-  return std::move(b.program);
-}
-
-// sigmoid(x + y)
-uint16_t gate(ProgramBuilder& b) {
-  const uint16_t x = b.load(), y = b.load();
-  return b.op(ScalarOp::sigmoid, b.op(ScalarOp::add, x, y));
-}
-// z * (h - n) + n
-void mix(ProgramBuilder& b, uint16_t z, uint16_t n, uint16_t h) {
-  b.store(b.op(ScalarOp::add, b.op(ScalarOp::mul, z, b.op(ScalarOp::sub, h, n)), n));
-}
-
-// Reset after the product: (zx, zh, rx, rh, nx, nh, h) → h
-TileProgram gru_program() {
-  ProgramBuilder b;
-  const uint16_t z = gate(b), r = gate(b), x = b.load(), y = b.load(), h = b.load();
-  mix(b, z, b.op(ScalarOp::tanh, b.op(ScalarOp::add, x, b.op(ScalarOp::mul, r, y))), h);
-  return std::move(b.program);
-}
-// Reset before it, first half: (zx, zh, rx, rh, h) → (z, r * h)
-TileProgram gru_reset_program() {
-  ProgramBuilder b;
-  const uint16_t z = gate(b), r = gate(b), h = b.load();
-  b.store(z);
-  b.store(b.op(ScalarOp::mul, r, h));
-  return std::move(b.program);
-}
-// Second half: (z, nx, nh, h) → h
-TileProgram gru_update_program() {
-  ProgramBuilder b;
-  const uint16_t z = b.load(), x = b.load(), y = b.load(), h = b.load();
-  mix(b, z, b.op(ScalarOp::tanh, b.op(ScalarOp::add, x, y)), h);
-  return std::move(b.program);
-}
-
 struct Prepared {
   const ContractTable* table;
-  std::shared_ptr<const TileExecutor> first, second;
+  std::shared_ptr<const TileExecutor> first[2], second[2];  // by direction
 };
 
 std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,
                                     const DeviceSpec& device) {
-  const bool lstm = static_cast<const Family*>(kernel.self)->lstm;
+  const Family& family = *static_cast<const Family*>(kernel.self);
+  const Stage& stage = problem.stages[0];
+  const RecurrentAttrs& attrs = stage.attrs.as<RecurrentAttrs>();
+  const std::vector<ActivationText> all = recurrent_activations(family.op, attrs);
   auto out = std::make_shared<Prepared>();
   out->table = &contract_table(device.level);
-  if (lstm) {
-    out->first = make_executor(lstm_program(), device.level);
-  } else if (problem.stages[0].attrs.as<RecurrentAttrs>().linear_before_reset) {
-    out->first = make_executor(gru_program(), device.level);
-  } else {
-    out->first = make_executor(gru_reset_program(), device.level);
-    out->second = make_executor(gru_update_program(), device.level);
+  for (size_t d = 0; d < static_cast<size_t>(directions(attrs)); ++d) {
+    const GateActivations own{std::span<const ActivationText>(all).subspan(d * family.activations, family.activations),
+                              attrs.clip};
+    const auto make = [&](const TileProgram& program) { return make_executor(program, device.level); };
+    if (family.cell == Cell::lstm) {
+      out->first[d] = make(lstm_program(own, attrs.input_forget, has(stage, in_peepholes)));
+    } else if (family.cell == Cell::rnn) {
+      out->first[d] = make(rnn_program(own));
+    } else if (attrs.linear_before_reset) {
+      out->first[d] = make(gru_program(own));
+    } else {
+      out->first[d] = make(gru_reset_program(own));
+      out->second[d] = make(gru_update_program(own));
+    }
   }
   return out;
 }
@@ -213,6 +152,7 @@ struct Plan {
   int64_t batch_step = 1, batch_parts = 0;  // of the recurrence
   // Bytes into the workspace.
   int64_t bias_w = 0, bias_r = 0, gates = 0, state = 0, cell = 0, products = 0, again = 0, reset = 0;
+  int64_t order = 0, sorted = 0;  // with lengths: numbers of sequences, and the gates of one step
   int64_t tile_offset = 0;
 };
 
@@ -240,6 +180,8 @@ void bind(const Kernel& kernel, const void* prepared_pointer, const BindContext&
   need(in_w, {p.directions, p.width, p.inputs});
   need(in_r, {p.directions, p.width, p.hidden});
   need(in_bias, {p.directions, 2 * p.width});
+  need(in_lengths, {p.batch});
+  need(in_peepholes, {p.directions, checked_mul(p.hidden, 3, "peepholes")});
   need(in_h, {p.directions, p.batch, p.hidden});
   need(in_c, {p.directions, p.batch, p.hidden});
   for (size_t i = 0; i < c.results.size(); ++i) {
@@ -268,7 +210,11 @@ void bind(const Kernel& kernel, const void* prepared_pointer, const BindContext&
   p.gates = place(checked_mul(rows, p.width, "gates"));
   p.state = place(sequence_state);
   p.cell = place(sequence_state);
-  if (!p.family->lstm) {
+  if (has(stage, in_lengths)) {
+    p.order = place(p.batch);
+    p.sorted = place(sequence_gates);
+  }
+  if (p.family->cell == Cell::gru) {
     p.products = place(sequence_gates);
     p.again = place(sequence_gates);
     p.reset = place(sequence_state);
@@ -286,7 +232,7 @@ void bind(const Kernel& kernel, const void* prepared_pointer, const BindContext&
   state.k = state.lda = p.hidden;
   state.ldc = p.width;
   state.nr = in.nr;
-  state.accumulate = p.family->lstm;
+  state.accumulate = p.family->cell != Cell::gru;
   const double work = static_cast<double>(rows) * static_cast<double>(p.width) * static_cast<double>(p.inputs);
   const auto by_work = static_cast<int64_t>(std::min(1e9, work / (1 << 20))) + 1;
   const int64_t units = (rows + table.max_rows - 1) / table.max_rows;
@@ -308,8 +254,10 @@ void bind(const Kernel& kernel, const void* prepared_pointer, const BindContext&
   for (const int64_t m : {p.batch_step, p.batch - (p.batch_parts - 1) * p.batch_step})
     scratch = std::max(scratch, table.scratch_size(state, m));
   p.tile_offset = align_up(scratch, 64, "scratch");
-  int64_t tile = tile_scratch(*p.prepared->first, p.hidden);
-  if (p.prepared->second) tile = std::max(tile, tile_scratch(*p.prepared->second, p.hidden));
+  int64_t tile = 0;
+  for (size_t d = 0; d < 2; ++d)
+    for (const auto* executor : {p.prepared->first[d].get(), p.prepared->second[d].get()})
+      if (executor) tile = std::max(tile, tile_scratch(*executor, p.hidden));
   bound.scratch = checked_add(p.tile_offset, tile, "scratch");
 }
 
@@ -327,7 +275,7 @@ void sum_biases(const Plan& p, const Launch& launch) {
   float* w = at(launch, p.bias_w, d * p.width);
   float* r = at(launch, p.bias_r, d * p.width);
   const float* bias = operand(launch, in_bias);
-  const int64_t apart = !p.family->lstm && p.reset_after ? 2 * p.hidden : p.width;
+  const int64_t apart = p.family->cell == Cell::gru && p.reset_after ? 2 * p.hidden : p.width;
   for (int64_t i = 0; i < p.width; ++i) {
     const float bw = bias ? bias[d * 2 * p.width + i] : 0, br = bias ? bias[(d * 2 + 1) * p.width + i] : 0;
     w[i] = i < apart ? bw + br : bw;
@@ -375,11 +323,28 @@ struct Sequences {
   TileBuffer of_gate(float* base, int64_t gate) const { return {base + gate * p.hidden, p.width, 1}; }
   TileBuffer dense(float* base) const { return {base, p.hidden, 1}; }
 
+  const TileExecutor& first() const { return *p.prepared->first[d]; }
+
   void lstm(float* gates) {
     multiply(h, gates, 0, p.width);
+    if (const float* peepholes = operand(launch, in_peepholes)) {
+      const auto of = [&](int64_t which) {
+        return TileBuffer{const_cast<float*>(peepholes) + (d * 3 + which) * p.hidden, 0, 1};
+      };
+      const TileBuffer buffers[] = {
+          of_gate(gates, 0), of_gate(gates, 1), of_gate(gates, 2), of_gate(gates, 3), dense(c), of(0), of(1), of(2),
+          dense(c),          dense(h)};
+      tiles(first(), buffers);
+      return;
+    }
     const TileBuffer buffers[] = {of_gate(gates, 0), of_gate(gates, 1), of_gate(gates, 2), of_gate(gates, 3),
                                   dense(c),          dense(c),          dense(h)};
-    tiles(*p.prepared->first, buffers);
+    tiles(first(), buffers);
+  }
+  void rnn(float* gates) {
+    multiply(h, gates, 0, p.width);
+    const TileBuffer buffers[] = {dense(gates), dense(h)};
+    tiles(first(), buffers);
   }
   void gru(float* gates) {
     float* products = at(launch, p.products, (d * p.batch + begin) * p.width);
@@ -388,20 +353,36 @@ struct Sequences {
       multiply(h, products, 0, p.width);
       const TileBuffer buffers[] = {of_gate(gates, 0), of_gate(products, 0), of_gate(gates, 1), of_gate(products, 1),
                                     of_gate(gates, 2), of_gate(products, 2), dense(h),          dense(h)};
-      tiles(*p.prepared->first, buffers);
+      tiles(first(), buffers);
       return;
     }
     float* reset = at(launch, p.reset, (d * p.batch + begin) * p.hidden);
     float* again = at(launch, p.again, (d * p.batch + begin) * p.width);
     // Whole panels: those that hold the first two gates, then those that hold the third.
     multiply(h, products, 0, std::min(p.width, (2 * p.hidden + args.nr - 1) / args.nr * args.nr));
-    const TileBuffer first[] = {of_gate(gates, 0), of_gate(products, 0), of_gate(gates, 1), of_gate(products, 1),
-                                dense(h),          of_gate(products, 0), dense(reset)};
-    tiles(*p.prepared->first, first);
+    const TileBuffer before[] = {of_gate(gates, 0), of_gate(products, 0), of_gate(gates, 1), of_gate(products, 1),
+                                 dense(h),          of_gate(products, 0), dense(reset)};
+    tiles(first(), before);
     multiply(reset, again, 2 * p.hidden / args.nr * args.nr, p.width);
-    const TileBuffer second[] = {of_gate(products, 0), of_gate(gates, 2), of_gate(again, 2), dense(h), dense(h)};
-    tiles(*p.prepared->second, second);
+    const TileBuffer after[] = {of_gate(products, 0), of_gate(gates, 2), of_gate(again, 2), dense(h), dense(h)};
+    tiles(*p.prepared->second[d], after);
   }
+
+  void step(float* gates) {
+    if (p.family->cell == Cell::lstm)
+      lstm(gates);
+    else if (p.family->cell == Cell::gru)
+      gru(gates);
+    else
+      rnn(gates);
+  }
+
+  void find_results(float** results) const {
+    for (size_t i = 0; i < launch.problem->results.size(); ++i)
+      results[launch.problem->results[i].value - launch.problem->first_result[0]] =
+          static_cast<float*>(launch.operands[launch.problem->operands.size() + i]);
+  }
+  bool reverse() const { return p.direction == Direction::reverse || d == 1; }
 
   void run() {
     const size_t bytes = static_cast<size_t>(rows * p.hidden) * 4;
@@ -412,23 +393,63 @@ struct Sequences {
         std::memset(to, 0, bytes);
     };
     start(h, operand(launch, in_h));
-    start(c, p.family->lstm ? operand(launch, in_c) : nullptr);
+    start(c, p.family->cell == Cell::lstm ? operand(launch, in_c) : nullptr);
     float* results[3] = {};
-    for (size_t i = 0; i < launch.problem->results.size(); ++i)
-      results[launch.problem->results[i].value - launch.problem->first_result[0]] =
-          static_cast<float*>(launch.operands[launch.problem->operands.size() + i]);
-    const bool reverse = p.direction == Direction::reverse || d == 1;
+    find_results(results);
     for (int64_t s = 0; s < p.steps; ++s) {
-      const int64_t t = reverse ? p.steps - 1 - s : s;
-      float* gates = at(launch, p.gates, ((d * p.steps + t) * p.batch + begin) * p.width);
-      if (p.family->lstm)
-        lstm(gates);
-      else
-        gru(gates);
+      const int64_t t = reverse() ? p.steps - 1 - s : s;
+      step(at(launch, p.gates, ((d * p.steps + t) * p.batch + begin) * p.width));
       if (results[0]) std::memcpy(results[0] + ((t * p.directions + d) * p.batch + begin) * p.hidden, h, bytes);
     }
     if (results[1]) std::memcpy(results[1] + (d * p.batch + begin) * p.hidden, h, bytes);
     if (results[2]) std::memcpy(results[2] + (d * p.batch + begin) * p.hidden, c, bytes);
+  }
+
+  // Sequences end at their own lengths: rows of the state are sequences by falling length.
+  void run_lengths(const int32_t* lengths) {
+    const int64_t all = rows;
+    const size_t bytes = static_cast<size_t>(p.hidden) * 4, gate_bytes = static_cast<size_t>(p.width) * 4;
+    const auto length = [&](int64_t sequence) { return std::clamp<int64_t>(lengths[sequence], 0, p.steps); };
+    auto* order = reinterpret_cast<int32_t*>(at(launch, p.order, d * p.batch + begin));
+    for (int64_t i = 0; i < all; ++i) {
+      order[i] = static_cast<int32_t>(begin + i);
+      if (lengths[begin + i] != length(begin + i)) launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+    }
+    std::sort(order, order + all, [&](int32_t x, int32_t y) {
+      const int64_t a = length(x), b = length(y);
+      return a != b ? a > b : x < y;
+    });
+    const auto start = [&](float* to, const float* from) {
+      for (int64_t i = 0; i < all; ++i)
+        if (from)
+          std::memcpy(to + i * p.hidden, from + (d * p.batch + order[i]) * p.hidden, bytes);
+        else
+          std::memset(to + i * p.hidden, 0, bytes);
+    };
+    start(h, operand(launch, in_h));
+    start(c, p.family->cell == Cell::lstm ? operand(launch, in_c) : nullptr);
+    float* results[3] = {};
+    find_results(results);
+    const auto place = [&](int64_t t, int64_t i) {
+      return results[0] + ((t * p.directions + d) * p.batch + order[i]) * p.hidden;
+    };
+    float* gates = at(launch, p.sorted, (d * p.batch + begin) * p.width);
+    for (int64_t s = 0; s < p.steps; ++s) {
+      while (rows > 0 && length(order[rows - 1]) <= s) --rows;
+      for (int64_t i = rows; i < all && results[0]; ++i) std::memset(place(s, i), 0, bytes);
+      if (rows == 0) continue;
+      const auto now = [&](int64_t i) { return reverse() ? length(order[i]) - 1 - s : s; };
+      for (int64_t i = 0; i < rows; ++i)
+        std::memcpy(gates + i * p.width, at(launch, p.gates, ((d * p.steps + now(i)) * p.batch + order[i]) * p.width),
+                    gate_bytes);
+      args.m = rows;
+      step(gates);
+      for (int64_t i = 0; i < rows && results[0]; ++i) std::memcpy(place(now(i), i), h + i * p.hidden, bytes);
+    }
+    for (int64_t i = 0; i < all; ++i) {
+      if (results[1]) std::memcpy(results[1] + (d * p.batch + order[i]) * p.hidden, h + i * p.hidden, bytes);
+      if (results[2]) std::memcpy(results[2] + (d * p.batch + order[i]) * p.hidden, c + i * p.hidden, bytes);
+    }
   }
 };
 
@@ -438,6 +459,8 @@ Status run(const Launch& launch) {
     sum_biases(p, launch);
   else if (launch.phase == 1)
     multiply_inputs(p, launch);
+  else if (const Stage& stage = launch.problem->stages[0]; has(stage, in_lengths))
+    Sequences(p, launch).run_lengths(static_cast<const int32_t*>(launch.operands[stage.inputs[in_lengths]]));
   else
     Sequences(p, launch).run();
   return {};
@@ -454,6 +477,14 @@ constexpr Kernel rows[] = {
      .run = run},
     {.name = "gru_f32",
      .self = &gru_family,
+     .supports = supports,
+     .needs = needs,
+     .cost = cost,
+     .prepare = prepare,
+     .bind = bind,
+     .run = run},
+    {.name = "rnn_f32",
+     .self = &rnn_family,
      .supports = supports,
      .needs = needs,
      .cost = cost,

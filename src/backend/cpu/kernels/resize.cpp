@@ -1,6 +1,6 @@
 // Resize of f32, nearest and linear, in any dense layout: lines along the last resampled axis are mixed from the lines
 // of the other resampled axes, then resampled along it with everything behind it as one run. With channels last those
-// runs are channels. Left to the reference: cubic, antialiasing, cropping, aspect policies, excluded borders.
+// runs are channels. Other modes are those of resample.cpp.
 
 #include "ops/resize.h"
 
@@ -10,6 +10,7 @@
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/lines.h"
 #include "base/checked.h"
 
 namespace sinter::cpu {
@@ -49,11 +50,7 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
                         : made.kind != Layout::Kind::any ? made
                         : rank >= 3                      ? Layout::channels_last(rank)
                                                          : Layout();
-  Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i)
-    out.operands.push_back(i == x ? chosen : settled(problem.operands[i].layout));
-  out.results.push_back(chosen);
-  return out;
+  return image_needs(problem, x, chosen);
 }
 
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
@@ -181,18 +178,6 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   plan.rows_per_chunk = (plan.rows + wanted - 1) / wanted;
   bound.chunks[0] = (plan.rows + plan.rows_per_chunk - 1) / plan.rows_per_chunk;
   if (attrs.mode == ResizeMode::linear && !plan.mixed.empty()) bound.scratch = byte_size(DType::f32, line);
-}
-
-typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
-
-// to = a * wa, or to += a * wa
-void scale_line(float* to, const float* a, float wa, int64_t n, bool add) {
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4) {
-    const Four v = *reinterpret_cast<const Four*>(a + i) * wa;
-    *reinterpret_cast<Four*>(to + i) = add ? *reinterpret_cast<const Four*>(to + i) + v : v;
-  }
-  for (; i < n; ++i) to[i] = add ? to[i] + a[i] * wa : a[i] * wa;
 }
 
 void mix(float* to, const float* a, float wa, const float* b, float wb, int64_t n) {

@@ -9,26 +9,14 @@
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/ordered.h"
 #include "base/checked.h"
 #include "tensor/convert.h"
 
 namespace sinter::cpu {
 namespace {
 
-constexpr int64_t strip = 64;  // neighbouring lines that are walked together
-
-Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
-}
-
-Answer lines_supported(const Problem& problem) {
-  if (Answer a = plain_problem(problem); !a) return a;
-  for (const Operand& operand : problem.operands)
-    if (!row_major_or_any(operand.layout)) return Answer::no("operands must be row-major");
-  for (const Problem::Result& result : problem.results)
-    if (!row_major_or_any(result.layout)) return Answer::no("results must be row-major");
-  return Answer::yes();
-}
+constexpr int64_t strip = 256;  // neighbouring lines that are walked together
 
 DType dtype_of(const Problem& problem) { return problem.operands[problem.stages[0].inputs[0]].type.dtype; }
 
@@ -52,78 +40,41 @@ Lines lines_along(const Dims& x, int64_t axis) {
 
 // ---- TopK ----
 
-// Numbers that sort as the elements do: NaN above all, -0 as 0. f16 and bf16 go through f32.
-inline int64_t sort_key(float v) {
-  if (v != v) return INT32_MAX;
-  if (v == 0) return 0;
-  int32_t bits;
-  std::memcpy(&bits, &v, 4);
-  return bits >= 0 ? bits : bits ^ INT32_MAX;
-}
-inline int64_t sort_key(double v) {
-  if (v != v) return INT64_MAX;
-  if (v == 0) return 0;
-  int64_t bits;
-  std::memcpy(&bits, &v, 8);
-  return bits >= 0 ? bits : bits ^ INT64_MAX;
-}
-template <typename T>
-requires std::is_integral_v<T>
-inline int64_t sort_key(T v) { return static_cast<int64_t>(v); }
-
-struct Half {
-  uint16_t bits;
-};
-struct Brain {
-  uint16_t bits;
-};
-inline int64_t sort_key(Half v) { return sort_key(half_to_float(v.bits)); }
-inline int64_t sort_key(Brain v) { return sort_key(bfloat_to_float(v.bits)); }
-
+// What is sorted: the rank of an element, lowest for the best, then its index. Ranks of 32 bits share a word with
+// indices of 32.
 struct Keyed {
-  int64_t key, index;
+  uint64_t rank;
+  int64_t index;
+  bool operator<(const Keyed& other) const { return rank != other.rank ? rank < other.rank : index < other.index; }
+  static Keyed of(uint64_t rank, int64_t index) { return {rank, index}; }
 };
+struct Packed {
+  uint64_t word;
+  bool operator<(const Packed& other) const { return word < other.word; }
+  static Packed of(uint64_t rank, int64_t index) { return {rank << 32 | static_cast<uint64_t>(index)}; }
+};
+inline int64_t index_of(Keyed k) { return k.index; }
+inline int64_t index_of(Packed k) { return static_cast<int64_t>(k.word & UINT32_MAX); }
+
+template <bool largest, typename T>
+inline uint64_t rank_of(T v) {
+  constexpr uint64_t bits = sizeof(T) > 4 ? ~uint64_t{0} : UINT32_MAX;
+  constexpr uint64_t bias = std::is_same_v<T, uint32_t> ? 0 : bits / 2 + 1;
+  const uint64_t rank = (static_cast<uint64_t>(sort_key(v)) + bias) & bits;
+  return largest ? bits - rank : rank;
+}
+
+constexpr int64_t neighbours = 8;  // lines that are gathered together
 
 struct TopLines {
   Lines lines;
-  int64_t k;
+  int64_t k, room;  // candidates that are kept at a time
 };
-
-bool known_number(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-    case DType::f64:
-    case DType::f16:
-    case DType::bf16:
-    case DType::i8:
-    case DType::u8:
-    case DType::i16:
-    case DType::i32:
-    case DType::i64: return true;
-    default: return false;
-  }
-}
-
-// Calls go(zero) with a number of this dtype.
-template <typename F>
-void by_number(DType dtype, F go) {
-  switch (dtype) {
-    case DType::f32: return go(float{});
-    case DType::f64: return go(double{});
-    case DType::f16: return go(Half{});
-    case DType::bf16: return go(Brain{});
-    case DType::i8: return go(int8_t{});
-    case DType::u8: return go(uint8_t{});
-    case DType::i16: return go(int16_t{});
-    case DType::i32: return go(int32_t{});
-    default: return go(int64_t{});
-  }
-}
 
 Answer top_k_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "TopK")) return Answer::no("not a TopK");
-  if (Answer a = lines_supported(problem); !a) return a;
-  if (!known_number(dtype_of(problem))) return Answer::no("elements of a type that is not sorted here");
+  if (Answer a = row_major_problem(problem); !a) return a;
+  if (!is_number(dtype_of(problem))) return Answer::no("elements of a type that is not sorted here");
   return Answer::yes();
 }
 
@@ -140,39 +91,112 @@ void top_k_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) 
   t.lines.units = t.k == 0 ? 0 : product({t.lines.outer, t.lines.inner});
   t.lines.chunks = bound.chunks[0] =
       chunks_for(t.lines.units == 0 ? 0 : t.lines.units * t.lines.extent * 32, t.lines.units, c.threads);
-  if (t.lines.units > 0) bound.scratch = checked_mul(t.lines.extent, static_cast<int64_t>(sizeof(Keyed)), "scratch");
+  t.room = std::min(t.lines.extent, checked_add(checked_mul(2, t.k, "scratch"), 32, "scratch"));
+  if (t.lines.units == 0) return;
+  bound.scratch = checked_mul(t.room, static_cast<int64_t>(sizeof(Keyed)), "scratch");
+  if (t.lines.inner > 1)
+    bound.scratch =
+        checked_add(bound.scratch, checked_mul(t.lines.extent, int64_t{8} * neighbours, "scratch"), "scratch");
 }
 
-// The k best of `count`, best first: largest key, then lowest index.
-void select_best(Keyed* all, int64_t count, int64_t k) {
-  const auto better = [](const Keyed& a, const Keyed& b) { return a.key != b.key ? a.key > b.key : a.index < b.index; };
-  if (k * 16 < count) {
-    std::partial_sort(all, all + k, all + count, better);
-    return;
+// Whether v cannot stand before `limit`, the last of those kept; false where a look at ranks is needed (NaN).
+template <bool largest, typename T>
+inline bool stands_behind(T v, T limit) {
+  if constexpr (std::is_arithmetic_v<T>)
+    return largest ? v <= limit : v >= limit;
+  else
+    return false;
+}
+
+// Whether a block of elements does. Counted, not combined, so that several are compared at once.
+constexpr int64_t block = 16;
+template <bool largest, typename T>
+inline bool block_stands_behind(const T* line, T limit) {
+  int32_t behind = 0;
+  for (int64_t j = 0; j < block; ++j) behind += stands_behind<largest>(line[j], limit);
+  return behind == block;
+}
+
+// Up to this many, those kept so far are a sorted list into which better ones are inserted.
+constexpr int64_t few = 128;
+
+template <bool largest, typename K, typename T>
+void insert_best(const T* line, int64_t extent, int64_t k, K* kept) {
+  int64_t size = 0;
+  uint64_t worst = 0;
+  T limit{};
+  for (int64_t first = 0; first < extent; first += block) {
+    const int64_t end = std::min(extent, first + block);
+    if (size == k && end - first == block && block_stands_behind<largest>(line + first, limit)) continue;
+    for (int64_t p = first; p < end; ++p) {
+      if (size == k && stands_behind<largest>(line[p], limit)) continue;
+      const uint64_t rank = rank_of<largest>(line[p]);
+      // An equal one that comes later stands behind.
+      if (size == k && rank >= worst) continue;
+      const K key = K::of(rank, p);
+      size = std::min(size + 1, k);
+      K* at = kept + size - 1;
+      for (; at != kept && key < at[-1]; --at) *at = at[-1];
+      *at = key;
+      limit = line[index_of(kept[size - 1])];
+      worst = rank_of<largest>(limit);
+    }
   }
-  if (k < count) std::nth_element(all, all + k, all + count, better);
-  std::sort(all, all + k, better);
 }
 
-template <typename T>
+// The k best of a line, best first, to the front of `kept`. Of many, the k best seen so far are found each time that
+// the room is full; what stands behind them is left out.
+template <bool largest, typename K, typename T>
+void select_best(const T* line, int64_t extent, int64_t k, int64_t room, K* kept) {
+  if (k <= few && k < extent) return insert_best<largest>(line, extent, k, kept);
+  int64_t size = 0;
+  bool full = false;
+  uint64_t worst = 0;
+  T limit{};
+  for (int64_t first = 0; first < extent; first += block) {
+    const int64_t end = std::min(extent, first + block);
+    if (full && end - first == block && block_stands_behind<largest>(line + first, limit)) continue;
+    for (int64_t p = first; p < end; ++p) {
+      if (full && stands_behind<largest>(line[p], limit)) continue;
+      const uint64_t rank = rank_of<largest>(line[p]);
+      if (full && rank >= worst) continue;
+      kept[size++] = K::of(rank, p);
+      if (size < room) continue;
+      std::nth_element(kept, kept + k - 1, kept + size);
+      size = k;
+      limit = line[index_of(kept[k - 1])];
+      worst = rank_of<largest>(limit);
+      full = true;
+    }
+  }
+  if (k < size) std::nth_element(kept, kept + k, kept + size);
+  std::sort(kept, kept + k);
+}
+
+template <bool largest, typename K, typename T>
 void top_lines(const Launch& launch, const TopLines& t, const T* x, T* values, int64_t* indices) {
   const Lines& lines = t.lines;
-  const bool largest = launch.problem->stages[0].attrs.as<TopKAttrs>().largest;
-  auto* all = reinterpret_cast<Keyed*>(launch.scratch);
+  auto* kept = reinterpret_cast<K*>(launch.scratch);
+  auto* gathered = reinterpret_cast<T*>(launch.scratch + t.room * static_cast<int64_t>(sizeof(Keyed)));
   const Range range = part(lines.units, lines.chunks, launch.chunk);
+  int64_t next = 0, there = 0;  // lines that are gathered already
   for (int64_t n = range.begin; n < range.end; ++n) {
     const int64_t o = n / lines.inner, i = n % lines.inner;
-    const T* from = x + o * lines.extent * lines.inner + i;
-    // ~key turns the order around without overflow.
-    for (int64_t p = 0; p < lines.extent; ++p) {
-      const int64_t key = sort_key(from[p * lines.inner]);
-      all[p] = {largest ? key : ~key, p};
+    const T* line = x + o * lines.extent * lines.inner + i;
+    if (lines.inner > 1) {
+      if (next == there) {
+        next = 0;
+        there = std::min({neighbours, lines.inner - i, range.end - n});
+        for (int64_t p = 0; p < lines.extent; ++p)
+          for (int64_t l = 0; l < there; ++l) gathered[l * lines.extent + p] = line[p * lines.inner + l];
+      }
+      line = gathered + next++ * lines.extent;
     }
-    select_best(all, lines.extent, t.k);
+    select_best<largest>(line, lines.extent, t.k, t.room, kept);
     for (int64_t p = 0; p < t.k; ++p) {
-      const int64_t to = (o * t.k + p) * lines.inner + i;
-      if (values) values[to] = from[all[p].index * lines.inner];
-      if (indices) indices[to] = all[p].index;
+      const int64_t to = (o * t.k + p) * lines.inner + i, from = index_of(kept[p]);
+      if (values) values[to] = line[from];
+      if (indices) indices[to] = from;
     }
   }
 }
@@ -186,8 +210,18 @@ Status top_k_run(const Launch& launch) {
     wanted[problem.results[r].value - problem.first_result[0]] = launch.operands[problem.operands.size() + r];
   by_number(dtype_of(problem), [&](auto zero) {
     using T = decltype(zero);
-    top_lines(launch, t, static_cast<const T*>(launch.operands[problem.stages[0].inputs[0]]),
-              static_cast<T*>(wanted[0]), static_cast<int64_t*>(wanted[1]));
+    const T* x = static_cast<const T*>(launch.operands[problem.stages[0].inputs[0]]);
+    T* values = static_cast<T*>(wanted[0]);
+    auto* indices = static_cast<int64_t*>(wanted[1]);
+    const bool largest = problem.stages[0].attrs.as<TopKAttrs>().largest;
+    const auto go = [&](auto kept) {
+      using K = decltype(kept);
+      largest ? top_lines<true, K>(launch, t, x, values, indices) : top_lines<false, K>(launch, t, x, values, indices);
+    };
+    if (sizeof(T) <= 4 && t.lines.extent <= UINT32_MAX)
+      go(Packed{});
+    else
+      go(Keyed{});
   });
   return {};
 }
@@ -197,8 +231,8 @@ Status top_k_run(const Launch& launch) {
 Answer arg_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || (!is_op(problem.stages[0], "ArgMax") && !is_op(problem.stages[0], "ArgMin")))
     return Answer::no("not an ArgMax or ArgMin");
-  if (Answer a = lines_supported(problem); !a) return a;
-  if (!known_number(dtype_of(problem))) return Answer::no("elements of a type that is not compared here");
+  if (Answer a = row_major_problem(problem); !a) return a;
+  if (!is_number(dtype_of(problem))) return Answer::no("elements of a type that is not compared here");
   return Answer::yes();
 }
 
@@ -227,13 +261,49 @@ template <typename T>
 requires std::is_integral_v<T>
 inline T comparable(T v) { return v; }
 
-// Whether v takes the place of best. `last`: equal ones do as well.
+// Whether v takes the place of best: the first NaN, else a better number. `last`: equal ones do as well. Without
+// branches, so that neighbouring lines go side by side.
 template <bool largest, bool last, typename C>
 inline bool takes(C v, C best) {
-  bool better = largest ? v > best : v < best;
-  if constexpr (last) better = better || v == best;
-  if constexpr (std::is_floating_point_v<C>) better = (v != v) ? (last || best == best) : (better && best == best);
+  bool better;
+  if constexpr (last)
+    better = largest ? v >= best : v <= best;
+  else
+    better = largest ? v > best : v < best;
+  if constexpr (std::is_floating_point_v<C>) better = better | ((v != v) & (last || best == best));
   return better;
+}
+
+// Whether element i with value v is to be chosen rather than element j with value w.
+template <bool largest, bool last, typename C>
+bool chosen_before(C v, int64_t i, C w, int64_t j) {
+  if constexpr (std::is_floating_point_v<C>)
+    if ((v != v) != (w != w)) return v != v;
+  if (v < w || v > w) return largest ? v > w : v < w;
+  return last ? i > j : i < j;
+}
+
+// Indices as wide as what is compared, where they fit.
+template <bool largest, bool last, typename At, typename T>
+void arg_strip(const T* from, int64_t extent, int64_t inner, int64_t width, int64_t* to) {
+  using C = decltype(comparable(T{}));
+  C best[strip];
+  At at[strip];
+  for (int64_t i = 0; i < width; ++i) {
+    best[i] = comparable(from[i]);
+    at[i] = 0;
+  }
+  for (int64_t k = 1; k < extent; ++k) {
+    const T* row = from + k * inner;
+    const auto here = static_cast<At>(k);
+    for (int64_t i = 0; i < width; ++i) {
+      const C v = comparable(row[i]);
+      const bool take = takes<largest, last>(v, best[i]);
+      best[i] = take ? v : best[i];
+      at[i] = take ? here : at[i];
+    }
+  }
+  for (int64_t i = 0; i < width; ++i) to[i] = static_cast<int64_t>(at[i]);
 }
 
 template <bool largest, bool last, typename T>
@@ -245,35 +315,37 @@ void arg_lines(const Lines& lines, Range range, const T* x, int64_t* y) {
     const int64_t width = std::min(strip, lines.inner - first);
     const T* from = x + o * lines.extent * lines.inner + first;
     int64_t* to = y + o * lines.inner + first;
-    if (width == 1) {
-      C best = comparable(from[0]);
-      int64_t at = 0;
-      for (int64_t k = 1; k < lines.extent; ++k) {
-        const C v = comparable(from[k * lines.inner]);
-        if (takes<largest, last>(v, best)) {
-          best = v;
-          at = k;
-        }
-      }
-      to[0] = at;
+    if (width > 1) {
+      if (sizeof(C) <= 4 && lines.extent <= INT32_MAX)
+        arg_strip<largest, last, int32_t>(from, lines.extent, lines.inner, width, to);
+      else
+        arg_strip<largest, last, int64_t>(from, lines.extent, lines.inner, width, to);
       continue;
     }
-    C best[strip];
-    int64_t at[strip];
-    for (int64_t i = 0; i < width; ++i) {
-      best[i] = comparable(from[i]);
-      at[i] = 0;
+    // One line is as many short ones side by side, where the instructions compare several at once.
+    C best = comparable(from[0]);
+    int64_t at = 0, done = 1;
+    constexpr int64_t lanes = 32;
+    if (sizeof(C) <= 4 && lines.inner == 1 && lines.extent >= 2 * lanes && lines.extent <= INT32_MAX) {
+      int64_t of_lane[lanes];
+      const int64_t rows = lines.extent / lanes;
+      arg_strip<largest, last, int32_t>(from, rows, lanes, lanes, of_lane);
+      for (int64_t l = 0; l < lanes; ++l) {
+        const int64_t k = of_lane[l] * lanes + l;
+        if (l > 0 && !chosen_before<largest, last>(comparable(from[k]), k, best, at)) continue;
+        best = comparable(from[k]);
+        at = k;
+      }
+      done = rows * lanes;
     }
-    for (int64_t k = 1; k < lines.extent; ++k) {
-      const T* row = from + k * lines.inner;
-      for (int64_t i = 0; i < width; ++i) {
-        const C v = comparable(row[i]);
-        const bool take = takes<largest, last>(v, best[i]);
-        best[i] = take ? v : best[i];
-        at[i] = take ? k : at[i];
+    for (int64_t k = done; k < lines.extent; ++k) {
+      const C v = comparable(from[k * lines.inner]);
+      if (takes<largest, last>(v, best)) [[unlikely]] {
+        best = v;
+        at = k;
       }
     }
-    std::memcpy(to, at, static_cast<size_t>(width) * sizeof(int64_t));
+    to[0] = at;
   }
 }
 
@@ -300,7 +372,7 @@ Status arg_run(const Launch& launch) {
 Answer cumulative_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || (!is_op(problem.stages[0], "CumSum") && !is_op(problem.stages[0], "CumProd")))
     return Answer::no("not a CumSum or CumProd");
-  if (Answer a = lines_supported(problem); !a) return a;
+  if (Answer a = row_major_problem(problem); !a) return a;
   const DType dtype = dtype_of(problem);
   if (dtype != DType::f32 && dtype != DType::f64 && dtype != DType::i32 && dtype != DType::i64)
     return Answer::no("f32, f64, i32 and i64 only");

@@ -1,0 +1,440 @@
+// Products of 8-bit integers in i32: MatMulInteger of any ranks and ConvInteger with one to three spatial axes,
+// channels last. B is read as it lies, row after row (weights of a convolution get such a layout); each chunk packs its
+// rows of A and one panel of B after the other into its scratch.
+
+#include <cstring>
+
+#include "backend/cpu/device.h"
+#include "backend/cpu/isa/integer.h"
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/contraction.h"
+#include "backend/cpu/kernels/convolution.h"
+#include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/integer.h"
+#include "base/checked.h"
+#include "ops/contraction.h"
+
+namespace sinter::cpu {
+
+void integer_mismatch() {
+  throw Error(Code::invalid_argument, "the operands of an integer product do not fit together");
+}
+
+namespace {
+
+const IntegerTable& table_of(const DeviceSpec& device) {
+#ifdef SINTER_X86
+  if (device.level >= avx512 && (device.features & feature_avx512_vnni)) return integer_vnni_avx512;
+  if (device.level >= avx512) return integer_avx512;
+  if (device.level == avx2) return integer_avx2;
+#else
+  (void)device;
+#endif
+  return integer_portable;
+}
+
+// Everything about one shape. Calls are products of one size: matrices of a batch, or groups of a convolution.
+struct Plan {
+  const IntegerTable* table;
+  int64_t calls = 1, m = 0, n = 0, k = 0;
+  Dims call_dims;
+  Dims a_strides, b_strides, c_strides;  // bytes, bytes and elements from call to call
+  int64_t lda = 0, ldb = 0, ldc = 0;
+  bool row_zeros = false, col_zeros = false;  // one zero point for each row or column, else one for all
+  bool windowed = false;
+  Window window;
+  int64_t channels = 0, pixel_stride = 0, image_stride = 0;  // of A with a window; bytes
+  int64_t m_step = 1, m_parts = 0, n_step = 1, n_parts = 0;
+  // Bytes into the scratch.
+  int64_t row_zero = 0, row_term = 0, ones = 0, ones_at = 0, line = 0, panel = 0, columns = 0;
+};
+
+Answer operands_supported(const Problem& problem, const char* name) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  for (uint16_t v : stage.inputs) {
+    if (v == absent_operand) continue;
+    if (v >= problem.operands.size() || problem.operands[v].host) return Answer::no("an operand lies on the host");
+  }
+  for (size_t i = 2; i < stage.inputs.size(); ++i)
+    if (has(stage, i) && !row_major_or_any(problem.operands[stage.inputs[i]].layout))
+      return Answer::no("zero points must be row-major");
+  if (problem.results.size() != 1) return Answer::no("not one result");
+  return Answer::yes();
+}
+
+bool single(const Type& type) {
+  return std::all_of(type.shape->begin(), type.shape->end(), [](const Dim& d) { return d == Dim(1); });
+}
+
+// One zero point for each column: the last axis is that of the columns, all before it have extent 1.
+bool along_columns(const Type& type) {
+  const Shape& shape = *type.shape;
+  return !shape.empty() && std::all_of(shape.begin(), shape.end() - 1, [](const Dim& d) { return d == Dim(1); });
+}
+
+// ---- MatMulInteger ----
+
+Answer supports_matmul(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (Answer a = operands_supported(problem, "MatMulInteger"); !a) return a;
+  const Stage& stage = problem.stages[0];
+  const Type &a = problem.types[stage.inputs[in_a]], &b = problem.types[stage.inputs[in_b]];
+  if (a.shape->size() < 2 || b.shape->size() < 2) return Answer::no("an operand is a vector");
+  for (size_t i = 0; i < 2; ++i)
+    if (!row_major_or_any(problem.operands[stage.inputs[i]].layout)) return Answer::no("operands must be row-major");
+  if (has(stage, in_a_zero)) {
+    const Type& zero = problem.types[stage.inputs[in_a_zero]];
+    const bool by_row = zero.shape->size() == a.shape->size() && zero.shape->back() == Dim(1) &&
+                        std::equal(a.shape->begin(), a.shape->end() - 1, zero.shape->begin());
+    if (!single(zero) && !by_row) return Answer::no("zero points of A lie otherwise than by rows");
+  }
+  if (has(stage, in_b_zero)) {
+    const Type& zero = problem.types[stage.inputs[in_b_zero]];
+    if (!single(zero) && !along_columns(zero)) return Answer::no("zero points of B lie otherwise than by columns");
+  }
+  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
+  return Answer::yes();
+}
+
+double product_cost(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device, double depth) {
+  const Stage& stage = problem.stages[0];
+  const double c = elements_at(problem.types[problem.first_result[0]], symbols);
+  const double bytes = 4 * c + elements_at(problem.types[stage.inputs[in_a]], symbols) +
+                       elements_at(problem.types[stage.inputs[in_b]], symbols);
+  return contraction_cost(contract_table(device.level), device, c, depth / 2, 1, bytes);
+}
+
+double cost_matmul(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+  const Dim& k = problem.types[problem.stages[0].inputs[in_a]].shape->back();
+  return product_cost(problem, symbols, device, static_cast<double>(std::max<int64_t>(1, k.evaluate(symbols))));
+}
+
+std::shared_ptr<const void> prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
+  return std::make_shared<const IntegerTable*>(&table_of(device));
+}
+
+// Chunks and scratch.
+void finish(Plan& p, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  bound.chunks[0] = 0;
+  for (int64_t d : p.call_dims) p.calls = checked_mul(p.calls, d, "calls");
+  if (p.calls == 0 || p.m == 0 || p.n == 0) return;
+  const auto zeros = [&](size_t input) {
+    return has(stage, input) ? product(c.operands[stage.inputs[input]]) : int64_t{1};
+  };
+  p.row_zeros = zeros(in_a_zero) != 1;
+  p.col_zeros = zeros(in_b_zero) != 1;
+  const int64_t row_bytes = p.table->row_bytes(p.k);
+  constexpr int64_t block_bytes = 256 << 10;
+  const int64_t rows = std::clamp<int64_t>(block_bytes / std::max<int64_t>(1, row_bytes), 12, 192) / 12 * 12;
+  const int64_t work = checked_mul(checked_mul(p.m, p.n, "work"), std::max<int64_t>(p.k, 1), "work");
+  const int64_t wanted = c.threads <= 1 ? 1 : std::min<int64_t>(work / (1 << 19) + 1, 4 * int64_t{c.threads});
+  const int64_t by_threads = (p.m + wanted - 1) / wanted;
+  p.m_step = std::min(rows, std::max<int64_t>(48, (by_threads + 11) / 12 * 12));
+  p.m_parts = (p.m + p.m_step - 1) / p.m_step;
+  const int64_t panels = (p.n + integer_columns - 1) / integer_columns;
+  const int64_t parts = std::min(panels, std::max<int64_t>(1, wanted / std::max<int64_t>(1, p.m_parts * p.calls)));
+  p.n_step = (panels + parts - 1) / parts * integer_columns;
+  p.n_parts = (p.n + p.n_step - 1) / p.n_step;
+  bound.chunks[0] = checked_mul(p.calls, checked_mul(p.m_parts, p.n_parts, "chunks"), "chunks");
+  int64_t at = 0;
+  const auto place = [&](int64_t bytes) {
+    const int64_t here = at;
+    at = checked_add(at, align_up(bytes, 64, "scratch"), "scratch");
+    return here;
+  };
+  place(checked_mul(p.m_step, row_bytes, "scratch"));
+  p.row_zero = place(p.m_step * 4);
+  p.row_term = place(p.m_step * 4);
+  p.ones = place(p.k);
+  p.ones_at = place(row_bytes);
+  p.line = place(p.k);
+  p.panel = place(p.table->panel_bytes(p.k));
+  p.columns = place(4 * 3 * integer_columns);
+  bound.scratch = at;
+}
+
+void bind_matmul(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
+  Plan& p = emplace<Plan>(bound);
+  p.table = *static_cast<const IntegerTable* const*>(prepared);
+  const Stage& stage = c.problem.stages[0];
+  const Dims &a = c.operands[stage.inputs[in_a]], &b = c.operands[stage.inputs[in_b]], &y = c.results[0];
+  const size_t batch = y.size() - 2;
+  p.m = a[a.size() - 2];
+  p.k = a.back();
+  p.n = b.back();
+  if (b[b.size() - 2] != p.k || y.back() != p.n || y[batch] != p.m) integer_mismatch();
+  p.lda = p.k;
+  p.ldb = p.ldc = p.n;
+  const auto strides = [&](const Dims& dims, int64_t matrix) {
+    Dims out(batch, 0);
+    for (size_t j = 1; j + 2 <= dims.size(); ++j) {
+      const int64_t extent = dims[dims.size() - 2 - j];
+      if (j > batch || (extent != 1 && extent != y[batch - j])) integer_mismatch();
+      if (extent != 1) out[batch - j] = matrix;
+      matrix = checked_mul(matrix, extent, "batch");
+    }
+    return out;
+  };
+  p.a_strides = strides(a, checked_mul(p.m, p.k, "A"));
+  p.b_strides = strides(b, checked_mul(p.k, p.n, "B"));
+  p.c_strides = strides(y, checked_mul(p.m, p.n, "result"));
+  p.call_dims.assign(y.begin(), y.begin() + static_cast<ptrdiff_t>(batch));
+  const bool shared_b = std::all_of(p.b_strides.begin(), p.b_strides.end(), [](int64_t s) { return s == 0; });
+  if (shared_b && a.size() == y.size() && std::equal(a.begin(), a.end() - 1, y.begin())) {
+    for (size_t k = 0; k < batch; ++k) p.m = checked_mul(p.m, y[k], "rows");
+    p.call_dims.clear();
+  }
+  const auto zero_fits = [&](size_t input, int64_t count) {
+    const int64_t have = has(stage, input) ? product(c.operands[stage.inputs[input]]) : 1;
+    if (have != 1 && have != count) integer_mismatch();
+  };
+  zero_fits(in_a_zero, product(a, 0, a.size() - 1));
+  zero_fits(in_b_zero, p.n);
+  finish(p, c, bound);
+}
+
+// ---- ConvInteger ----
+
+// [M, C, taps...] stored as taps, C, M.
+Layout filter_layout(size_t rank) {
+  std::vector<uint8_t> order;
+  for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));
+  order.push_back(1);
+  order.push_back(0);
+  return Layout::ordered(std::move(order));
+}
+
+}  // namespace
+
+Answer integer_conv_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (Answer a = operands_supported(problem, "ConvInteger"); !a) return a;
+  const Stage& stage = problem.stages[0];
+  const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
+  const uint16_t x = stage.inputs[in_a], w = stage.inputs[in_b];
+  const size_t rank = problem.types[x].shape->size();
+  if (rank < 3 || problem.types[w].shape->size() != rank) return Answer::no("ranks do not fit");
+  if (Answer a = window_known(rank - 2, integer_window(attrs)); !a) return a;
+  if (attrs.group < 1 || attrs.group > INT32_MAX) return Answer::no("group out of range");
+  for (size_t i = 0; i < stage.inputs.size(); ++i)
+    for (size_t j = 0; j < 2; ++j)
+      if (i != j && stage.inputs[i] == stage.inputs[j]) return Answer::no("an operand stands twice");
+  if (!channels_last_or_any(problem.operands[x].layout, rank) || !channels_last_or_any(problem.results[0].layout, rank))
+    return Answer::no("channels must be last");
+  const Layout& filters = problem.operands[w].layout;
+  if (filters.kind != Layout::Kind::any && filters != filter_layout(rank))
+    return Answer::no("filters must lie with their columns innermost");
+  if (has(stage, in_a_zero) && !single(problem.types[stage.inputs[in_a_zero]]))
+    return Answer::no("several zero points of the image");
+  if (has(stage, in_b_zero)) {
+    const Shape& zero = *problem.types[stage.inputs[in_b_zero]].shape;
+    const bool by_filter =
+        zero.size() == rank && std::all_of(zero.begin() + 1, zero.end(), [](const Dim& d) { return d == Dim(1); });
+    if (!single(problem.types[stage.inputs[in_b_zero]]) && !by_filter)
+      return Answer::no("zero points of filters lie otherwise than by filters");
+  }
+  return Answer::yes();
+}
+
+Needs integer_conv_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+  const Stage& stage = problem.stages[0];
+  const size_t rank = problem.types[stage.inputs[in_a]].shape->size();
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i)
+    out.operands.push_back(i == stage.inputs[in_a]   ? Layout::channels_last(rank)
+                           : i == stage.inputs[in_b] ? filter_layout(rank)
+                                                     : settled(problem.operands[i].layout));
+  out.results.push_back(Layout::channels_last(rank));
+  return out;
+}
+
+namespace {
+
+double cost_conv(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+  const Type& w = problem.types[problem.stages[0].inputs[in_b]];
+  const double filters = static_cast<double>(std::max<int64_t>(1, (*w.shape)[0].evaluate(symbols)));
+  // Each group packs its own rows and fills a part of its panels.
+  const double groups = static_cast<double>(problem.stages[0].attrs.as<ConvAttrs>().group);
+  const double waste = std::max(1.0, 64.0 * groups / filters);
+  return product_cost(problem, symbols, device, waste * elements_at(w, symbols) / filters);
+}
+
+void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
+  Plan& p = emplace<Plan>(bound);
+  p.table = *static_cast<const IntegerTable* const*>(prepared);
+  const Stage& stage = c.problem.stages[0];
+  const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
+  const Dims &x = c.operands[stage.inputs[in_a]], &w = c.operands[stage.inputs[in_b]], &y = c.results[0];
+  const int64_t groups = attrs.group;
+  if (w[0] % groups != 0 || checked_mul(w[1], groups, "channels") != x[1] || y[0] != x[0] || y[1] != w[0])
+    integer_mismatch();
+  if (has(stage, in_b_zero)) {
+    const int64_t have = product(c.operands[stage.inputs[in_b_zero]]);
+    if (have != 1 && have != w[0]) integer_mismatch();
+  }
+  bound.chunks[0] = 0;
+  if (product(y) == 0) return;
+  p.window = make_window(x, y, std::span(w).subspan(2), integer_window(attrs));
+  const int64_t pixels_in = element_count(Dims(x.begin() + 2, x.end()));
+  const int64_t pixels_out = element_count(Dims(y.begin() + 2, y.end()));
+  const int64_t taps = element_count(Dims(w.begin() + 2, w.end()));
+  p.channels = w[1];
+  p.k = checked_mul(w[1], taps, "depth");
+  p.m = checked_mul(x[0], pixels_out, "pixels");
+  p.n = w[0] / groups;
+  p.lda = p.pixel_stride = x[1];
+  p.image_stride = checked_mul(pixels_in, x[1], "image");
+  p.ldb = p.ldc = w[0];
+  p.call_dims = {groups};
+  p.a_strides = {w[1]};
+  p.b_strides = {p.n};
+  p.c_strides = {p.n};
+  bool as_it_is = taps == 1;
+  for (int d = 0; d < 3; ++d)
+    as_it_is = as_it_is && p.window.stride[d] == 1 && p.window.pad[d] == 0 && p.window.in[d] == p.window.out[d];
+  p.windowed = !as_it_is;
+  finish(p, c, bound);
+}
+
+// ---- running ----
+
+// The bytes under the window of output pixel m; `zero` outside. Empty operands are never read.
+void gather_line(const Plan& p, const uint8_t* x, int64_t m, uint8_t zero, uint8_t* to) {
+  const Window& w = p.window;
+  const int64_t ow = m % w.out[2], oh = m / w.out[2] % w.out[1], od = m / (w.out[2] * w.out[1]) % w.out[0];
+  const uint8_t* image = x + m / (w.out[2] * w.out[1] * w.out[0]) * p.image_stride;
+  const int64_t left = ow * w.stride[2] - w.pad[2], channels = p.channels;
+  const bool runs = w.dilation[2] == 1 && channels == p.pixel_stride;
+  for (int64_t kd = 0; kd < w.kernel[0]; ++kd) {
+    const int64_t d = od * w.stride[0] - w.pad[0] + kd * w.dilation[0];
+    for (int64_t kh = 0; kh < w.kernel[1]; ++kh) {
+      const int64_t h = oh * w.stride[1] - w.pad[1] + kh * w.dilation[1];
+      if (d < 0 || d >= w.in[0] || h < 0 || h >= w.in[1]) {
+        std::memset(to, zero, static_cast<size_t>(w.kernel[2] * channels));
+        to += w.kernel[2] * channels;
+        continue;
+      }
+      const uint8_t* line = image + (d * w.in[1] + h) * w.in[2] * p.pixel_stride;
+      if (runs) {
+        const int64_t first = std::clamp<int64_t>(-left, 0, w.kernel[2]);
+        const int64_t last = std::clamp<int64_t>(w.in[2] - left, first, w.kernel[2]);
+        std::memset(to, zero, static_cast<size_t>(first * channels));
+        if (last > first)
+          std::memcpy(to + first * channels, line + (left + first) * channels,
+                      static_cast<size_t>((last - first) * channels));
+        std::memset(to + last * channels, zero, static_cast<size_t>((w.kernel[2] - last) * channels));
+        to += w.kernel[2] * channels;
+        continue;
+      }
+      for (int64_t kw = 0; kw < w.kernel[2]; ++kw, to += channels) {
+        const int64_t at = left + kw * w.dilation[2];
+        if (at >= 0 && at < w.in[2])
+          std::memcpy(to, line + at * p.pixel_stride, static_cast<size_t>(channels));
+        else
+          std::memset(to, zero, static_cast<size_t>(channels));
+      }
+    }
+  }
+}
+
+Status run(const Launch& launch) {
+  const Plan& p = launch.bound->as<Plan>();
+  const Stage& stage = launch.problem->stages[0];
+  const auto bytes = [&](size_t input) {
+    return has(stage, input) ? static_cast<const uint8_t*>(launch.operands[stage.inputs[input]]) : nullptr;
+  };
+  const auto flip_of = [&](size_t input, DType moved) {
+    return static_cast<uint8_t>(launch.problem->types[stage.inputs[input]].dtype == moved ? 0x80 : 0);
+  };
+  const uint8_t flip_a = flip_of(in_a, DType::i8), flip_b = flip_of(in_b, DType::u8);
+  int64_t rest = launch.chunk;
+  const int64_t n_part = rest % p.n_parts;
+  rest /= p.n_parts;
+  const int64_t m_begin = rest % p.m_parts * p.m_step, rows = std::min(p.m, m_begin + p.m_step) - m_begin;
+  int64_t call = rest / p.m_parts, a_at = 0, b_at = 0, c_at = 0;
+  for (size_t k = p.call_dims.size(); k-- > 0; call /= p.call_dims[k]) {
+    a_at += call % p.call_dims[k] * p.a_strides[k];
+    b_at += call % p.call_dims[k] * p.b_strides[k];
+    c_at += call % p.call_dims[k] * p.c_strides[k];
+  }
+  const auto words = [&](int64_t offset) { return reinterpret_cast<uint32_t*>(launch.scratch + offset); };
+  uint32_t *row_zero = words(p.row_zero), *row_term = words(p.row_term);
+  const uint8_t *a = bytes(in_a), *b = bytes(in_b), *a_zero = bytes(in_a_zero), *b_zero = bytes(in_b_zero);
+  const int64_t row_bytes = p.table->row_bytes(p.k);
+  auto* line = reinterpret_cast<uint8_t*>(launch.scratch + p.line);
+  // As a_zero lies, rows of all calls follow one another; by row only without a window.
+  const int64_t first_zero = p.row_zeros ? a_at / std::max<int64_t>(1, p.k) + m_begin : 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint8_t zero = a_zero ? a_zero[p.row_zeros ? first_zero + r : 0] : 0;
+    const uint8_t* from = line;
+    if (p.k == 0)
+      ;
+    else if (p.windowed)
+      gather_line(p, a ? a + a_at : a, m_begin + r, zero, line);  // nothing is read of an empty operand
+    else
+      from = a + a_at + (m_begin + r) * p.lda;
+    const uint32_t sum = p.table->pack_row(from, p.k, flip_a, launch.scratch + r * row_bytes);
+    row_zero[r] = static_cast<uint8_t>(zero ^ flip_a);
+    row_term[r] = sum - static_cast<uint32_t>(p.k) * row_zero[r];
+  }
+  std::byte* ones = launch.scratch + p.ones_at;
+  std::memset(launch.scratch + p.ones, 1, static_cast<size_t>(p.k));
+  p.table->pack_row(reinterpret_cast<const uint8_t*>(launch.scratch + p.ones), p.k, 0, ones);
+
+  uint32_t *col_sum = words(p.columns), *col_zero = col_sum + integer_columns, *nothing = col_zero + integer_columns;
+  std::memset(nothing, 0, 4 * integer_columns);
+  auto* c = static_cast<uint32_t*>(launch.operands[launch.problem->operands.size()]) + c_at;
+  const int64_t n_begin = n_part * p.n_step, n_end = std::min(p.n, n_begin + p.n_step);
+  for (int64_t n = n_begin; n < n_end; n += integer_columns) {
+    IntegerProduct product;
+    product.k = p.k;
+    product.cols = std::min(integer_columns, n_end - n);
+    product.b = launch.scratch + p.panel;
+    if (p.k > 0) p.table->pack_panel(b + b_at + n, p.k, p.ldb, product.cols, flip_b, launch.scratch + p.panel);
+    product.rows = 1;
+    product.a = ones;
+    product.row_zero = product.row_term = product.col_sum = product.col_zero = nothing;
+    product.c = col_sum;
+    p.table->multiply(product);
+    // Columns of the calls of a convolution follow one another; a batch of matrices shares its columns' zero points.
+    const int64_t first = p.col_zeros ? n + (p.ldb != p.n ? b_at : 0) : 0;
+    for (int64_t j = 0; j < product.cols; ++j) {
+      const uint8_t zero = b_zero ? b_zero[p.col_zeros ? first + j : 0] : 0;
+      col_zero[j] = static_cast<uint32_t>(int32_t{static_cast<int8_t>(zero ^ flip_b)});
+    }
+    product.rows = rows;
+    product.a = launch.scratch;
+    product.row_zero = row_zero;
+    product.row_term = row_term;
+    product.col_sum = col_sum;
+    product.col_zero = col_zero;
+    product.c = c + m_begin * p.ldc + n;
+    product.ldc = p.ldc;
+    p.table->multiply(product);
+  }
+  return {};
+}
+
+constexpr Kernel rows[] = {
+    {.name = "matmul_integer",
+     .supports = supports_matmul,
+     .needs = settled_needs,
+     .cost = cost_matmul,
+     .prepare = prepare,
+     .bind = bind_matmul,
+     .run = run},
+    {.name = "conv_integer",
+     .supports = integer_conv_supports,
+     .needs = integer_conv_needs,
+     .cost = cost_conv,
+     .prepare = prepare,
+     .bind = bind_conv,
+     .run = run},
+};
+
+}  // namespace
+
+std::span<const Kernel> integer_kernels() { return rows; }
+
+}  // namespace sinter::cpu

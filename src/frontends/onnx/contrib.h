@@ -1,0 +1,87 @@
+// What the files of domain com.microsoft share: weights of few bits, and attention as its operators define it.
+//
+// Like entries.h: helpers build through the node's builder and report through NodeContext::fail.
+#pragma once
+
+#include "frontends/onnx/attention.h"
+
+namespace sinter::onnx {
+
+inline constexpr const char* microsoft = "com.microsoft";
+
+// ---- numbers of few bits (contrib_weights.cpp) ----
+
+// a >= 0, b > 0
+inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+// An attribute that must be positive.
+int64_t positive(NodeContext& c, std::string_view name, int64_t otherwise = 0);
+// Bytes [..., n] as numbers [..., n * 8 / bits] in f32, the lowest bits first; bits that do not divide 8 form a stream.
+ValueId unpacked(NodeContext& c, ValueId bytes, int64_t bits, bool low_first = true);
+// Bytes [..., n] as the sixteen values of f4e2m1, [..., n * 2] in f32.
+ValueId unpacked_fp4(NodeContext& c, ValueId bytes);
+// Element i along `axis` of the result is element i / block of v; the result has `extent` elements there.
+ValueId spread(NodeContext& c, ValueId v, int64_t axis, const Dim& extent, int64_t block);
+
+struct FewBits {
+  int64_t bits, rows, columns, block;
+};
+// What MatMulNBits' operands stand for: [rows, columns] in f32. zero and group may be absent.
+ValueId few_bits_weight(NodeContext& c, const FewBits& form, ValueId bytes, ValueId scales, ValueId zero,
+                        ValueId group = no_id);
+
+// gate * sigmoid(alpha * gate) * (up + beta), both clamped to a limit when it is positive.
+struct GatedUnit {
+  double alpha = 1, beta = 0, limit = 0;
+  bool limit_after = false;           // clamps what the gate gives, not the gate
+  std::optional<DType> rounded = {};  // what the gate gives is rounded to this
+};
+ValueId gated_unit(GraphBuilder& b, ValueId gate, ValueId up, const GatedUnit& unit);
+
+// ---- attention (contrib_attention.cpp) ----
+
+ValueId count_of(GraphBuilder& b, const Dim& d);             // i64 scalar
+ValueId per_batch(GraphBuilder& b, ValueId x, size_t rank);  // [B] as [B, 1, ...]
+ValueId number(NodeContext& c, size_t i);                    // an operand of one element as i64 scalar
+int64_t heads_of(NodeContext& c, std::string_view name);     // a positive attribute
+// Adds to a bias that may be absent yet.
+void join(GraphBuilder& b, ValueId& bias, ValueId more);
+// Scores' bias of what hides keys: 0 where kept, else mask_filter_value.
+ValueId padding_bias(NodeContext& c, ValueId kept, DType dtype);
+// The bias of masks in all the forms that Attention takes.
+ValueId mask_bias(NodeContext& c, ValueId mask, const Dim& batch, const Dim& queries, const Dim& keys, DType dtype);
+// Rows of a table of angles [max, half] for i64[B, S], against [B, H, S, half].
+ValueId angles(NodeContext& c, ValueId table, ValueId positions, DType dtype);
+
+struct Attend {
+  ValueId bias = no_id;  // broadcasts against [B, H, S, T]
+  double softcap = 0;
+  ValueId sink = no_id;  // [H]: a further score of each head that has no value
+};
+// q, k, v of 4 axes and one dtype; gives [B, S, H * Dv] in it. `scores_out`: what softmax takes.
+ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& options, ValueId* scores_out = nullptr);
+
+// A cache whose filled part differs by batch entry: tokens before the new ones, and which of old and new tokens
+// together make the present.
+struct Cache {
+  ValueId past;     // i64[B]: tokens before the new ones
+  ValueId total;    // i64 scalar: tokens that queries may see
+  ValueId indices;  // i64[B, T, 1] into old and new tokens together; no_id: the new tokens are all there is
+};
+// lengths: i64[B], tokens of each entry with the new ones; past: those before, where `tokens` is not the number of new
+// ones in every entry.
+Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total, ValueId past_key,
+               ValueId past = no_id);
+ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh);
+
+void import_group_query(NodeContext& c);  // contrib_group_query.cpp
+
+// Rows of tokens that count [T, H] as [B, S, H], zero elsewhere; token_offset i[B, S] says where they go.
+ValueId padded_rows(NodeContext& c, ValueId x, ValueId offsets);
+
+// Queries, keys and values of one operand [B, S, (heads + 2 * kv) * D] or of three, as [B, H, S, D].
+struct Projected {
+  ValueId q, k, v;
+};
+Projected split_projected(NodeContext& c, ValueId q, ValueId k, ValueId v, int64_t heads, int64_t kv_heads);
+
+}  // namespace sinter::onnx
