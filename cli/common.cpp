@@ -191,7 +191,7 @@ void BuildFlags::declare(Options& o, bool with_threads) {
   o.choice("--device", device, {"cpu"}, "device to build for");
   if (with_threads) o.value("--threads", threads, "N", "threads; 0: all usable CPUs");
   o.repeated("--dim", dims, "NAME=MIN:OPT:MAX", "bounds of a named dimension, fastest at OPT; NAME=N fixes it");
-  o.choice("--level", level, {"portable", "avx2", "avx512"}, "instruction set; default: this machine's best");
+  o.choice("--level", level, {"portable", "avx2", "avx512", "amx"}, "instruction set; default: this machine's best");
   o.flag("--strict", strict, "multiply f32 as f32 (default: TF32 precision or better)");
   o.flag("--bf16", bf16, "contractions may multiply in bf16");
   o.flag("--fp16", fp16, "contractions may multiply in fp16");

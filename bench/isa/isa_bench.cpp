@@ -106,7 +106,7 @@ Case contraction(const Level& level, const std::string& name, std::shared_ptr<Ho
   p.nr = option("NR") > 0 ? static_cast<int>(option("NR")) : level.contract->panel_width(p.n);
   p.m_block = option("MB");
   p.k_block = option("KB");
-  h->buffers.push_back(buffer(level.contract->packed_size(p.taps, p.k, p.n, p.nr)));
+  h->buffers.push_back(buffer(level.contract->packed_size(p.taps, p.k, p.n, p.nr, 1)));
   p.b = h->buffers.back().get();
   h->buffers.push_back(buffer(p.m * p.n));
   p.c = h->buffers.back().get();

@@ -107,7 +107,7 @@ typedef struct sinter_dim_range {
 typedef struct sinter_build_options {
   size_t size;
   int threads;       /* threads to build for, at most 4096; 0: all usable CPUs */
-  const char* level; /* instruction set: "portable", "avx2", "avx512"; NULL: this machine's best */
+  const char* level; /* instruction set: "portable", "avx2", "avx512", "amx"; NULL: this machine's best */
   const sinter_dim_range* dims;
   size_t dim_count;
   int allow_tf32;                 /* 1 (default): contractions may round operands to TF32's precision or better */

@@ -12,6 +12,8 @@
 #include "base/checked.h"
 #include "base/thread_pool.h"
 #include "ops/arrays.h"
+#include "ops/contraction.h"
+#include "tensor/convert.h"
 
 namespace sinter {
 namespace {
@@ -94,6 +96,38 @@ void for_layout(const Layout& layout, const Dims& dims, F visit) {
   }
 }
 
+// Each plane the nearest bf16 of what the planes before it leave; what rounds to infinity waits for the last plane.
+void split_number(float x, int planes, std::byte* to, int64_t plane_bytes) {
+  for (int plane = 0; plane < planes; ++plane) {
+    uint16_t bits = float_to_bfloat(x);
+    if (plane + 1 < planes && (bits & 0x7fff) == 0x7f80) bits = static_cast<uint16_t>((bits & 0x8000) | 0x7f7f);
+    std::memcpy(to + plane * plane_bytes, &bits, 2);
+    x -= bfloat_to_float(bits);
+  }
+}
+
+// number(matrix, tap, k, column) into panels of planes, as tensor/layout.h has them.
+template <typename F>
+void split_into_planes(const Layout& layout, int64_t matrices, int64_t taps, int64_t k, int64_t n, std::byte* to,
+                       F number) {
+  constexpr int64_t depth = 32, tile = 16, tile_bytes = depth * tile * 2;
+  const int64_t row = k * layout.run;  // of one tap
+  for (int64_t m = 0; m < matrices; ++m)
+    for (int64_t panel = 0; panel < n; panel += layout.width)
+      for (int64_t tap = 0; tap < taps / layout.run; ++tap)
+        for (int64_t step = 0; step < row; step += depth)
+          for (int64_t first = panel; first < std::min(n, panel + layout.width); first += tile) {
+            for (int64_t r = 0; r < depth; ++r)
+              for (int64_t c = 0; c < tile; ++c) {
+                const int64_t at = step + r;
+                const bool inside = at < row && first + c < n;
+                const float x = inside ? number(m, tap * layout.run + at / k, at % k, first + c) : 0.0f;
+                split_number(x, layout.planes, to + r / 2 * tile * 4 + c * 4 + r % 2 * 2, tile_bytes);
+              }
+            to += layout.planes * tile_bytes;
+          }
+}
+
 Tensor in_panels(const Tensor& tensor, const Layout& layout, size_t width) {
   const Dims& dims = tensor.dims();
   const size_t rank = dims.size();
@@ -119,6 +153,13 @@ Tensor in_panels(const Tensor& tensor, const Layout& layout, size_t width) {
     k_stride = strides[k_axis];
     n_stride = strides[n_axis];
     matrix_stride = k * n;
+  }
+  if (layout.planes > 0) {
+    const auto* numbers = tensor.as<float>();
+    split_into_planes(layout, matrices, taps, k, n, to, [&](int64_t m, int64_t t, int64_t r, int64_t c) {
+      return numbers[m * matrix_stride + t * tap_stride + r * k_stride + c * n_stride];
+    });
+    return out;
   }
   for (int64_t m = 0; m < matrices; ++m)
     for (int64_t first = 0; first < n; first += layout.width) {
@@ -171,6 +212,17 @@ std::optional<Tensor> magnitudes(const Problem& problem, std::span<const Tensor>
     inputs[i] = &boxes[i];
   }
   return evaluate_op(*stage.op, stage.attrs, inputs, stage.outputs)[0].tensor;
+}
+
+// How far products may be off, as a part of sum |a| |b|, by how a contraction may multiply.
+double error_of(Numerics numerics) {
+  switch (numerics) {
+    case Numerics::strict: return 3e-6;
+    case Numerics::tf32:
+    case Numerics::fp16: return 2e-5;  // two planes leave out three products of 2^-16 at most
+    case Numerics::bf16: break;
+  }
+  return 8e-3;  // each operand is off by 2^-8 of itself at most
 }
 
 struct Bounds {
@@ -441,7 +493,8 @@ Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& de
     const bool moves = settled.stages.size() == 1 && settled.stages[0].op->is.moves_only;
     Bounds bounds;
     bounds.magnitude = magnitudes(settled, operands);
-    bounds.of_magnitude = settled.stages.size() > 1 ? 8e-6 : 3e-6;
+    bounds.of_magnitude = error_of(numerics_of(settled.stages[0].attrs).value_or(Numerics::strict)) +
+                          (settled.stages.size() > 1 ? 5e-6 : 0);
     double largest = 1;
     for (const Tensor& t : operands)
       if (is_float(t.dtype()))

@@ -44,6 +44,40 @@ const Fields& fields_of(const ConvTransposeAttrs*) {
   return f;
 }
 
+namespace {
+
+// Calls `visit` with the struct that the attributes are, if they have numerics.
+template <typename F>
+bool with_struct(const Attrs& attrs, F visit) {
+  if (attrs.fields() == nullptr) return false;
+  if (attrs.fields() == fields<MatMulAttrs>())
+    visit(attrs.as<MatMulAttrs>());
+  else if (attrs.fields() == fields<ConvAttrs>())
+    visit(attrs.as<ConvAttrs>());
+  else if (attrs.fields() == fields<ConvTransposeAttrs>())
+    visit(attrs.as<ConvTransposeAttrs>());
+  else
+    return false;
+  return true;
+}
+
+}  // namespace
+
+std::optional<Numerics> numerics_of(const Attrs& attrs) {
+  std::optional<Numerics> out;
+  with_struct(attrs, [&](const auto& s) { out = s.numerics; });
+  return out;
+}
+
+Attrs with_numerics(const Attrs& attrs, Numerics numerics) {
+  Attrs out = attrs;
+  with_struct(attrs, [&](auto s) {
+    s.numerics = numerics;
+    out = s;
+  });
+  return out;
+}
+
 const Fields& fields_of(const EinsumAttrs*) {
   static const Fields f = describe<EinsumAttrs>({field<&EinsumAttrs::equation>("equation")});
   return f;

@@ -6,6 +6,8 @@
 // once. DeformConv(x, w, offset, bias?, mask?).
 #pragma once
 
+#include <optional>
+
 #include "base/fields.h"
 #include "ops/window.h"
 
@@ -39,6 +41,11 @@ struct ConvTransposeAttrs {
   std::vector<int64_t> strides = {};
   Numerics numerics = Numerics::strict;
 };
+
+// How a contraction may multiply; nothing for attributes of other operators.
+std::optional<Numerics> numerics_of(const Attrs&);
+// The same contraction with other numerics. Precondition: numerics_of has a value.
+Attrs with_numerics(const Attrs&, Numerics);
 
 struct EinsumAttrs {
   std::string equation = {};

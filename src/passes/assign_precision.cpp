@@ -15,33 +15,21 @@ Numerics wanted(const PassOptions& options) {
   return options.allow_tf32 ? Numerics::tf32 : Numerics::strict;
 }
 
-template <typename S>
-bool set(Site& site, NodeId n, Numerics numerics) {
-  S attrs = site.graph.nodes[n].attrs.as<S>();
-  if (attrs.numerics == numerics) return false;
-  attrs.numerics = numerics;
-  const Op& op = *site.graph.nodes[n].op;
-  Ids inputs;
-  for (size_t i = 0; i < site.graph.nodes[n].inputs.size(); ++i) inputs.push_back(site.in(n, i));
-  site.at({n});
-  const ValueId made = site.rw.build.add(op, attrs, std::move(inputs), 1)[0];
-  return site.replace(site.out(n), made, precision_rule, enum_names(numerics)[static_cast<size_t>(numerics)]);
-}
-
 void visit(Site& site, void* user) {
   const Numerics numerics = *static_cast<const Numerics*>(user);
   const auto nodes = static_cast<NodeId>(site.graph.nodes.size());
   for (NodeId n = 0; n < nodes; ++n) {
-    const std::string_view name = site.graph.nodes[n].op->name;
-    const bool contraction = name == "MatMul" || name == "Conv" || name == "ConvTranspose";
-    if (!contraction || site.rw.uses(site.out(n)) == 0) continue;
+    const Node& node = site.graph.nodes[n];
+    const std::optional<Numerics> now = numerics_of(node.attrs);
+    if (!now || *now == numerics || site.rw.uses(site.out(n)) == 0) continue;
     if (!site.type(site.out(n)).is_tensor() || site.type(site.out(n)).dtype != DType::f32) continue;
-    if (name == "MatMul")
-      set<MatMulAttrs>(site, n, numerics);
-    else if (name == "Conv")
-      set<ConvAttrs>(site, n, numerics);
-    else
-      set<ConvTransposeAttrs>(site, n, numerics);
+    const Op& op = *node.op;
+    Ids inputs;
+    for (size_t i = 0; i < node.inputs.size(); ++i) inputs.push_back(site.in(n, i));
+    Attrs attrs = with_numerics(node.attrs, numerics);
+    site.at({n});
+    const ValueId made = site.rw.build.add(op, std::move(attrs), std::move(inputs), 1)[0];
+    site.replace(site.out(n), made, precision_rule, enum_names(numerics)[static_cast<size_t>(numerics)]);
   }
 }
 

@@ -26,17 +26,23 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   if (layout.kind == Layout::Kind::strided || layout.kind == Layout::Kind::any) return byte_size(dtype, count);
   const size_t rank = dims.size();
   const auto padded = [&](int64_t n) { return align_up(n, layout.lanes, "panel columns"); };
+  const auto bytes = [&](int64_t columns, int64_t taps, int64_t k) {
+    if (layout.planes == 0) return byte_size(dtype, checked_mul(columns, checked_mul(taps, k, "panels"), "panels"));
+    const int64_t depth =
+        checked_mul(taps / layout.run, align_up(checked_mul(k, layout.run, "panels"), 32, "panels"), "panels");
+    return byte_size(DType::bf16, checked_mul(columns, checked_mul(depth, layout.planes, "planes"), "planes"));
+  };
   if (layout.kind == Layout::Kind::matrix_panels) {
     const int64_t n = layout.transposed ? dims[rank - 2] : dims[rank - 1];
     const int64_t k = layout.transposed ? dims[rank - 1] : dims[rank - 2];
     int64_t matrices = 1;
     for (size_t i = 0; i + 2 < rank; ++i) matrices = checked_mul(matrices, dims[i], "matrices");
-    return byte_size(dtype, checked_mul(matrices, checked_mul(padded(n), k, "panels"), "panels"));
+    return bytes(checked_mul(matrices, padded(n), "panels"), 1, k);
   }
-  int64_t inner = 1;
-  for (size_t i = 1; i < rank; ++i) inner = checked_mul(inner, dims[i], "taps");
+  int64_t taps = 1;
+  for (size_t i = 2; i < rank; ++i) taps = checked_mul(taps, dims[i], "taps");
   const int64_t columns = checked_mul(padded(dims[0] / layout.groups), layout.groups, "panel columns");
-  return byte_size(dtype, checked_mul(columns, inner, "panels"));
+  return bytes(columns, taps, dims[1]);
 }
 
 Dims layout_strides(const Layout& layout, const Dims& dims) {
@@ -52,8 +58,9 @@ Dims layout_strides(const Layout& layout, const Dims& dims) {
 }
 
 bool layout_fits(const Layout& layout, size_t rank) {
-  const bool panels_fit =
-      layout.lanes > 0 && layout.width > 0 && layout.width <= 1024 && layout.width % layout.lanes == 0;
+  const bool panels_fit = layout.lanes > 0 && layout.width > 0 && layout.width <= 1024 &&
+                          layout.width % layout.lanes == 0 && layout.planes >= 0 && layout.planes <= 3 &&
+                          layout.run >= 1;
   switch (layout.kind) {
     case Layout::Kind::any: return true;
     case Layout::Kind::matrix_panels: return rank >= 2 && panels_fit;
@@ -74,8 +81,11 @@ std::string to_text(const Layout& layout) {
   switch (layout.kind) {
     case Layout::Kind::any: return "@any";
     case Layout::Kind::matrix_panels:
-      return fmt::format("@{}({}, {})", layout.transposed ? "matrix_t" : "matrix", layout.width, layout.lanes);
-    case Layout::Kind::conv_panels: return fmt::format("@conv({}, {}, {})", layout.width, layout.lanes, layout.groups);
+      return fmt::format("@{}({}, {}{})", layout.transposed ? "matrix_t" : "matrix", layout.width, layout.lanes,
+                         layout.planes ? fmt::format(", planes {}", layout.planes) : "");
+    case Layout::Kind::conv_panels:
+      return fmt::format("@conv({}, {}, {}{})", layout.width, layout.lanes, layout.groups,
+                         layout.planes ? fmt::format(", planes {}, run {}", layout.planes, layout.run) : "");
     case Layout::Kind::strided: break;
   }
   if (layout.order.empty()) return "";
@@ -92,14 +102,20 @@ Layout parse_layout(Scanner& scanner) {
     if (v < 0 || v > high) scanner.fail("number out of range in a layout");
     return v;
   };
+  const auto planes_next = [&]() -> int32_t {
+    if (!scanner.accept(",")) return 0;
+    scanner.expect("planes");
+    return static_cast<int32_t>(number(3));
+  };
   const bool plain = scanner.accept("matrix");
   if (plain || scanner.accept("matrix_t")) {
     scanner.expect("(");
     const auto width = static_cast<int32_t>(number(1024));
     scanner.expect(",");
     const auto lanes = static_cast<int32_t>(number(1024));
+    const int32_t planes = planes_next();
     scanner.expect(")");
-    return Layout::matrix_panels(width, lanes, !plain);
+    return Layout::matrix_panels(width, lanes, !plain, planes);
   }
   if (scanner.accept("conv")) {
     scanner.expect("(");
@@ -108,8 +124,16 @@ Layout parse_layout(Scanner& scanner) {
     const auto lanes = static_cast<int32_t>(number(1024));
     scanner.expect(",");
     const auto groups = static_cast<int32_t>(number(INT32_MAX));
+    const int32_t planes = planes_next();
+    int32_t run = 1;
+    if (planes > 0) {
+      scanner.expect(",");
+      scanner.expect("run");
+      run = static_cast<int32_t>(number(INT32_MAX));
+      if (run < 1) scanner.fail("number out of range in a layout");
+    }
     scanner.expect(")");
-    return Layout::conv_panels(width, lanes, groups);
+    return Layout::conv_panels(width, lanes, groups, planes, run);
   }
   scanner.expect("(");
   std::vector<uint8_t> order;

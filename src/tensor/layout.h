@@ -3,7 +3,9 @@
 // `strided` stores axes densely in a physical order; panels are the packed weights of contractions, `width` columns
 // each, the last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
-// groups as [group][panel][tap][C][columns]. `any` is a question to a kernel and never occurs in a plan.
+// groups as [group][panel][tap][C][columns]. Panels of f32 may be split into `planes` of bf16, each what the planes
+// before it leave: [panel][tap][step of 32 of K][16 columns][plane][pair of K][column][2], K padded to 32; `run` taps
+// of the innermost axis then count as one tap of run * C. `any` is a question to a kernel and never occurs in a plan.
 #pragma once
 
 #include <string>
@@ -20,15 +22,17 @@ struct Layout {
   int32_t lanes = 1;           // of panels: the last one is padded to a multiple
   int32_t groups = 1;          // of conv_panels
   bool transposed = false;     // of matrix_panels
+  int32_t planes = 0;          // of panels of f32: bf16 planes; 0: they are f32
+  int32_t run = 1;             // of conv_panels with planes
 
-  static Layout any() { return {Kind::any, {}, 0, 1, 1, false}; }
+  static Layout any() { return {Kind::any, {}, 0, 1, 1, false, 0, 1}; }
   static Layout ordered(std::vector<uint8_t> order);  // the identity becomes row-major
   static Layout channels_last(size_t rank);           // [N, C, spatial...] stored as N, spatial..., C
-  static Layout matrix_panels(int32_t width, int32_t lanes, bool transposed) {
-    return {Kind::matrix_panels, {}, width, lanes, 1, transposed};
+  static Layout matrix_panels(int32_t width, int32_t lanes, bool transposed, int32_t planes = 0) {
+    return {Kind::matrix_panels, {}, width, lanes, 1, transposed, planes, 1};
   }
-  static Layout conv_panels(int32_t width, int32_t lanes, int32_t groups) {
-    return {Kind::conv_panels, {}, width, lanes, groups, false};
+  static Layout conv_panels(int32_t width, int32_t lanes, int32_t groups, int32_t planes = 0, int32_t run = 1) {
+    return {Kind::conv_panels, {}, width, lanes, groups, false, planes, run};
   }
 
   bool is_row_major() const { return kind == Kind::strided && order.empty(); }
@@ -43,7 +47,9 @@ Dims layout_strides(const Layout& layout, const Dims& dims);
 // Whether the layout fits values of this rank (a permutation of the axes, positive widths, ...).
 bool layout_fits(const Layout& layout, size_t rank);
 
-// "" for row-major, else "@any", "@(0, 2, 3, 1)", "@matrix(32, 16)", "@matrix_t(32, 16)", "@conv(32, 16, 1)".
+// "" for row-major, else "@any", "@(0, 2, 3, 1)", "@matrix(32, 16)", "@matrix_t(32, 16)", "@conv(32, 16, 1)"; with
+// planes
+// "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run 3)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);
 

@@ -16,6 +16,7 @@
 
 #include "backend/accept.h"
 #include "base/scanner.h"
+#include "ops/contraction.h"
 
 namespace {
 
@@ -31,7 +32,7 @@ void report(bool good, const std::string& where, const std::string& text) {
 std::vector<DeviceSpec> levels() {
   const DeviceSpec machine = this_machine(1);
   std::vector<DeviceSpec> out;
-  for (const char* name : {"portable", "avx2", "avx512"}) {
+  for (const char* name : {"portable", "avx2", "avx512", "amx"}) {
     try {
       out.push_back(restrict_level(machine, name));
     } catch (const Error&) {
@@ -60,8 +61,33 @@ std::string same_bits(const Problem& problem, const Kernel& kernel, DeviceSpec d
   }
 }
 
+void check_row(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
+               const std::vector<int64_t>& symbols, uint64_t seed, const std::string& where) {
+  const std::string name = fmt::format("{} {} level {}", where, kernel.name, device.level);
+  const Answer accepted = accept(problem, kernel, device, symbols, seed);
+  report(static_cast<bool>(accepted), name, accepted ? "" : accepted.reason());
+  const std::string differs = same_bits(problem, kernel, device, symbols, seed);
+  report(differs.empty(), name, differs);
+}
+
+// What a contraction that may round its operands is given to besides: rows that refuse it when it must be strict.
+void check_looser(const Problem& problem, const std::vector<int64_t>& symbols, uint64_t seed,
+                  const std::string& where) {
+  for (const Numerics numerics : {Numerics::tf32, Numerics::bf16}) {
+    Problem looser = problem;
+    looser.stages[0].attrs = with_numerics(problem.stages[0].attrs, numerics);
+    for (const DeviceSpec& device : levels())
+      for (const Backend* backend : backends())
+        for (const Kernel* kernel : backend->kernels())
+          if (!kernel->supports(*kernel, problem, device) && kernel->supports(*kernel, looser, device))
+            check_row(looser, *kernel, device, symbols, seed,
+                      fmt::format("{} {}", where, enum_names(numerics)[static_cast<size_t>(numerics)]));
+  }
+}
+
 void check(const Problem& problem, const std::vector<int64_t>& symbols, bool reference, uint64_t seed,
            const std::string& where) {
+  if (numerics_of(problem.stages[0].attrs)) check_looser(problem, symbols, seed, where);
   for (const DeviceSpec& device : levels()) {
     int rows = 0;
     std::string refusals;
@@ -74,11 +100,7 @@ void check(const Problem& problem, const std::vector<int64_t>& symbols, bool ref
           continue;
         }
         ++rows;
-        const std::string name = fmt::format("{} {} level {}", where, kernel->name, device.level);
-        const Answer accepted = accept(problem, *kernel, device, symbols, seed);
-        report(static_cast<bool>(accepted), name, accepted ? "" : accepted.reason());
-        const std::string differs = same_bits(problem, *kernel, device, symbols, seed);
-        report(differs.empty(), name, differs);
+        check_row(problem, *kernel, device, symbols, seed, where);
       }
     }
     if (reference)

@@ -4,6 +4,8 @@
 
 #ifdef SINTER_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace sinter::cpu {
@@ -12,10 +14,14 @@ namespace {
 constexpr uint64_t avx2_features = feature_avx2 | feature_fma | feature_f16c;
 constexpr uint64_t avx512_features = feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl;
 
+constexpr uint64_t amx_features = avx512_features | feature_avx512_bf16 | feature_amx_tile | feature_amx_bf16;
+constexpr uint64_t tile_features = feature_amx_tile | feature_amx_int8 | feature_amx_bf16 | feature_amx_fp16;
+
 // Features that code of a level may use.
 constexpr uint64_t features_up_to(uint8_t level) {
   constexpr uint64_t at_avx2 = avx2_features | feature_avx_vnni;
-  if (level == avx512) return ~uint64_t{0};
+  if (level == amx) return ~uint64_t{0};
+  if (level == avx512) return ~tile_features;
   return level == avx2 ? at_avx2 : 0;
 }
 
@@ -26,6 +32,12 @@ uint64_t extended_control() {
   return (uint64_t{high} << 32) | low;
 }
 
+// Tiles are large: Linux saves them only for processes that asked, once. Refused means that there are none.
+bool tiles_allowed() {
+  constexpr long request_permission = 0x1023, tile_data = 18;
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
 uint64_t detect() {
   uint32_t a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
@@ -33,8 +45,9 @@ uint64_t detect() {
   // AVX and OSXSAVE: without them XCR0 may not be read.
   if (!bit(c, 27) || !bit(c, 28)) return 0;
   const uint64_t saved = extended_control();
-  const bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xe6) == 0xe6, tiles = (saved & 0x60000) == 0x60000;
+  const bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xe6) == 0xe6;
   if (!ymm) return 0;
+  const bool tiles = (saved & 0x60000) == 0x60000 && tiles_allowed();
   uint64_t out = 0;
   const auto add = [&](bool have, uint64_t feature) { out |= have ? feature : 0; };
   add(bit(c, 12), feature_fma);
@@ -63,6 +76,7 @@ uint64_t detect() { return 0; }
 
 uint8_t level_of(uint64_t features) {
   if ((features & avx2_features) != avx2_features) return portable;
+  if ((features & amx_features) == amx_features) return amx;
   return (features & avx512_features) == avx512_features ? avx512 : avx2;
 }
 
@@ -70,6 +84,7 @@ uint8_t level_of(uint64_t features) {
 
 const char* level_name(uint8_t level) {
   switch (level) {
+    case amx: return "amx";
     case avx512: return "avx512";
     case avx2: return "avx2";
     default: return "portable";
@@ -88,16 +103,31 @@ DeviceSpec describe() {
 
 const ContractTable& contract_table(uint8_t level) {
 #ifdef SINTER_X86
-  if (level == avx512) return contract_avx512;
+  if (level >= avx512) return contract_avx512;
   if (level == avx2) return contract_avx2;
 #endif
   (void)level;
   return contract_portable;
 }
 
+const ContractTable* plane_table(uint8_t level, int planes) {
+#ifdef SINTER_X86
+  if (level < amx) return nullptr;
+  switch (planes) {
+    case 1: return &contract_amx_bf16;
+    case 2: return &contract_amx_bf16x3;
+    case 3: return &contract_amx_bf16x6;
+    default: break;
+  }
+#endif
+  (void)level;
+  (void)planes;
+  return nullptr;
+}
+
 const SpatialTable& spatial_table(uint8_t level) {
 #ifdef SINTER_X86
-  if (level == avx512) return spatial_avx512;
+  if (level >= avx512) return spatial_avx512;
   if (level == avx2) return spatial_avx2;
 #endif
   (void)level;
@@ -109,7 +139,7 @@ const SpatialTable& spatial_table(uint8_t level) {
 namespace sinter {
 
 DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level) {
-  for (const uint8_t candidate : {cpu::portable, cpu::avx2, cpu::avx512}) {
+  for (const uint8_t candidate : {cpu::portable, cpu::avx2, cpu::avx512, cpu::amx}) {
     if (level != cpu::level_name(candidate)) continue;
     if (candidate > machine.level)
       throw Error(Code::invalid_argument, fmt::format("this machine lacks instruction set level '{}'; it has '{}'",
@@ -121,7 +151,7 @@ DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level) {
     return out;
   }
   throw Error(Code::invalid_argument, fmt::format("there is no instruction set level '{}'", level))
-      .with_hint("levels are portable, avx2 and avx512");
+      .with_hint("levels are portable, avx2, avx512 and amx");
 }
 
 }  // namespace sinter

@@ -13,7 +13,7 @@
 
 namespace sinter::cpu {
 
-enum Level : uint8_t { portable = 0, avx2 = 1, avx512 = 2 };
+enum Level : uint8_t { portable = 0, avx2 = 1, avx512 = 2, amx = 3 };
 
 // Bits of DeviceSpec::features: what CPUID reports and the operating system supports.
 enum Feature : uint64_t {
@@ -41,6 +41,8 @@ const char* level_name(uint8_t level);
 
 // The loops of a level; levels that this build does not have give those of the portable one.
 const ContractTable& contract_table(uint8_t level);
+// The loops of contractions over this many bf16 planes; null where the level has none.
+const ContractTable* plane_table(uint8_t level, int planes);
 const SpatialTable& spatial_table(uint8_t level);
 
 }  // namespace sinter::cpu

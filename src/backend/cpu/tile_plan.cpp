@@ -22,7 +22,7 @@ TileMemory tile_memory(DType dtype) {
 
 const TileTable& tile_table(uint8_t level) {
 #ifdef SINTER_X86
-  if (level == avx512) return tile_avx512;
+  if (level >= avx512) return tile_avx512;
   if (level == avx2) return tile_avx2;
 #endif
   (void)level;

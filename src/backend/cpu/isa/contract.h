@@ -32,8 +32,11 @@ struct ContractArgs {
   int64_t lda = 0;                 // floats from row to row; with a window from pixel to pixel
   const Window* window = nullptr;  // then taps = product of kernel, m = images * product of out
   int64_t image_stride = 0;        // floats from image to image of A
+  int64_t channel_stride = 1;      // floats from k to k + 1 of A; only PlaneImages take others
+  const char* planes = nullptr;    // with a window, the images of A as planes; for loops that multiply those
   const float* b = nullptr;        // packed by pack_b with the same nr
   int nr = 0;                      // columns of a panel, from panel_width
+  int64_t run = 1;                 // taps of one window row that B takes as one, with K times as many numbers
   float* c = nullptr;
   int64_t ldc = 0;
   bool accumulate = false;                                   // C += instead of C =; not with an epilogue
@@ -51,17 +54,31 @@ struct PackArgs {
   int64_t tap_stride = 0, k_stride = 0, n_stride = 0;
   int64_t taps = 1, k = 0, n = 0;
   int nr = 0;
+  int64_t run = 1;
+};
+
+// Images as planes of bf16, for loops that multiply those: what the taps of a window reach lies in a few smaller
+// images, one for each remainder of a position by the stride, so that every tap of every row of C is a pixel at one
+// distance.
+struct PlaneImages {
+  // Rows of pixels of one image, bytes of one image, bytes of scratch of a call of `split`.
+  int64_t (*rows)(const ContractArgs&);
+  int64_t (*bytes)(const ContractArgs&);
+  int64_t (*scratch_size)(const ContractArgs&);
+  // Rows [begin, end) of the image at `image`, an image of A, into `to`.
+  void (*split)(const ContractArgs&, const float* image, int64_t begin, int64_t end, char* to, void* scratch);
 };
 
 struct ContractTable {
   int lanes;     // floats of a vector
   int max_rows;  // rows of the tallest tile: a good unit for splitting M
+  int planes;    // bf16 planes of a packed B; 0: it is f32
   // Columns of a panel for N columns: a function of the level and n alone, so that it may be
   // decided when weights are packed.
   int (*panel_width)(int64_t n);
-  // Floats of packed B: [panel][tap][k][nr], zeros beyond N; the last panel is as wide as its
-  // columns rounded up to lanes.
-  int64_t (*packed_size)(int64_t taps, int64_t k, int64_t n, int nr);
+  // Floats of packed B, or their room: [panel][tap][k][nr], zeros beyond N; the last panel is as wide as its columns
+  // rounded up to lanes. Planes as tensor/layout.h says; only they depend on `run`.
+  int64_t (*packed_size)(int64_t taps, int64_t k, int64_t n, int nr, int64_t run);
   // Packs the panels that hold columns [n_begin, n_end); n_begin is a multiple of nr.
   void (*pack_b)(const PackArgs&, int64_t n_begin, int64_t n_end, float* dst);
   // Bytes of scratch of one chunk call of at most `rows` rows.
@@ -75,12 +92,15 @@ struct ContractTable {
                    int64_t n_stride, int64_t n_begin, int64_t n_end, float* c, int64_t ldc);
   // dst[c * dst_stride + r] = src[r * src_stride + c], elements of four bytes.
   void (*transpose)(const void* src, int64_t rows, int64_t cols, int64_t src_stride, void* dst, int64_t dst_stride);
+  const PlaneImages* images;  // null: windows read A as it is
 };
 
 extern const ContractTable contract_portable;
 #ifdef SINTER_X86
 extern const ContractTable contract_avx2;
 extern const ContractTable contract_avx512;
+// Operands as one, two and three planes of bf16, multiplied in one, three and six terms.
+extern const ContractTable contract_amx_bf16, contract_amx_bf16x3, contract_amx_bf16x6;
 #endif
 
 }  // namespace sinter::cpu

@@ -1,6 +1,7 @@
 #include "backend/cpu/kernels/contraction.h"
 
 #include <array>
+#include <cmath>
 
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
@@ -24,6 +25,9 @@ struct Plan {
   int64_t matrix_size = 0;  // floats of a packed matrix
   int64_t panels_per_pack = 1, packs_per_matrix = 0, packs = 0, turns_per_image = 0, turns = 0;
   int64_t turned_offset = 0;  // bytes into the workspace
+  // Images of A as planes.
+  int64_t images_per_call = 0, image_bytes = 0, image_rows = 0, rows_per_split = 1, splits_per_image = 0, splits = 0;
+  int64_t images_offset = 0;  // bytes into the workspace
   int64_t tile_offset = 0;    // bytes into the scratch: the epilogue's part
   int64_t block_offset = 0;   // the same: the block of the unpacked mode
 };
@@ -108,6 +112,16 @@ void prepare_chunk(const Plan& plan, const Launch& launch) {
                                  reinterpret_cast<float*>(launch.workspace) + matrix * plan.matrix_size);
     return;
   }
+  if (const int64_t split = launch.chunk - plan.packs - plan.turns; split >= 0) {
+    const int64_t image = split / plan.splits_per_image, row = split % plan.splits_per_image * plan.rows_per_split;
+    const Place place = place_of(product.call_dims, image / plan.images_per_call);
+    const float* from = static_cast<const float*>(launch.operands[product.a_operand]) + place.dot(product.a_strides) +
+                        image % plan.images_per_call * product.args.image_stride;
+    plan.prepared->table->images->split(
+        product.args, from, row, std::min(plan.image_rows, row + plan.rows_per_split),
+        reinterpret_cast<char*>(launch.workspace) + plan.images_offset + image * plan.image_bytes, launch.scratch);
+    return;
+  }
   const int64_t turn = launch.chunk - plan.packs;
   const int64_t image = turn / plan.turns_per_image, pixel = turn % plan.turns_per_image * turn_block;
   const int64_t base = image * product.turn_pixels * product.turn_channels;
@@ -138,14 +152,26 @@ Answer convolution_operands(const Problem& problem, const Stage& stage) {
   return Answer::yes();
 }
 
-Layout matrix_layout(const DeviceSpec& device, int64_t n, bool transposed) {
-  const ContractTable& table = contract_table(device.level);
-  return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed);
+Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed) {
+  return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed, table.planes);
 }
 
-Layout conv_layout(const DeviceSpec& device, int64_t n_per_group, int64_t groups) {
-  const ContractTable& table = contract_table(device.level);
-  return Layout::conv_panels(table.panel_width(n_per_group), table.lanes, narrow<int32_t>(groups, "groups"));
+Layout conv_layout(const ContractTable& table, int64_t n_per_group, int64_t groups, int64_t run) {
+  return Layout::conv_panels(table.panel_width(n_per_group), table.lanes, narrow<int32_t>(groups, "groups"),
+                             table.planes, table.planes > 0 ? narrow<int32_t>(run, "taps") : 1);
+}
+
+const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device) {
+  if (kernel.self == nullptr) return &contract_table(device.level);
+  return plane_table(device.level, *static_cast<const int*>(kernel.self));
+}
+
+Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics) {
+  const ContractTable* table = table_of(kernel, device);
+  if (table == nullptr) return Answer::no("the instruction set level has no tiles");
+  if (table->planes == 1 && numerics != Numerics::bf16) return Answer::no("multiplying in bf16 is not allowed");
+  if (table->planes == 2 && numerics == Numerics::strict) return Answer::no("the contraction must be strict");
+  return Answer::yes();
 }
 
 std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&, const Config&,
@@ -173,7 +199,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   // First phase: B into panels, A with its channels last.
   if (!p.b_packed && !p.unpacked) {
     p.pack.nr = args.nr;
-    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr);
+    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr, args.run);
     const int64_t panels = ceil_div(args.n, args.nr);
     const int64_t panel_bytes = std::max<int64_t>(1, args.nr * args.k * args.taps * 4);
     plan.panels_per_pack = std::clamp<int64_t>((128 << 10) / panel_bytes, 1, panels);
@@ -182,7 +208,31 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     bound.workspace = align_up(byte_size(DType::f32, checked_mul(p.b_matrices, plan.matrix_size, "packed weights")), 64,
                                "packed weights");
   } else if (p.b_packed) {
-    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr);
+    plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr, args.run);
+  }
+  const bool planes = table.images != nullptr && p.windowed;
+  if (planes && p.turn_a) {
+    // Splitting turns around as well.
+    p.turn_a = false;
+    args.lda = 1;
+    args.channel_stride = p.turn_pixels;
+  }
+  int64_t split_scratch = 0;
+  if (planes) {
+    const int64_t pixels = p.window.out[0] * p.window.out[1] * p.window.out[2];
+    plan.images_per_call = args.m / pixels;
+    // What the loops multiply without looking: windows reach over 2^16 positions at most.
+    checked_mul(checked_mul(checked_mul(pixels, 1 << 16, "image"), checked_add(args.k, 64, "channels"), "image"),
+                8 * args.run, "image");
+    plan.image_bytes = table.images->bytes(args);
+    plan.image_rows = table.images->rows(args);
+    plan.rows_per_split = std::max<int64_t>(1, plan.image_rows * (64 << 10) / std::max<int64_t>(1, plan.image_bytes));
+    plan.splits_per_image = ceil_div(plan.image_rows, plan.rows_per_split);
+    const int64_t images = checked_mul(plan.calls, plan.images_per_call, "images");
+    plan.splits = checked_mul(images, plan.splits_per_image, "images");
+    plan.images_offset = align_up(bound.workspace, 64, "workspace");
+    bound.workspace = checked_add(plan.images_offset, checked_mul(images, plan.image_bytes, "images"), "workspace");
+    split_scratch = table.images->scratch_size(args);
   }
   if (p.turn_a) {
     plan.turned_offset = bound.workspace;
@@ -202,9 +252,10 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   split_call(plan, ceil_div(wanted, plan.calls));
   plan.units = checked_mul(plan.calls, plan.m_parts * plan.n_parts, "calls");
   plan.units_per_chunk = ceil_div(plan.units, std::min(plan.units, wanted));
-  const int phase = plan.packs + plan.turns > 0 ? 1 : 0;
+  const int64_t prepared_chunks = plan.packs + plan.turns + plan.splits;
+  const int phase = prepared_chunks > 0 ? 1 : 0;
   bound.phases = phase + 1;
-  if (phase) bound.chunks[0] = plan.packs + plan.turns;
+  if (phase) bound.chunks[0] = prepared_chunks;
   bound.chunks[phase] = ceil_div(plan.units, plan.units_per_chunk);
 
   const int64_t block_cols = p.unpacked ? unpacked_cols : args.nr;
@@ -218,6 +269,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     bound.scratch =
         align_up(std::max(table.scratch_size(args, rows), table.scratch_size(args, last_rows)), 64, "scratch");
   }
+  bound.scratch = std::max(bound.scratch, align_up(split_scratch, 64, "scratch"));
   plan.tile_offset = bound.scratch;
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
 }
@@ -249,6 +301,9 @@ Status run_product(const Launch& launch) {
       const Place place = place_of(p.call_dims, call);
       const int64_t first_col = place.dot(p.column_strides);
       args.a = a ? a + place.dot(p.a_strides) : nullptr;  // nothing is read of an empty operand
+      if (plan.splits > 0)
+        args.planes = reinterpret_cast<const char*>(launch.workspace) + plan.images_offset +
+                      call * plan.images_per_call * plan.image_bytes;
       b_here = b + place.dot(p.b_strides) * (p.unpacked ? 1 : plan.matrix_size);
       args.b = b_here;
       args.bias = bias ? bias + first_col : nullptr;
@@ -265,13 +320,27 @@ Status run_product(const Launch& launch) {
   return {};
 }
 
-double contraction_cost(const DeviceSpec& device, double multiply_adds, double bytes) {
-  const double per_ns = device.level >= avx512 ? 60 : device.level == avx2 ? 30 : 4;
-  return 1000 + std::max(multiply_adds / per_ns, bytes / 20);
+double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,
+                        double bytes) {
+  if (table.planes == 0) {
+    const double per_ns = device.level >= avx512 ? 60 : device.level == avx2 ? 30 : 4;
+    return 1000 + std::max(rows * columns * depth / per_ns, bytes / 20);
+  }
+  // Tiles are whole; splitting A and finishing C go by the element.
+  const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
+  constexpr double terms[] = {0, 1, 3, 6};
+  const double padded = up(rows, 16) * up(columns, 16) * up(depth, 32);
+  const double split = 0.06 * table.planes * up(rows, 16) * up(depth, 32), finish = 0.1 * rows * columns;
+  return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, bytes / 20);
 }
 
 std::span<const Kernel> contraction_kernels() {
-  static const Kernel rows[] = {matmul_row, conv_row, conv_transpose_row};
+  static const std::vector<Kernel> rows = [] {
+    std::vector<Kernel> all(std::begin(matmul_rows), std::end(matmul_rows));
+    all.insert(all.end(), std::begin(conv_rows), std::end(conv_rows));
+    all.push_back(conv_transpose_row);
+    return all;
+  }();
   return rows;
 }
 

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/device.h"
 #include "backend/cpu/kernels/epilogue.h"
+#include "ops/contraction.h"
 
 namespace sinter::cpu {
 
@@ -45,9 +46,9 @@ struct Product {
 Answer device_f32(const Problem& problem, uint16_t value);
 // Image, weights and perhaps a bias, each as above: what every kind of convolution takes.
 Answer convolution_operands(const Problem& problem, const Stage& stage);
-// The panels that this level wants for N columns.
-Layout matrix_layout(const DeviceSpec& device, int64_t n, bool transposed);
-Layout conv_layout(const DeviceSpec& device, int64_t n_per_group, int64_t groups);
+// The panels that loops want for N columns.
+Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed);
+Layout conv_layout(const ContractTable& table, int64_t n_per_group, int64_t groups, int64_t run);
 
 // The level's loops, for rows that call them by themselves: a const ContractTable*.
 std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&, const Config&,
@@ -57,9 +58,17 @@ std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound);
 Status run_product(const Launch& launch);
 
-// Estimated nanoseconds for multiply-adds and bytes at a level.
-double contraction_cost(const DeviceSpec& device, double multiply_adds, double bytes);
+// Rows of a family differ in the bf16 planes that their operands are split into (Kernel::self points to the number;
+// none: f32). The loops of a row, or null where the level has none.
+const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device);
+// Whether a row's loops are there and are as accurate as the contraction asks.
+Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics);
+inline constexpr int plane_counts[] = {1, 2, 3};
 
-extern const Kernel matmul_row, conv_row, conv_transpose_row;
+// Estimated nanoseconds of `rows` x `columns` results of `depth` multiply-adds each, and of bytes, with these loops.
+double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,
+                        double bytes);
+
+extern const Kernel matmul_rows[4], conv_rows[4], conv_transpose_row;
 
 }  // namespace sinter::cpu

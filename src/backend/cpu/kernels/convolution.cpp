@@ -6,6 +6,8 @@
 
 #include <fmt/core.h>
 
+#include <cmath>
+
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/contraction.h"
 #include "base/checked.h"
@@ -100,15 +102,50 @@ std::optional<int64_t> columns(const Problem& problem, const View& view) {
   return m.constant() / view.groups;
 }
 
-Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device) {
+// Taps along a window row that planes of bf16 take as one, so that few channels do not leave steps of K empty.
+int64_t taps_in_a_row(const Problem& problem, const View& view) {
+  const Shape& w = *problem.types[view.w].shape;
+  const ConvAttrs& attrs = problem.stages[0].attrs.as<ConvAttrs>();
+  if (view.groups != 1 || !w[1].is_constant() || !w.back().is_constant()) return 1;
+  if (window_step(attrs.dilations, view.rank - 3) != 1) return 1;
+  const int64_t channels = w[1].constant(), row = w.back().constant();
+  if (channels < 1 || channels > 64 || row < 2 || row > 64) return 1;
+  const auto steps = [](int64_t n) { return (n + 31) / 32; };
+  return steps(channels * row) < steps(channels) * row ? row : 1;
+}
+
+// Images as planes are as much larger than the result as windows reach over.
+Answer reach_known(const Problem& problem, const View& view) {
+  constexpr int64_t most = 1 << 16;
+  const Shape& w = *problem.types[view.w].shape;
+  const ConvAttrs& attrs = problem.stages[0].attrs.as<ConvAttrs>();
+  int64_t positions = 1;
+  for (size_t k = 2; k < w.size(); ++k) {
+    if (!w[k].is_constant()) return Answer::no("the extents of the window are known only at run time");
+    const int64_t taps = w[k].constant(), step = window_step(attrs.dilations, k - 2);
+    if (taps > most || step > most) return Answer::no("windows reach too far");
+    positions *= std::max<int64_t>(0, taps - 1) * step + 1;
+    if (positions > most) return Answer::no("windows reach too far");
+  }
+  return Answer::yes();
+}
+
+Layout weights_layout(const Problem& problem, const View& view, const ContractTable& table, int64_t columns) {
+  return conv_layout(table, columns, view.groups, taps_in_a_row(problem, view));
+}
+
+Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (Answer a = convolution_operands(problem, stage); !a) return a;
+  if (Answer a = accurate_enough(kernel, device, stage.attrs.as<ConvAttrs>().numerics); !a) return a;
   const View view = view_of(problem);
   if (view.rank < 3 || problem.types[view.w].shape->size() != view.rank) return Answer::no("ranks do not fit");
   if (Answer a = window_known(view.rank - 2, window_ref(stage.attrs.as<ConvAttrs>())); !a) return a;
   if (view.groups < 1 || view.groups > INT32_MAX) return Answer::no("group out of range");
+  if (table_of(kernel, device)->planes > 0)
+    if (Answer a = reach_known(problem, view); !a) return a;
   if (view.x == view.w || view.bias == view.w || view.bias == view.x) return Answer::no("an operand stands twice");
   const Layout& x = problem.operands[view.x].layout;
   if (!channels_last_or_any(x, view.rank) && !(x.is_row_major() && takes_channels_first(problem, view)))
@@ -116,7 +153,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device)
   const Layout& w = problem.operands[view.w].layout;
   if (!row_major_or_any(w)) {
     const auto n = columns(problem, view);
-    if (!n || in_epilogue(problem, view.w) || w != conv_layout(device, *n, view.groups))
+    if (!n || in_epilogue(problem, view.w) || w != weights_layout(problem, view, *table_of(kernel, device), *n))
       return Answer::no("the weights have a layout of another kernel");
   }
   if (view.bias >= 0) {
@@ -126,7 +163,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device)
   return epilogue_supported(problem, view.output);
 }
 
-Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const DeviceSpec& device) {
   const View view = view_of(problem);
   const Layout last = Layout::channels_last(view.rank);
   Needs out;
@@ -139,7 +176,7 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
       } else if (i == view.w) {
         const auto n = columns(problem, view);
         const bool packs = operand.constant && n && !in_epilogue(problem, i);
-        layout = packs ? conv_layout(device, *n, view.groups) : Layout();
+        layout = packs ? weights_layout(problem, view, *table_of(kernel, device), *n) : Layout();
       } else {
         layout = in_epilogue(problem, i) ? epilogue_layout(problem, view.output, i) : Layout();
       }
@@ -150,23 +187,33 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
   return out;
 }
 
-double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
   const View view = view_of(problem);
   const Type& y = problem.types[problem.first_result[0]];
   const double out = elements_at(y, symbols), w = elements_at(problem.types[view.w], symbols);
   const double m = static_cast<double>(std::max<int64_t>(1, (*y.shape)[1].evaluate(symbols)));
-  const double multiply_adds = out * w / m;
+  const double groups = static_cast<double>(view.groups), columns = std::max(1.0, m / groups);
   const double bytes = 4 * (out + w + elements_at(problem.types[view.x], symbols));
+  const double taps = static_cast<double>(taps_in_a_row(problem, view));
+  const ContractTable& table = *table_of(kernel, device);
+  if (table.planes > 0) {
+    // Each tap, or row of taps, is padded by itself.
+    const double channels =
+        static_cast<double>(std::max<int64_t>(1, (*problem.types[view.w].shape)[1].evaluate(symbols)));
+    const double row = std::ceil(channels * taps / 32) * 32;
+    return contraction_cost(table, device, out / m, columns, row * (w / m / channels / taps), bytes / groups) * groups;
+  }
   // Groups narrower than a vector waste the rest of it, and each gathers its own rows.
-  const double groups = static_cast<double>(view.groups);
-  const double waste = std::max(1.0, 16.0 / std::max(1.0, m / groups));
-  return contraction_cost(device, multiply_adds * waste, bytes) + (view.groups > 1 ? groups * out / m * 2 : 0);
+  const double waste = std::max(1.0, 16.0 / columns);
+  return contraction_cost(table, device, out / m, m * waste, w / m, bytes) +
+         (view.groups > 1 ? groups * out / m * 2 : 0);
 }
 
-std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,
+                                    const DeviceSpec& device) {
   const View view = view_of(problem);
   auto out = std::make_shared<PreparedContraction>();
-  out->table = &contract_table(device.level);
+  out->table = table_of(kernel, device);
   out->view = view.output;
   out->epilogue = make_epilogue(problem, view.output, view.bias, device.level);
   return out;
@@ -222,7 +269,9 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   p.c_strides.push_back(0);
   p.b_strides.push_back(1);
   p.column_strides.push_back(args.n);
-  p.b_packed = c.problem.operands[view.w].layout.kind == Layout::Kind::conv_panels;
+  const Layout& weights = c.problem.operands[view.w].layout;
+  p.b_packed = weights.kind == Layout::Kind::conv_panels;
+  if (p.b_packed && args.taps % weights.run == 0) args.run = weights.run;
   if (!p.b_packed) {
     p.b_matrices = groups;
     p.b_matrix_dims = {groups};
@@ -245,12 +294,22 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
 
 }  // namespace
 
-const Kernel conv_row = {.name = "conv_f32",
-                         .supports = supports,
-                         .needs = needs,
-                         .cost = cost,
-                         .prepare = prepare,
-                         .bind = bind,
-                         .run = run_product};
+namespace {
+
+constexpr Kernel row(const char* name, const void* planes) {
+  return {.name = name,
+          .self = planes,
+          .supports = supports,
+          .needs = needs,
+          .cost = cost,
+          .prepare = prepare,
+          .bind = bind,
+          .run = run_product};
+}
+
+}  // namespace
+
+const Kernel conv_rows[4] = {row("conv_f32", nullptr), row("conv_bf16", &plane_counts[0]),
+                             row("conv_bf16x3", &plane_counts[1]), row("conv_bf16x6", &plane_counts[2])};
 
 }  // namespace sinter::cpu

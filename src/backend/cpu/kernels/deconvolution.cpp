@@ -77,7 +77,8 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   const double channels = static_cast<double>(std::max<int64_t>(1, (*x.shape)[1].evaluate(symbols)));
   const double in = elements_at(x, symbols), w = elements_at(problem.types[stage.inputs[1]], symbols);
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
-  return contraction_cost(device, in / channels * w, 4 * (in + w + 3 * out));
+  return contraction_cost(contract_table(device.level), device, in / channels, w / channels, channels,
+                          4 * (in + w + 3 * out));
 }
 
 // Spatial axes of which there are fewer than three come first; the others have extent 1.
@@ -158,7 +159,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   bound.phases = 2;
   bound.chunks[0] = bound.chunks[1] = 0;
   if (product(y) == 0) return;
-  plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr);
+  plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr, 1);
   plan.panels = (args.n + args.nr - 1) / args.nr;
   if (plan.matrix_size > 0) bound.chunks[0] = checked_mul(plan.groups, plan.panels, "panels");
   bound.workspace = byte_size(DType::f32, checked_mul(plan.groups, plan.matrix_size, "packed weights"));

@@ -47,7 +47,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device)
   const auto n = columns(problem);
   if (!n) return Answer::no("the number of filters is not constant");
   const Layout& w = problem.operands[stage.inputs[in_w]].layout;
-  if (w.kind != Layout::Kind::any && w != conv_layout(device, *n, attrs.group))
+  if (w.kind != Layout::Kind::any && w != conv_layout(contract_table(device.level), *n, attrs.group, 1))
     return Answer::no("weights have another layout");
   if (!channels_last_or_any(problem.operands[stage.inputs[in_x]].layout, 4)) return Answer::no("channels must be last");
   if (problem.results.size() != 1) return Answer::no("not one result");
@@ -59,10 +59,10 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
   const Stage& stage = problem.stages[0];
   Needs out;
   for (size_t i = 0; i < problem.operands.size(); ++i)
-    out.operands.push_back(i == stage.inputs[in_x] ? Layout::channels_last(4)
-                           : i == stage.inputs[in_w]
-                               ? conv_layout(device, *columns(problem), stage.attrs.as<DeformConvAttrs>().group)
-                               : settled(problem.operands[i].layout));
+    out.operands.push_back(i == stage.inputs[in_x]   ? Layout::channels_last(4)
+                           : i == stage.inputs[in_w] ? conv_layout(contract_table(device.level), *columns(problem),
+                                                                   stage.attrs.as<DeformConvAttrs>().group, 1)
+                                                     : settled(problem.operands[i].layout));
   out.results.push_back(Layout::channels_last(4));
   return out;
 }
@@ -73,7 +73,7 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   const Type& w = problem.types[stage.inputs[in_w]];
   const double filters = static_cast<double>(std::max<int64_t>(1, (*w.shape)[0].evaluate(symbols)));
   const double depth = elements_at(w, symbols) / filters;
-  return contraction_cost(device, y * depth, 4 * y) + y / filters * depth * 4;
+  return contraction_cost(contract_table(device.level), device, y, depth, 1, 4 * y) + y / filters * depth * 4;
 }
 
 constexpr int64_t block = 96;  // pixels of a chunk
@@ -186,7 +186,7 @@ Status run(const Launch& launch) {
   args.m = pixels;
   for (int64_t g = 0; g < p.groups; ++g) {
     args.a = rows + g * block * args.lda;
-    args.b = operand(in_w) + g * p.table->packed_size(1, args.k, args.n, args.nr);
+    args.b = operand(in_w) + g * p.table->packed_size(1, args.k, args.n, args.nr, 1);
     args.c = static_cast<float*>(launch.operands[launch.problem->operands.size()]) +
              (n * p.positions + first) * args.ldc + g * args.n;
     args.bias = bias ? bias + g * args.n : nullptr;

@@ -54,11 +54,12 @@ View view_of(const Problem& problem) {
   return v;
 }
 
-Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device) {
+Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "MatMul")) return Answer::no("not a MatMul");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (stage.inputs.size() != 2) return Answer::no("not two operands");
+  if (Answer a = accurate_enough(kernel, device, stage.attrs.as<MatMulAttrs>().numerics); !a) return a;
   for (uint16_t v : stage.inputs)
     if (Answer a = device_f32(problem, v); !a) return a;
   const View view = view_of(problem);
@@ -69,13 +70,13 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device)
   if (!row_major_or_any(b)) {
     const Dim& n = view.n(problem);
     if (view.b_rank < 2 || !n.is_constant() || view.a == view.b || in_epilogue(problem, view.b) ||
-        b != matrix_layout(device, n.constant(), view.transpose_b))
+        b != matrix_layout(*table_of(kernel, device), n.constant(), view.transpose_b))
       return Answer::no("B has a layout of another kernel");
   }
   return epilogue_supported(problem, view.output);
 }
 
-Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const DeviceSpec& device) {
   const View view = view_of(problem);
   Needs out;
   for (size_t i = 0; i < problem.operands.size(); ++i) {
@@ -84,7 +85,8 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
     if (layout.kind == Layout::Kind::any) {
       const bool packs = i == view.b && i != view.a && operand.constant && view.b_rank >= 2 &&
                          view.n(problem).is_constant() && !in_epilogue(problem, i);
-      layout = packs ? matrix_layout(device, view.n(problem).constant(), view.transpose_b) : Layout();
+      layout =
+          packs ? matrix_layout(*table_of(kernel, device), view.n(problem).constant(), view.transpose_b) : Layout();
     }
     out.operands.push_back(std::move(layout));
   }
@@ -92,19 +94,21 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
   return out;
 }
 
-double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
   const View view = view_of(problem);
   const double c = elements_at(problem.types[problem.first_result[0]], symbols);
   const double k = static_cast<double>(std::max<int64_t>(1, view.k(problem).evaluate(symbols)));
   const double bytes =
       4 * (c + elements_at(problem.types[view.a], symbols) + elements_at(problem.types[view.b], symbols));
-  return contraction_cost(device, c * k, bytes);
+  const double n = static_cast<double>(std::max<int64_t>(1, view.n(problem).evaluate(symbols)));
+  return contraction_cost(*table_of(kernel, device), device, c / n, n, k, bytes);
 }
 
-std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,
+                                    const DeviceSpec& device) {
   const View view = view_of(problem);
   auto out = std::make_shared<PreparedContraction>();
-  out->table = &contract_table(device.level);
+  out->table = table_of(kernel, device);
   out->view = view.output;
   out->epilogue = make_epilogue(problem, view.output, -1, device.level);
   return out;
@@ -193,12 +197,22 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
 
 }  // namespace
 
-const Kernel matmul_row = {.name = "matmul_f32",
-                           .supports = supports,
-                           .needs = needs,
-                           .cost = cost,
-                           .prepare = prepare,
-                           .bind = bind,
-                           .run = run_product};
+namespace {
+
+constexpr Kernel row(const char* name, const void* planes) {
+  return {.name = name,
+          .self = planes,
+          .supports = supports,
+          .needs = needs,
+          .cost = cost,
+          .prepare = prepare,
+          .bind = bind,
+          .run = run_product};
+}
+
+}  // namespace
+
+const Kernel matmul_rows[4] = {row("matmul_f32", nullptr), row("matmul_bf16", &plane_counts[0]),
+                               row("matmul_bf16x3", &plane_counts[1]), row("matmul_bf16x6", &plane_counts[2])};
 
 }  // namespace sinter::cpu

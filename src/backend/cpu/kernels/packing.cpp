@@ -1,13 +1,14 @@
-// Weights into the panels that contractions read: f32, from any strided layout. Runs in the init plan for constants,
-// and as an ordinary step for weights that are computed.
+// Weights into the panels that contractions read, f32 or split into planes of bf16. Runs in the init plan for
+// constants, and as an ordinary step for weights that are computed.
 
+#include "backend/cpu/device.h"
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
 
 namespace sinter::cpu {
 namespace {
 
-Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Identity")) return Answer::no("not a layout change");
   if (Answer a = plain_problem(problem); !a) return a;
   if (problem.operands.size() != 1 || problem.results.size() != 1) return Answer::no("not one operand and one result");
@@ -15,7 +16,18 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (kind != Layout::Kind::matrix_panels && kind != Layout::Kind::conv_panels)
     return Answer::no("the result is not packed");
   if (problem.operands[0].type.dtype != DType::f32) return Answer::no("only f32 is packed");
-  if (!problem.operands[0].layout.is_strided()) return Answer::no("the operand must be strided");
+  const Layout& from = problem.operands[0].layout;
+  if (!from.is_strided()) return Answer::no("the operand must be strided");
+  const Layout& to = problem.results[0].layout;
+  if ((to.planes > 0) != (kernel.self != nullptr)) return Answer::no("the panels hold other numbers");
+  if (to.planes > 0) {
+    const ContractTable* table = plane_table(device.level, to.planes);
+    if (table == nullptr) return Answer::no("the instruction set level has no tiles");
+    if (to.width != table->panel_width(0) || to.lanes != table->lanes) return Answer::no("panels of another width");
+    if (!from.is_row_major()) return Answer::no("the operand must be row-major");
+    const Shape& shape = *problem.operands[0].type.shape;
+    if (to.run > 1 && shape.back() != Dim(to.run)) return Answer::no("taps are taken together in another way");
+  }
   return Answer::yes();
 }
 
@@ -100,12 +112,73 @@ Status run(const Launch& launch) {
   return {};
 }
 
-constexpr Kernel rows[] = {
-    {.name = "pack_f32", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run},
+// ---- planes
+
+struct PlanePacking {
+  const ContractTable* table;
+  PackArgs args;
+  int64_t panels, matrix_size, matrix_stride;
 };
+
+void bind_planes(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  PlanePacking& p = emplace<PlanePacking>(bound);
+  const Layout& to = c.problem.results[0].layout;
+  const Dims& dims = c.operands[0];
+  const size_t rank = dims.size();
+  p.table = plane_table(amx, to.planes);
+  p.args.nr = to.width;
+  p.args.run = to.run;
+  bound.chunks[0] = 0;
+  if (product(dims) == 0) return;
+  int64_t matrices = to.groups;
+  if (to.kind == Layout::Kind::matrix_panels) {
+    matrices = product(dims, 0, rank - 2);
+    p.args.k = dims[to.transposed ? rank - 1 : rank - 2];
+    p.args.n = dims[to.transposed ? rank - 2 : rank - 1];
+    p.args.k_stride = to.transposed ? 1 : p.args.n;
+    p.args.n_stride = to.transposed ? p.args.k : 1;
+    p.matrix_stride = p.args.k * p.args.n;
+  } else {
+    p.args.n = dims[0] / to.groups;
+    p.args.k = dims[1];
+    p.args.taps = product(dims, 2, rank);
+    p.args.tap_stride = 1;
+    p.args.k_stride = p.args.taps;
+    p.args.n_stride = p.args.k * p.args.taps;
+    p.matrix_stride = p.args.n * p.args.n_stride;
+  }
+  if (p.args.n == 0) return;
+  p.panels = (p.args.n + p.args.nr - 1) / p.args.nr;
+  p.matrix_size = p.table->packed_size(p.args.taps, p.args.k, p.args.n, p.args.nr, p.args.run);
+  bound.chunks[0] = matrices * p.panels;
+}
+
+Status run_planes(const Launch& launch) {
+  const PlanePacking& p = launch.bound->as<PlanePacking>();
+  const int64_t matrix = launch.chunk / p.panels, n = launch.chunk % p.panels * p.args.nr;
+  PackArgs args = p.args;
+  args.src = static_cast<const float*>(launch.operands[0]) + matrix * p.matrix_stride;
+  p.table->pack_b(args, n, std::min(args.n, n + args.nr),
+                  static_cast<float*>(launch.operands[1]) + matrix * p.matrix_size);
+  return {};
+}
+
+constexpr bool splits = true;  // of Kernel::self: the row that makes planes
+
+constexpr Kernel plane_row = {.name = "pack_planes",
+                              .self = &splits,
+                              .supports = supports,
+                              .needs = needs,
+                              .cost = cost,
+                              .bind = bind_planes,
+                              .run = run_planes};
 
 }  // namespace
 
-std::span<const Kernel> packing_kernels() { return rows; }
+std::span<const Kernel> packing_kernels() {
+  static const Kernel rows[] = {
+      {.name = "pack_f32", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run}, plane_row};
+  return rows;
+}
 
 }  // namespace sinter::cpu

@@ -65,7 +65,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
     }
     const auto n = columns(problem, stage.inputs[i]);
     if (!n) return Answer::no("the size of the state is not constant");
-    if (operand.layout.kind != Layout::Kind::any && operand.layout != matrix_layout(device, *n, true))
+    if (operand.layout.kind != Layout::Kind::any &&
+        operand.layout != matrix_layout(contract_table(device.level), *n, true))
       return Answer::no("weights have another layout");
   }
   if (problem.results.empty()) return Answer::no("no results");
@@ -85,7 +86,8 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const bool weights = i == stage.inputs[in_w] || i == stage.inputs[in_r];
     const auto v = static_cast<uint16_t>(i);
-    out.operands.push_back(weights ? matrix_layout(device, *columns(problem, v), true) : Layout());
+    out.operands.push_back(weights ? matrix_layout(contract_table(device.level), *columns(problem, v), true)
+                                   : Layout());
   }
   out.results.assign(problem.results.size(), Layout());
   return out;
@@ -99,7 +101,8 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   };
   const double weights =
       elements_at(problem.types[stage.inputs[in_w]], symbols) + elements_at(problem.types[stage.inputs[in_r]], symbols);
-  return 500 * extent(0) + contraction_cost(device, extent(0) * extent(1) * weights, 4 * extent(0) * weights);
+  return 500 * extent(0) + contraction_cost(contract_table(device.level), device, extent(0) * extent(1), weights, 1,
+                                            4 * extent(0) * weights);
 }
 
 struct Prepared {
@@ -282,7 +285,7 @@ void multiply_inputs(const Plan& p, const Launch& launch) {
   const int64_t d = launch.chunk / p.row_parts, begin = launch.chunk % p.row_parts * p.row_step;
   ContractArgs args = p.from_input;
   args.a = operand(launch, in_x);
-  args.b = operand(launch, in_w) + d * table.packed_size(1, args.k, args.n, args.nr);
+  args.b = operand(launch, in_w) + d * table.packed_size(1, args.k, args.n, args.nr, 1);
   args.c = at(launch, p.gates, d * args.m * p.width);
   args.bias = at(launch, p.bias_w, d * p.width);
   table.chunk(args, begin, std::min(args.m, begin + p.row_step), 0, args.n, launch.scratch);
@@ -303,7 +306,7 @@ struct Sequences {
     c = at(launch, p.cell, (d * p.batch + begin) * p.hidden);
     args = p.from_state;
     args.m = rows;
-    args.b = operand(launch, in_r) + d * p.prepared->table->packed_size(1, args.k, args.n, args.nr);
+    args.b = operand(launch, in_r) + d * p.prepared->table->packed_size(1, args.k, args.n, args.nr, 1);
   }
   void multiply(const float* a, float* to, int64_t n_begin, int64_t n_end) {
     args.a = a;
