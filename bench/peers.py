@@ -23,7 +23,7 @@ def opening(name, index=0):
     dims = {}
     for i in declared:
         for dim, extent in zip(i.type.tensor_type.shape.dim, inputs[i.name].shape):
-            if dim.dim_param:
+            if dim.dim_param.replace("?", ""):  # some exporters write "?" for what has no name
                 dims[dim.dim_param] = extent
     return inputs, dims
 
