@@ -107,10 +107,10 @@ def parse():
     arguments.rounds, arguments.least = (5, 1) if arguments.quick else (11, 3)
     if arguments.quick:
         arguments.seconds = min(arguments.seconds, 3)
-    for given, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),
+    for asked, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),
                          (arguments.without, peers.PEERS)):
-        if set(given) - set(known):
-            parser.error(f"unknown: {', '.join(sorted(set(given) - set(known)))}; choose of {', '.join(known)}")
+        if set(asked) - set(known):
+            parser.error(f"unknown: {', '.join(sorted(set(asked) - set(known)))}; choose of {', '.join(known)}")
     return arguments
 
 
