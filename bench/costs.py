@@ -12,6 +12,11 @@ import sys
 import tempfile
 import time
 
+import numpy as np
+
+import models
+import peers
+
 RUNS = 3
 
 
@@ -30,11 +35,24 @@ def _timed(step):
     return made, 1e3 * (time.perf_counter() - start)
 
 
-def _used(load, inputs_of):
+def opening(folder):
+    """The inputs and extents that the first process left: reading them from the model here would count."""
+    with open(os.path.join(folder, "dims.json"), encoding="ascii") as file, \
+            np.load(os.path.join(folder, "inputs.npz")) as inputs:
+        return dict(inputs), json.load(file)
+
+
+def leave_opening(name, folder):
+    inputs, dims = peers.opening(name)
+    np.savez(os.path.join(folder, "inputs.npz"), **inputs)
+    with open(os.path.join(folder, "dims.json"), "w", encoding="ascii") as file:
+        json.dump(dims, file)
+
+
+def _used(load, inputs):
     """Loads, runs a few times, and says how long loading took and how much memory all of it took beyond what was there."""
     before = resident()
     run, milliseconds = _timed(load)
-    inputs = inputs_of()
     for _ in range(RUNS):
         run(inputs)
     return {"load_ms": milliseconds, "peak_mib": resident(peak=True) - before}
@@ -42,11 +60,9 @@ def _used(load, inputs_of):
 
 def build(name, threads, folder, kind):
     """Builds twice with one timing cache: the second build finds all that it asks for."""
-    import models
-    import peers
     import sinter
 
-    _, dims = peers.opening(name)
+    _, dims = opening(folder)
     cache, took = os.path.join(folder, "timing.txt"), []
     plain = _timed(lambda: sinter.build(models.path(name), threads=threads, dims=dims, **peers.CLASSES[kind]))[1]
     for _ in range(2):
@@ -58,41 +74,33 @@ def build(name, threads, folder, kind):
 
 
 def load(name, threads, folder, kind):
-    import numpy  # noqa: F401  (not counted)
-    import peers
     import sinter
-
-    inputs, _ = peers.opening(name)
 
     def step():
         context = sinter.load(os.path.join(folder, "case.engine"), threads=threads).context(threads)
         return context.run
 
-    return _used(step, lambda: inputs)
+    return _used(step, opening(folder)[0])
 
 
 def ort(name, threads, folder, kind):
-    import models
     import onnxruntime  # noqa: F401  (not counted)
-    import peers
 
-    inputs, dims = peers.opening(name)
+    inputs, dims = opening(folder)
 
     def step():
         made = peers.session(models.path(name), threads, dims)
         return lambda given: made.run(None, given)
 
-    return _used(step, lambda: inputs)
+    return _used(step, inputs)
 
 
 def openvino(name, threads, folder, kind):
-    import models
     import openvino as package  # noqa: F401  (not counted)
-    import peers
 
-    inputs, _ = peers.opening(name)
+    inputs, _ = opening(folder)
     return _used(lambda: peers.compile_openvino(models.path(name), inputs, threads, "f32").create_infer_request().infer,
-                 lambda: inputs)
+                 inputs)
 
 
 STEPS = {"build": build, "load": load, "ort": ort, "openvino": openvino}
@@ -118,6 +126,7 @@ def table(names, arguments):
             for kind in arguments.classes:
                 reasons = []
                 with tempfile.TemporaryDirectory() as folder:
+                    leave_opening(name, folder)
                     ask = lambda step: _asked(step, name, threads, folder, kind, reasons)
                     row = {"network": name, "threads": threads, "class": kind, **ask("build"), **ask("load")}
                     for peer in ("ort", "openvino"):

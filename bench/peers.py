@@ -4,8 +4,6 @@ the extents of the benchmark's inputs are fixed for all of them, all optimizatio
 A candidate that cannot be had or cannot take the model raises; whoever asks makes an empty column of it.
 """
 
-import onnx
-
 import models
 
 # Sinter's classes, by the arguments of sinter.build.
@@ -16,6 +14,8 @@ PEERS = {"ort": "ORT fp32", "openvino": "OV fp32", "openvino_bf16": "OV bf16"}
 
 def opening(name, index=0):
     """Inputs of one size point by name, and what they make of the model's named extents."""
+    import onnx
+
     graph = onnx.load(models.path(name), load_external_data=False).graph
     weights = {t.name for t in graph.initializer}
     declared = [i for i in graph.input if i.name not in weights]
