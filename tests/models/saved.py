@@ -17,8 +17,9 @@ class Failed(Exception):
     """The build or the run of an engine went wrong; the text says how."""
 
 
-def run_saved(model, points, threads):
-    """Builds the model (a path), saves the engine, and has a new process run it with each point's {name: array}.
+def run_saved(model, points, threads, **options):
+    """Builds the model (a path; options are sinter.build's), saves the engine, and has a new process run it with each
+    point's {name: array}.
 
     Returns (seconds of building, seconds of loading, names of the outputs, a list of outputs for each point).
     """
@@ -28,7 +29,7 @@ def run_saved(model, points, threads):
         paths = [os.path.join(folder, n) for n in ("model.engine", "inputs", "outputs")]
         start = time.perf_counter()
         try:
-            sinter.build(model, threads=threads).save(paths[0])
+            sinter.build(model, threads=threads, **options).save(paths[0])
         except sinter.Error as error:
             raise Failed(f"build failed: {error}") from error
         built = time.perf_counter() - start
