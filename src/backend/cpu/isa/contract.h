@@ -81,8 +81,8 @@ struct ContractTable {
   int64_t (*packed_size)(int64_t taps, int64_t k, int64_t n, int nr, int64_t run);
   // Packs the panels that hold columns [n_begin, n_end); n_begin is a multiple of nr.
   void (*pack_b)(const PackArgs&, int64_t n_begin, int64_t n_end, float* dst);
-  // Bytes of scratch of one chunk call of at most `rows` rows.
-  int64_t (*scratch_size)(const ContractArgs&, int64_t rows);
+  // Bytes of scratch of one chunk call of `rows` rows and `cols` columns.
+  int64_t (*scratch_size)(const ContractArgs&, int64_t rows, int64_t cols);
   // Rows [m_begin, m_end) and columns [n_begin, n_end) of C, whole panels: n_begin is a multiple of nr, n_end too or n.
   // scratch: 64-byte aligned, private to the thread.
   void (*chunk)(const ContractArgs&, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch);

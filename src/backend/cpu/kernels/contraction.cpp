@@ -266,8 +266,10 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     bound.scratch = program ? unpacked_rows * unpacked_cols * 4 : 0;
   } else {
     const int64_t rows = std::min(plan.m_step, args.m), last_rows = args.m - (plan.m_parts - 1) * plan.m_step;
-    bound.scratch =
-        align_up(std::max(table.scratch_size(args, rows), table.scratch_size(args, last_rows)), 64, "scratch");
+    const int64_t cols = std::min(plan.n_step, args.n), last_cols = args.n - (plan.n_parts - 1) * plan.n_step;
+    for (int64_t m : {rows, last_rows})
+      for (int64_t n : {cols, last_cols}) bound.scratch = std::max(bound.scratch, table.scratch_size(args, m, n));
+    bound.scratch = align_up(bound.scratch, 64, "scratch");
   }
   bound.scratch = std::max(bound.scratch, align_up(split_scratch, 64, "scratch"));
   plan.tile_offset = bound.scratch;
