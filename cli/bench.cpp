@@ -45,12 +45,12 @@ void print_profile(const StepProfiler& profiler, size_t runs) {
   std::stable_sort(order.begin(), order.end(),
                    [](const auto* a, const auto* b) { return a->nanoseconds > b->nanoseconds; });
   fmt::print("\n");
-  Table table({">time", ">share", ">calls", "kernel", "nodes"});
+  Table table({">mean", ">share", ">min", ">calls", "kernel", "nodes"});
   for (const StepProfiler::Entry* e : order) {
     std::string nodes = printable(e->nodes);
     if (nodes.size() > 100) nodes = nodes.substr(0, 97) + "...";
     table.row({time_text(e->nanoseconds / 1e6 / static_cast<double>(runs)),
-               fmt::format("{:.1f} %", 100 * e->nanoseconds / std::max(total, 1.0)),
+               fmt::format("{:.1f} %", 100 * e->nanoseconds / std::max(total, 1.0)), time_text(e->shortest / 1e6),
                fmt::format("{:.0f}", static_cast<double>(e->calls) / static_cast<double>(runs)), e->kernel, nodes});
   }
   table.print();
@@ -63,7 +63,8 @@ nlohmann::ordered_json profile_json(const StepProfiler& profiler, size_t runs) {
                      {"kernel", e.kernel},
                      {"problem", e.problem},
                      {"calls", static_cast<double>(e.calls) / static_cast<double>(runs)},
-                     {"ms", e.nanoseconds / 1e6 / static_cast<double>(runs)}});
+                     {"ms", e.nanoseconds / 1e6 / static_cast<double>(runs)},
+                     {"min_call_ms", e.shortest / 1e6}});
   return steps;
 }
 

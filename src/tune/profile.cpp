@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 namespace sinter {
 
 void StepProfiler::before(const Frame&, const Step&, uint32_t) { start_ = std::chrono::steady_clock::now(); }
@@ -22,7 +24,9 @@ void StepProfiler::after(const Frame& frame, const Step& step, uint32_t choice) 
   }
   Entry& entry = entries_[at->second];
   ++entry.calls;
-  entry.nanoseconds += std::chrono::duration<double, std::nano>(end - start_).count();
+  const double took = std::chrono::duration<double, std::nano>(end - start_).count();
+  entry.nanoseconds += took;
+  entry.shortest = entry.calls == 1 ? took : std::min(entry.shortest, took);
 }
 
 }  // namespace sinter

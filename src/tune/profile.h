@@ -20,6 +20,7 @@ class StepProfiler final : public StepObserver {
     std::string problem;  // its text
     uint64_t calls = 0;
     double nanoseconds = 0;  // of all calls
+    double shortest = 0;     // of the quickest call
   };
   void before(const Frame& frame, const Step& step, uint32_t choice) override;
   void after(const Frame& frame, const Step& step, uint32_t choice) override;

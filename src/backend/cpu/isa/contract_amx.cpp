@@ -94,30 +94,45 @@ SINTER_INLINE int64_t pixel_bytes(int64_t k) {
 
 // ---- images as planes
 
+// A pixel is [step][plane][32], rows of pixels lie one after the other. Where `run` taps of a row count as one, a row
+// is the padded line of the image instead, each plane by itself, and pixels overlap: one begins `stride` positions
+// after the other and reaches over all taps. What it reaches beyond them meets zeros of B.
 struct Image {
-  int64_t extent[3], parts[3];  // of one part; parts by axis
-  int64_t pixel, part, image;   // bytes
+  int64_t extent[3], parts[3];      // of one part; parts by axis
+  int64_t pixel, row, part, image;  // bytes from one to the next
+  int64_t plane, slack;             // bytes; slack: read behind the last row
 };
 
-// With `run` taps of a row as one, a pixel holds all that they reach.
 template <int PLANES>
 Image image_of(const ContractArgs& p) {
   const Window& w = *p.window;
   Image out = {};
-  out.pixel = pixel_bytes<PLANES>(p.k * p.run);
-  int64_t pixels = 1, parts = 1;
+  int64_t rows = 1, parts = 1;
   for (int d = 0; d < 3; ++d) {
-    const int64_t taps = d == 2 ? w.kernel[d] / p.run : w.kernel[d];
+    const int64_t taps = d == 2 && p.run > 1 ? 1 : w.kernel[d];
     const int64_t reach = (taps - 1) * w.dilation[d];
     out.extent[d] = w.out[d] + reach / w.stride[d];
     // Remainders of 0, dilation, 2 * dilation ...: all below the largest are kept, used or not.
     out.parts[d] = least(reach + 1, w.stride[d]);
-    pixels *= out.extent[d];
+    if (d < 2) rows *= out.extent[d];
     parts *= out.parts[d];
   }
-  out.part = pixels * out.pixel;
-  // Tiles at the end read further than the last pixel.
-  out.image = up_to(out.part * parts + 2 * tile_rows * out.pixel, 64);
+  if (p.run > 1) {
+    out.extent[2] = (w.out[2] * w.stride[2] + p.run - 1) / w.stride[2];
+    out.pixel = w.stride[2] * p.k * 2;
+    out.row = out.extent[2] * out.pixel;
+    out.part = rows * out.row;
+    // Tiles at the end read further than the last pixel.
+    out.slack = up_to(2 * tile_rows * out.pixel + up_to(p.k * p.run, tile_depth) * 2, 64);
+    out.plane = up_to(out.part * parts + out.slack, 64);
+    out.image = PLANES * out.plane;
+  } else {
+    out.pixel = pixel_bytes<PLANES>(p.k);
+    out.row = out.extent[2] * out.pixel;
+    out.part = rows * out.row;
+    out.plane = 64;
+    out.image = up_to(out.part * parts + 2 * tile_rows * out.pixel, 64);
+  }
   return out;
 }
 
@@ -132,20 +147,62 @@ int64_t image_bytes(const ContractArgs& p) {
   return image_of<PLANES>(p).image;
 }
 
-// A line of the image that pixels of several taps are cut from, with zeros around it.
-int64_t line_floats(const ContractArgs& p) {
-  const Window& w = *p.window;
-  return p.run == 1 && p.channel_stride == 1 ? 0 : ((w.out[2] - 1) * w.stride[2] + w.kernel[2] + w.in[2]) * p.k;
+// A line of an image whose channels lie apart, with its channels together.
+int64_t image_scratch(const ContractArgs& p) {
+  return p.channel_stride == 1 ? 0 : up_to(p.window->in[2] * p.k * 4, 64);
 }
 
-int64_t image_scratch(const ContractArgs& p) { return line_floats(p) * 4; }
+// to[x][channel] = from[channel * stride + x].
+void turn_line(const float* from, int64_t width, int64_t channels, int64_t stride, float* to) {
+  if (channels == 3) {
+    // 16 positions make 48 numbers; lanes of x and y, then of both and z.
+    alignas(64) int32_t pairs[3][16], thirds[3][16];
+    for (int v = 0; v < 3; ++v)
+      for (int i = 0; i < 16; ++i) {
+        const int at = (v * 16 + i) / 3, channel = (v * 16 + i) % 3;
+        pairs[v][i] = channel == 1 ? 16 + at : at;
+        thirds[v][i] = channel == 2 ? 16 + at : i;
+      }
+    int64_t x = 0;
+    for (; x + 16 <= width; x += 16) {
+      const __m512 c0 = _mm512_loadu_ps(from + x), c1 = _mm512_loadu_ps(from + stride + x);
+      const __m512 c2 = _mm512_loadu_ps(from + 2 * stride + x);
+      for (int v = 0; v < 3; ++v) {
+        const __m512 two = _mm512_permutex2var_ps(c0, _mm512_load_si512(pairs[v]), c1);
+        _mm512_storeu_ps(to + x * 3 + v * 16, _mm512_permutex2var_ps(two, _mm512_load_si512(thirds[v]), c2));
+      }
+    }
+    for (; x < width; ++x)
+      for (int64_t c = 0; c < 3; ++c) to[x * 3 + c] = from[c * stride + x];
+    return;
+  }
+  for (int64_t x = 0; x < width; ++x)
+    for (int64_t c = 0; c < channels; ++c) to[x * channels + c] = from[c * stride + x];
+}
+
+SINTER_INLINE void clear(char* to, int64_t bytes) {
+  if (bytes > 0) __builtin_memset(to, 0, static_cast<size_t>(bytes));
+}
+
+// Numbers into a row of dense planes.
+template <int PLANES>
+void split_line(const float* from, int64_t count, char* to, int64_t plane) {
+  __m512i planes[PLANES];
+  for (int64_t i = 0; i < count; i += 32, to += 64) {
+    const __m512 x0 = _mm512_maskz_loadu_ps(first_lanes(count - i), from + i);
+    const __m512 x1 = _mm512_maskz_loadu_ps(first_lanes(count - i - 16), from + i + 16);
+    split<PLANES>(x0, x1, planes);
+    const __mmask32 part = count - i >= 32 ? ~__mmask32{0} : (__mmask32{1} << (count - i)) - 1;
+#pragma GCC unroll 3
+    for (int k = 0; k < PLANES; ++k) _mm512_mask_storeu_epi16(to + k * plane, part, planes[k]);
+  }
+}
 
 template <int PLANES>
 void split_images(const ContractArgs& p, const float* image, int64_t begin, int64_t end, char* to, void* scratch) {
   const Window& w = *p.window;
   const Image s = image_of<PLANES>(p);
-  const int64_t k = p.k * p.run, floats = line_floats(p);
-  float* line = floats > 0 ? static_cast<float*>(scratch) : nullptr;
+  float* line = p.channel_stride == 1 ? nullptr : static_cast<float*>(scratch);
   for (int64_t row = begin; row < end; ++row) {
     int64_t rest = row;
     const int64_t y = rest % s.extent[1];
@@ -156,27 +213,38 @@ void split_images(const ContractArgs& p, const float* image, int64_t begin, int6
     const int64_t d = z * w.stride[0] + z_part - w.pad[0], h = y * w.stride[1] + y_part - w.pad[1];
     const bool inside = d >= 0 && d < w.in[0] && h >= 0 && h < w.in[1];
     const float* from = image + (inside ? (d * w.in[1] + h) * w.in[2] * p.lda : 0);
+    int64_t pitch = p.lda;
     if (inside && line != nullptr) {
-      // line[pad + x][k], zeros on both sides.
-      for (int64_t i = 0; i < w.pad[2] * p.k && i < floats; ++i) line[i] = 0;
-      const int64_t columns = most(least(w.in[2], floats / most(p.k, 1) - w.pad[2]), 0);
-      float* at = line + w.pad[2] * p.k;
-      for (int64_t x = 0; x < columns; ++x)
-        for (int64_t c = 0; c < p.k; ++c) *at++ = from[x * p.lda + c * p.channel_stride];
-      for (; at < line + floats; ++at) *at = 0;
+      turn_line(from, w.in[2], p.k, p.channel_stride, line);
+      from = line;
+      pitch = p.k;
+    }
+    char* const out = to + (z_part * s.parts[1] + y_part) * s.parts[2] * s.part + (z * s.extent[1] + y) * s.row;
+    if (p.run > 1) {
+      const bool last = row + 1 == s.extent[0] * s.parts[0] * s.extent[1] * s.parts[1];
+      const int64_t numbers = s.row / 2, before = least(w.pad[2] * p.k, numbers);
+      const int64_t kept = inside ? least(w.in[2], (numbers - before) / p.k) : 0;
+      for (int plane = 0; plane < PLANES; ++plane) {
+        char* const here = out + plane * s.plane;
+        clear(here, before * 2);
+        clear(here + (before + kept * p.k) * 2, s.row + (last ? s.slack : 0) - (before + kept * p.k) * 2);
+      }
+      if (pitch == p.k) {
+        split_line<PLANES>(from, kept * p.k, out + before * 2, s.plane);
+      } else {
+        for (int64_t x = 0; x < kept; ++x)
+          split_line<PLANES>(from + x * pitch, p.k, out + (before + x * p.k) * 2, s.plane);
+      }
+      continue;
     }
     for (int64_t x_part = 0; x_part < s.parts[2]; ++x_part) {
-      char* out = to + ((z_part * s.parts[1] + y_part) * s.parts[2] + x_part) * s.part +
-                  (z * s.extent[1] + y) * s.extent[2] * s.pixel;
-      for (int64_t i = 0; i < s.extent[2]; ++i, out += s.pixel) {
-        const int64_t x = i * w.stride[2] + x_part;  // from the left end of the padding
-        if (inside && line != nullptr) {
-          split_row<PLANES>(line + x * p.k, k, out, 64);
-        } else if (inside && x >= w.pad[2] && x - w.pad[2] < w.in[2]) {
-          split_row<PLANES>(from + (x - w.pad[2]) * p.lda, k, out, 64);
+      char* pixel = out + x_part * s.part;
+      for (int64_t i = 0; i < s.extent[2]; ++i, pixel += s.pixel) {
+        const int64_t x = i * w.stride[2] + x_part - w.pad[2];
+        if (inside && x >= 0 && x < w.in[2]) {
+          split_row<PLANES>(from + x * pitch, p.k, pixel, 64);
         } else {
-          for (int64_t b = 0; b < up_to(k, tile_depth) * PLANES * 2; b += 64)
-            _mm512_storeu_si512(out + b, _mm512_setzero_si512());
+          clear(pixel, up_to(p.k, tile_depth) * PLANES * 2);
         }
       }
     }
@@ -366,15 +434,17 @@ SINTER_INLINE float number(const char* at) {
 // an operand is NaN.
 template <int PLANES>
 void repair_row(const ContractArgs& p, const Operands& o, int64_t m, int64_t r, int tiles, float* c) {
+  const int64_t tap_steps = up_to(p.k * p.run, tile_depth) / tile_depth;
   for (int tile = 0; tile < tiles; ++tile) {
     Vec sum = {};
     const char* b = o.b + tile * PLANES * tile_bytes;
     for (int64_t s = 0; s < o.steps; ++s, b += tiles * PLANES * tile_bytes) {
       for (int64_t k = 0; k < tile_depth; ++k) {
         float x = 0;
+        const int64_t at = s % tap_steps * tile_depth + k;
+        if (at >= p.k * p.run) break;  // behind the last tap's numbers lie others
         if (p.window == nullptr) {
-          const int64_t at = s * tile_depth + k;
-          if (at < p.k) x = p.a[m * p.lda + at];
+          x = p.a[m * p.lda + at];
         } else {
           for (int plane = PLANES - 1; plane >= 0; --plane)
             x += number(o.at(r) + o.offsets[s] + plane * o.plane + k * 2);
@@ -453,7 +523,7 @@ SINTER_INLINE void finish_until(const ContractArgs& p, const Operands& o, const 
     float* from = b.block + at * panel_columns;
     float* to = p.epilogue == nullptr ? p.c + (b.m + r) * p.ldc + b.n : b.block + r * panel_columns;
     const int64_t stride = p.epilogue == nullptr ? p.ldc : panel_columns;
-    if constexpr (TERMS > 1) {
+    if (TERMS > 1 || p.run > 1) {
       // An infinite operand makes NaN of what is not: such rows are computed again.
       bool wrong = false;
       for (int64_t i = 0; i < run; ++i) wrong = wrong | has_nan(from + i * panel_columns, tiles);
@@ -545,19 +615,20 @@ void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
   const Window& w = *p.window;
   const Image image = image_of<planes>(p);
   o.row = image.pixel;
-  o.plane = 64;
+  o.plane = image.plane;
   o.tile = tile_rows * image.pixel;
+  const int64_t step_bytes = p.run > 1 ? tile_depth * 2 : planes * tile_depth * 2;
   int64_t* to = offsets;
   for (int64_t d = 0; d < w.kernel[0]; ++d)
     for (int64_t h = 0; h < w.kernel[1]; ++h)
       for (int64_t x = 0; x < w.kernel[2] / p.run; ++x) {
         const int64_t at[3] = {d * w.dilation[0], h * w.dilation[1], x * w.dilation[2]};
-        const int64_t part =
-            (at[0] % w.stride[0] * image.parts[1] + at[1] % w.stride[1]) * image.parts[2] + at[2] % w.stride[2];
-        const int64_t pixel =
-            (at[0] / w.stride[0] * image.extent[1] + at[1] / w.stride[1]) * image.extent[2] + at[2] / w.stride[2];
+        const int64_t part = ((at[0] % w.stride[0] * image.parts[1] + at[1] % w.stride[1]) * image.parts[2] +
+                              (p.run > 1 ? 0 : at[2] % w.stride[2])) *
+                             image.part;
+        const int64_t row = (at[0] / w.stride[0] * image.extent[1] + at[1] / w.stride[1]) * image.row;
         for (int64_t k = 0; k < s.k; k += tile_depth)
-          *to++ = part * image.part + pixel * image.pixel + k / tile_depth * planes * 64;
+          *to++ = part + row + at[2] / w.stride[2] * image.pixel + k / tile_depth * step_bytes;
       }
   const int64_t slice = w.out[1] * w.out[2];
   for (int64_t m = m_begin; m < m_end;) {
@@ -565,8 +636,8 @@ void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
     const int64_t y = at / w.out[2], x = at % w.out[2];
     const Lines lines = {w.out[2], image.extent[2], x};
     const int64_t rows = least(least(slice - at, m_end - m), lines.rows_within(s.block_pixels));
-    o.a = p.planes + number / w.out[0] * image.image +
-          ((number % w.out[0] * image.extent[1] + y) * image.extent[2] + x) * image.pixel;
+    o.a = p.planes + number / w.out[0] * image.image + (number % w.out[0] * image.extent[1] + y) * image.row +
+          x * image.pixel;
     run_block<TERMS>(p, s, o, lines, m, rows, n_begin, n_end, 0, s.steps, blocks);
     m += rows;
   }
