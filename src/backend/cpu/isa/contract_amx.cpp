@@ -136,21 +136,8 @@ Image image_of(const ContractArgs& p) {
   return out;
 }
 
-template <int PLANES>
-int64_t image_rows(const ContractArgs& p) {
-  const Image i = image_of<PLANES>(p);
-  return i.extent[0] * i.parts[0] * i.extent[1] * i.parts[1];
-}
-
-template <int PLANES>
-int64_t image_bytes(const ContractArgs& p) {
-  return image_of<PLANES>(p).image;
-}
-
-// A line of an image whose channels lie apart, with its channels together.
-int64_t image_scratch(const ContractArgs& p) {
-  return p.channel_stride == 1 ? 0 : up_to(p.window->in[2] * p.k * 4, 64);
-}
+// A line of an image whose channels lie apart, with its channels together: bytes.
+int64_t line_bytes(const ContractArgs& p) { return p.channel_stride == 1 ? 0 : up_to(p.window->in[2] * p.k * 4, 64); }
 
 // to[x][channel] = from[channel * stride + x].
 void turn_line(const float* from, int64_t width, int64_t channels, int64_t stride, float* to) {
@@ -198,30 +185,38 @@ void split_line(const float* from, int64_t count, char* to, int64_t plane) {
   }
 }
 
+// What `lines` lines of results reach, of the image of A at `image`; line: see line_bytes.
 template <int PLANES>
-void split_images(const ContractArgs& p, const float* image, int64_t begin, int64_t end, char* to, void* scratch) {
+void split_image(const ContractArgs& p, const Image& s, const float* image, int64_t lines, char* to, float* line) {
   const Window& w = *p.window;
-  const Image s = image_of<PLANES>(p);
-  float* line = p.channel_stride == 1 ? nullptr : static_cast<float*>(scratch);
-  for (int64_t row = begin; row < end; ++row) {
+  const int64_t needed = lines + s.extent[1] - w.out[1];
+  const int64_t rows = s.extent[0] * s.parts[0] * s.extent[1] * s.parts[1];
+  for (int64_t row = 0; row < rows; ++row) {
     int64_t rest = row;
     const int64_t y = rest % s.extent[1];
     rest /= s.extent[1];
     const int64_t y_part = rest % s.parts[1];
     rest /= s.parts[1];
     const int64_t z = rest % s.extent[0], z_part = rest / s.extent[0];
+    const bool last = row + 1 == rows;
+    if (y >= needed && !last) {
+      // Where pixels overlap, the last line's read a little further.
+      for (int plane = 0; p.run > 1 && y == needed && plane < PLANES; ++plane)
+        clear(to + (z_part * s.parts[1] + y_part) * s.part + (z * s.extent[1] + y) * s.row + plane * s.plane,
+              least(s.row, tile_depth * 2));
+      continue;
+    }
     const int64_t d = z * w.stride[0] + z_part - w.pad[0], h = y * w.stride[1] + y_part - w.pad[1];
     const bool inside = d >= 0 && d < w.in[0] && h >= 0 && h < w.in[1];
     const float* from = image + (inside ? (d * w.in[1] + h) * w.in[2] * p.lda : 0);
     int64_t pitch = p.lda;
-    if (inside && line != nullptr) {
+    if (inside && p.channel_stride != 1) {
       turn_line(from, w.in[2], p.k, p.channel_stride, line);
       from = line;
       pitch = p.k;
     }
     char* const out = to + (z_part * s.parts[1] + y_part) * s.parts[2] * s.part + (z * s.extent[1] + y) * s.row;
     if (p.run > 1) {
-      const bool last = row + 1 == s.extent[0] * s.parts[0] * s.extent[1] * s.parts[1];
       const int64_t numbers = s.row / 2, before = least(w.pad[2] * p.k, numbers);
       const int64_t kept = inside ? least(w.in[2], (numbers - before) / p.k) : 0;
       for (int plane = 0; plane < PLANES; ++plane) {
@@ -251,13 +246,10 @@ void split_images(const ContractArgs& p, const float* image, int64_t begin, int6
   }
 }
 
-template <int PLANES>
-constexpr PlaneImages images = {image_rows<PLANES>, image_bytes<PLANES>, image_scratch, split_images<PLANES>};
-
 // ---- how one call is cut
 
-// A is read from images of planes (a window), or split here: m_block rows and chunk_steps steps at a time, as tiles
-// that lie one after the other, so that they are read in one stream.
+// A is split here: with a window what some lines of results reach, as an image; else m_block rows and chunk_steps steps
+// at a time, as tiles that lie one after the other, so that they are read in one stream.
 struct Shape {
   int64_t k;             // of one tap, after merging
   int64_t steps;         // of 32, over all taps
@@ -265,7 +257,8 @@ struct Shape {
   int64_t m_block;       // rows whose planes are made together
   int64_t block_pixels;  // of a block of C: rows and what lies between them
   int64_t blocks;        // two that take turns, or one for each panel where K comes in several chunks
-  int64_t planes_bytes, blocks_bytes, offsets_bytes, total_bytes;
+  Window strip;          // with a window: of the lines whose image is made at once
+  int64_t planes_bytes, line_bytes, blocks_bytes, offsets_bytes, total_bytes;
 };
 
 // Planes of A stay in the second-level cache while panels of B pass by; so do the sums of a block.
@@ -303,13 +296,25 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     s.planes_bytes = s.m_block * s.chunk_steps * PLANES * 64;
     s.block_pixels = s.m_block;
   } else {
-    s.m_block = rows;
-    const int64_t between = image_of<PLANES>(p).extent[2] - p.window->out[2];
-    s.block_pixels = even_part(rows + rows / p.window->out[2] * between, most_block_pixels, 32);
+    // As many lines as fit, and no more than the rows reach.
+    ContractArgs part = p;
+    part.window = &s.strip;
+    s.strip = *p.window;
+    s.strip.out[0] = 1;
+    const int64_t width = p.window->out[2], all = least(p.window->out[1], (rows + width - 2) / width + 1);
+    s.strip.out[1] = 1;
+    const int64_t one = image_of<PLANES>(part).image;
+    s.strip.out[1] = 2;
+    const int64_t more = most(image_of<PLANES>(part).image - one, 1);
+    s.strip.out[1] = even_part(all, 1 + most(planes_limit - one, 0) / more, 1);
+    const Image image = image_of<PLANES>(part);
+    s.planes_bytes = up_to(image.image, 64);
+    s.line_bytes = line_bytes(p);
+    s.block_pixels = even_part(s.strip.out[1] * image.extent[2], most_block_pixels, 32);
   }
   s.blocks_bytes = s.blocks * s.block_pixels * panel_columns * 4;
   s.offsets_bytes = up_to(s.steps * 8, 64);
-  s.total_bytes = s.planes_bytes + s.blocks_bytes + s.offsets_bytes;
+  s.total_bytes = s.planes_bytes + s.line_bytes + s.blocks_bytes + s.offsets_bytes;
   return s;
 }
 
@@ -609,37 +614,47 @@ void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
 }
 
 template <int TERMS>
-void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, int64_t m_begin, int64_t m_end,
-                int64_t n_begin, int64_t n_end, float* blocks) {
-  constexpr int planes = planes_of<TERMS>;
+void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, char* planes, float* line,
+                int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, float* blocks) {
+  constexpr int plane_count = planes_of<TERMS>;
   const Window& w = *p.window;
-  const Image image = image_of<planes>(p);
+  Window strip = s.strip;
+  ContractArgs part = p;
+  part.window = &strip;
+  const Image image = image_of<plane_count>(part);
+  o.a = planes;
   o.row = image.pixel;
   o.plane = image.plane;
   o.tile = tile_rows * image.pixel;
-  const int64_t step_bytes = p.run > 1 ? tile_depth * 2 : planes * tile_depth * 2;
+  const int64_t step_bytes = p.run > 1 ? tile_depth * 2 : plane_count * tile_depth * 2;
   int64_t* to = offsets;
   for (int64_t d = 0; d < w.kernel[0]; ++d)
     for (int64_t h = 0; h < w.kernel[1]; ++h)
       for (int64_t x = 0; x < w.kernel[2] / p.run; ++x) {
         const int64_t at[3] = {d * w.dilation[0], h * w.dilation[1], x * w.dilation[2]};
-        const int64_t part = ((at[0] % w.stride[0] * image.parts[1] + at[1] % w.stride[1]) * image.parts[2] +
-                              (p.run > 1 ? 0 : at[2] % w.stride[2])) *
-                             image.part;
+        const int64_t in_part = ((at[0] % w.stride[0] * image.parts[1] + at[1] % w.stride[1]) * image.parts[2] +
+                                 (p.run > 1 ? 0 : at[2] % w.stride[2])) *
+                                image.part;
         const int64_t row = (at[0] / w.stride[0] * image.extent[1] + at[1] / w.stride[1]) * image.row;
         for (int64_t k = 0; k < s.k; k += tile_depth)
-          *to++ = part + row + at[2] / w.stride[2] * image.pixel + k / tile_depth * step_bytes;
+          *to++ = in_part + row + at[2] / w.stride[2] * image.pixel + k / tile_depth * step_bytes;
       }
   const int64_t slice = w.out[1] * w.out[2];
   for (int64_t m = m_begin; m < m_end;) {
-    const int64_t at = m % slice, number = m / slice;
-    const int64_t y = at / w.out[2], x = at % w.out[2];
-    const Lines lines = {w.out[2], image.extent[2], x};
-    const int64_t rows = least(least(slice - at, m_end - m), lines.rows_within(s.block_pixels));
-    o.a = p.planes + number / w.out[0] * image.image + (number % w.out[0] * image.extent[1] + y) * image.row +
-          x * image.pixel;
-    run_block<TERMS>(p, s, o, lines, m, rows, n_begin, n_end, 0, s.steps, blocks);
-    m += rows;
+    const int64_t at = m % slice, number = m / slice, y = at / w.out[2];
+    const int64_t last = least(least(slice, at + m_end - m), (y + strip.out[1]) * w.out[2]);
+    strip.pad[0] = w.pad[0] - number % w.out[0] * w.stride[0];
+    strip.pad[1] = w.pad[1] - y * w.stride[1];
+    split_image<plane_count>(part, image, p.a + number / w.out[0] * p.image_stride, (last - 1) / w.out[2] - y + 1,
+                             planes, line);
+    for (int64_t r = at; r < last;) {
+      const Lines lines = {w.out[2], image.extent[2], r % w.out[2]};
+      const int64_t rows = least(last - r, lines.rows_within(s.block_pixels));
+      o.a = planes + (r / w.out[2] - y) * image.row + r % w.out[2] * image.pixel;
+      run_block<TERMS>(p, s, o, lines, m + r - at, rows, n_begin, n_end, 0, s.steps, blocks);
+      r += rows;
+    }
+    m += last - at;
   }
 }
 
@@ -647,17 +662,18 @@ template <int TERMS>
 void chunk(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch) {
   if (m_begin >= m_end || n_begin >= n_end) return;
   const Shape s = shape_of<planes_of<TERMS>>(p, m_end - m_begin, n_end - n_begin);
-  char* const own_planes = static_cast<char*>(scratch);
-  float* blocks = reinterpret_cast<float*>(own_planes + s.planes_bytes);
-  int64_t* offsets = reinterpret_cast<int64_t*>(own_planes + s.planes_bytes + s.blocks_bytes);
+  char* const planes = static_cast<char*>(scratch);
+  float* line = reinterpret_cast<float*>(planes + s.planes_bytes);
+  float* blocks = reinterpret_cast<float*>(planes + s.planes_bytes + s.line_bytes);
+  int64_t* offsets = reinterpret_cast<int64_t*>(planes + s.planes_bytes + s.line_bytes + s.blocks_bytes);
   _tile_loadconfig(&tile_config);
   Operands o = {};
   o.steps = s.steps;
   o.offsets = offsets;
   if (p.window == nullptr)
-    run_matrix<TERMS>(p, s, o, offsets, own_planes, m_begin, m_end, n_begin, n_end, blocks);
+    run_matrix<TERMS>(p, s, o, offsets, planes, m_begin, m_end, n_begin, n_end, blocks);
   else
-    run_images<TERMS>(p, s, o, offsets, m_begin, m_end, n_begin, n_end, blocks);
+    run_images<TERMS>(p, s, o, offsets, planes, line, m_begin, m_end, n_begin, n_end, blocks);
   _tile_release();
 }
 
@@ -726,7 +742,7 @@ constexpr ContractTable table_of() {
   constexpr int planes = planes_of<TERMS>;
   return {
       16,           panel_columns, planes,    panel_width,    packed_size<planes>, pack_b<planes>, scratch_size<planes>,
-      chunk<TERMS>, unpacked,      transpose, &images<planes>};
+      chunk<TERMS>, unpacked,      transpose};
 }
 
 }  // namespace
