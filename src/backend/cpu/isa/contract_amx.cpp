@@ -740,9 +740,8 @@ void pack_b(const PackArgs& p, int64_t n_begin, int64_t n_end, float* dst) {
 template <int TERMS>
 constexpr ContractTable table_of() {
   constexpr int planes = planes_of<TERMS>;
-  return {
-      16,           panel_columns, planes,    panel_width,    packed_size<planes>, pack_b<planes>, scratch_size<planes>,
-      chunk<TERMS>, unpacked,      transpose};
+  return {16,           panel_columns, planes,   panel_width, packed_size<planes>, pack_b<planes>, scratch_size<planes>,
+          chunk<TERMS>, unpacked,      transpose};
 }
 
 }  // namespace
