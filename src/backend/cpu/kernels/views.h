@@ -1,0 +1,33 @@
+// Values that movement stages of a problem make of one of its operands without touching an element: strides tell where
+// the elements lie, so a kernel reads them in place.
+//
+// Transpose, Slice with positive steps, Split, Expand, Identity, and views that cut axes into several are such stages;
+// views that join axes are not.
+#pragma once
+
+#include "backend/kernel.h"
+
+namespace sinter::cpu {
+
+// Element (i, j, ...) at offset + i * strides[0] + j * strides[1] + ... of the operand, in elements.
+struct StridedView {
+  uint16_t operand = 0;
+  Dims dims, strides;
+  int64_t offset = 0;
+};
+
+bool is_view_stage(const Stage& stage);
+
+// The stage that makes a value. Precondition: the value is no operand.
+size_t stage_of(const Problem& problem, uint16_t value);
+
+// The operand that a value is a view of.
+uint16_t viewed_operand(const Problem& problem, uint16_t value);
+
+// Whether a value is an operand with strides (or `any` layout), or made of one by such stages, at all extents.
+Answer view_supported(const Problem& problem, uint16_t value);
+
+// Where the elements lie at these extents. Precondition: view_supported. Strides of empty values are 0.
+StridedView strided_view(const BindContext& c, uint16_t value);
+
+}  // namespace sinter::cpu
