@@ -5,10 +5,10 @@
 #include "backend/cpu/kernels/attention.h"
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/stages.h"
-#include "backend/cpu/kernels/views.h"
 #include "ops/contraction.h"
 #include "ops/movement.h"
 #include "ops/reduction.h"
+#include "ops/views.h"
 
 namespace sinter::cpu {
 namespace {
@@ -84,7 +84,7 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
       if (is_reduction(stage) && !from_scores[stage.inputs[0]]) return Answer::no("a reduction of no scores");
       from_scores[made] = true;
       form.between.push_back(s);
-    } else if (!is_view_stage(stage)) {
+    } else if (!is_movement_view(*stage.op)) {
       return Answer::no(fmt::format("{} before the products", stage.op->name));
     }
   }

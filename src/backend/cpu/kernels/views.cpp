@@ -7,28 +7,13 @@
 #include "backend/cpu/kernels/common.h"
 #include "base/checked.h"
 #include "ops/movement.h"
+#include "ops/views.h"
 
 namespace sinter::cpu {
 namespace {
 
 bool reshapes(const Stage& stage) {
   return is_op(stage, "Reshape") || is_op(stage, "Squeeze") || is_op(stage, "Unsqueeze") || is_op(stage, "Flatten");
-}
-
-// Whether every axis of `from` but those of 1 is some neighbouring axes of `to`.
-bool cuts_axes(const Shape& from, const Shape& to) {
-  try {
-    size_t at = 0;
-    for (const Dim& d : from) {
-      if (d == Dim(1)) continue;
-      Dim product(1);
-      while (at < to.size() && !(product == d)) product = product * to[at++];
-      if (!(product == d)) return false;
-    }
-    return std::all_of(to.begin() + static_cast<ptrdiff_t>(at), to.end(), [](const Dim& d) { return d == Dim(1); });
-  } catch (const Error&) {
-    return false;  // extents beyond what a Dim holds
-  }
 }
 
 Dims cut_strides(const StridedView& x, const Dims& to) {
@@ -52,11 +37,6 @@ Dims cut_strides(const StridedView& x, const Dims& to) {
   return strides;
 }
 
-const Tensor* contents_of(const Problem& problem, const Stage& stage, size_t input) {
-  if (!has(stage, input) || stage.inputs[input] >= problem.operands.size()) return nullptr;
-  return std::get_if<Tensor>(&problem.operands[stage.inputs[input]].contents);
-}
-
 void slice(const BindContext& c, const Stage& stage, const Dims& y, StridedView& x) {
   const auto numbers = [&](size_t i) {
     return has(stage, i) ? c.host[stage.inputs[i]]->to_integers() : std::vector<int64_t>();
@@ -75,11 +55,6 @@ void slice(const BindContext& c, const Stage& stage, const Dims& y, StridedView&
 
 }  // namespace
 
-bool is_view_stage(const Stage& stage) {
-  return reshapes(stage) || is_op(stage, "Transpose") || is_op(stage, "Identity") || is_op(stage, "Expand") ||
-         is_op(stage, "Slice") || is_op(stage, "Split");
-}
-
 size_t stage_of(const Problem& problem, uint16_t value) {
   const auto& first = problem.first_result;
   return static_cast<size_t>(std::upper_bound(first.begin(), first.end(), value) - first.begin()) - 1;
@@ -93,21 +68,15 @@ uint16_t viewed_operand(const Problem& problem, uint16_t value) {
 Answer view_supported(const Problem& problem, uint16_t value) {
   while (value >= problem.operands.size()) {
     const Stage& stage = problem.stages[stage_of(problem, value)];
-    if (!is_view_stage(stage) || !has(stage, 0)) return Answer::no("an operand of a product is computed");
-    const Type &x = problem.types[stage.inputs[0]], &y = problem.types[value];
-    if (!x.is_plain() || !y.is_plain()) return Answer::no("a view of no plain tensor");
-    if (reshapes(stage) && !cuts_axes(*x.shape, *y.shape))
-      return Answer::no(fmt::format("this {} is no view by strides", stage.op->name));
-    if (is_op(stage, "Split") && !has(stage, 1)) return Answer::no("a Split without sizes");
-    if (is_op(stage, "Slice")) {
-      if (has(stage, 3) && !contents_of(problem, stage, 3)) return Answer::no("the axes of a Slice are not constant");
-      if (has(stage, 4)) {
-        const Tensor* steps = contents_of(problem, stage, 4);
-        if (!steps) return Answer::no("the steps of a Slice are not constant");
-        for (int64_t step : steps->to_integers())
-          if (step < 1) return Answer::no("a Slice goes backwards");
-      }
-    }
+    if (!has(stage, 0)) return Answer::no("a view of nothing");
+    std::vector<const Contents*> contents;
+    const Contents computed;
+    for (uint16_t v : stage.inputs)
+      contents.push_back(v == absent_operand           ? nullptr
+                         : v < problem.operands.size() ? &problem.operands[v].contents
+                                                       : &computed);
+    if (Answer a = is_strided_view(*stage.op, problem.types[stage.inputs[0]], problem.types[value], contents); !a)
+      return a;
     value = stage.inputs[0];
   }
   const Operand& operand = problem.operands[value];

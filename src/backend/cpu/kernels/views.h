@@ -1,8 +1,6 @@
 // Values that movement stages of a problem make of one of its operands without touching an element: strides tell where
 // the elements lie, so a kernel reads them in place.
-//
-// Transpose, Slice with positive steps, Split, Expand, Identity, and views that cut axes into several are such stages;
-// views that join axes are not.
+// Which stages those are says ops/views.h.
 #pragma once
 
 #include "backend/kernel.h"
@@ -15,8 +13,6 @@ struct StridedView {
   Dims dims, strides;
   int64_t offset = 0;
 };
-
-bool is_view_stage(const Stage& stage);
 
 // The stage that makes a value. Precondition: the value is no operand.
 size_t stage_of(const Problem& problem, uint16_t value);
