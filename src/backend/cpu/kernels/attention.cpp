@@ -23,10 +23,10 @@ namespace sinter::cpu {
 namespace {
 
 constexpr size_t max_buffers = 64;
-constexpr int64_t few_rows = 8;             // of queries: keys and values are read once, as they lie
+constexpr int64_t few_rows = 8;            // of queries: keys and values are read once, as they lie
 constexpr int64_t block_bytes = 64 << 10;  // of scores, about
-constexpr int64_t block_unit = 32;          // rows
-constexpr int64_t pack_bytes = 128 << 10;   // of a chunk that packs
+constexpr int64_t block_unit = 32;         // rows
+constexpr int64_t pack_bytes = 128 << 10;  // of a chunk that packs
 
 struct Prepared {
   const ContractTable* table;
