@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "ops/reduction.h"
@@ -108,23 +109,51 @@ class Finder {
     return nodes;
   }
 
-  bool is_view(const Node& node) const {
+  // By axis, whether what reads a value takes two strides; ops/views.h.
+  using Joinable = std::map<ValueId, std::vector<bool>>;
+
+  void restrict(Joinable& joinable, ValueId v, const std::vector<bool>& by) const {
+    auto [at, fresh] = joinable.try_emplace(v, by);
+    for (size_t k = 0; !fresh && k < by.size(); ++k) at->second[k] = at->second[k] && by[k];
+  }
+
+  // Batch axes of what a node that is no view reads.
+  void restrict_operands(Joinable& joinable, const Node& node) const {
+    for (ValueId v : node.inputs) {
+      if (v == no_id || !graph_[v].type.has_shape()) continue;
+      std::vector<bool> batch(graph_[v].type.shape->size(), false);
+      for (size_t k = 0; k + 2 < batch.size(); ++k) batch[k] = true;
+      restrict(joinable, v, batch);
+    }
+  }
+
+  bool take_view(const Node& node, Joinable& joinable) const {
     if (!is_movement_view(*node.op) || node.inputs.empty() || node.inputs[0] == no_id) return false;
     std::vector<const Contents*> contents;
     for (ValueId v : node.inputs) contents.push_back(v == no_id ? nullptr : &graph_[v].contents);
-    return std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId y) {
-      return is_strided_view(*node.op, graph_[node.inputs[0]].type, graph_[y].type, contents);
-    });
+    std::vector<std::vector<bool>> before;
+    for (ValueId y : node.outputs) {
+      const auto at = joinable.find(y);
+      if (at == joinable.end()) continue;  // a part that nothing reads
+      before.push_back(at->second);
+      if (!is_strided_view(*node.op, node.attrs, graph_[node.inputs[0]].type, graph_[y].type, contents, before.back()))
+        return false;
+    }
+    for (const std::vector<bool>& axes : before) restrict(joinable, node.inputs[0], axes);
+    return true;
   }
 
   // Views that only the set reads, nearest first.
   void add_views(std::set<NodeId>& nodes) const {
     std::set<NodeId, std::greater<>> ahead;
+    Joinable joinable;
     const auto look = [&](ValueId v) {
       if (v != no_id && graph_[v].def != no_id && !nodes.count(graph_[v].def)) ahead.insert(graph_[v].def);
     };
-    for (NodeId n : std::vector<NodeId>(nodes.begin(), nodes.end()))
+    for (NodeId n : std::vector<NodeId>(nodes.begin(), nodes.end())) {
+      restrict_operands(joinable, graph_.nodes[n]);
       for (ValueId v : graph_.nodes[n].inputs) look(v);
+    }
     while (!ahead.empty() && nodes.size() < max_stages) {
       const NodeId n = *ahead.begin();
       ahead.erase(ahead.begin());
@@ -133,7 +162,7 @@ class Finder {
         return !leaves_[v] && std::all_of(readers_[v].begin(), readers_[v].end(),
                                           [&](NodeId reader) { return nodes.count(reader) > 0; });
       });
-      if (taken_[n] || !own || !is_view(node)) continue;
+      if (taken_[n] || !own || !take_view(node, joinable)) continue;
       nodes.insert(n);
       look(node.inputs[0]);
     }

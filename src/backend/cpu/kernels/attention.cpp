@@ -44,6 +44,7 @@ struct Part {
   int64_t width = 4;      // bytes of an element
   int64_t offset = 0;     // elements
   Dims batch;             // strides
+  Dims inner, outer;      // of batch axes of two strides, see views.h
   int64_t row = 0, col = 0;
 };
 
@@ -85,14 +86,14 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   for (size_t s : {form.first, form.second})
     if (Answer a = accurate_enough(kernel, device, problem.stages[s].attrs.as<MatMulAttrs>().numerics); !a) return a;
   for (uint16_t v : {form.q, form.k, form.v})
-    if (Answer a = view_supported(problem, v); !a) return a;
+    if (Answer a = view_supported(problem, v, 2); !a) return a;
   if (!strided_or_any(problem.results[0].layout)) return Answer::no("the result is packed");
   std::vector<uint16_t> sources;
   const Problem between = problem_between(problem, form, sources);
   if (Answer a = stages_supported(between, 0, true); !a) return a;
   for (size_t i = 1; i < sources.size(); ++i) {
     if (between.operands[i].host) continue;
-    if (Answer a = view_supported(problem, sources[i]); !a) return a;
+    if (Answer a = view_supported(problem, sources[i], 2); !a) return a;
     if (problem.types[sources[i]].shape->size() > problem.types[form.weights].shape->size())
       return Answer::no("an operand of a higher rank than the scores");
   }
@@ -119,16 +120,20 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
 
 // An operand over the axes [batch..., rows, columns] of extents `whole`: axes of extent 1 repeat.
 Part spread_over(const StridedView& view, const Dims& whole, int64_t width, uint16_t argument) {
-  Part part{argument, width, view.offset, Dims(whole.size() - 2, 0), 0, 0};
+  const Dims none(whole.size() - 2, 0);
+  Part part{argument, width, view.offset, none, none, none, 0, 0};
   const size_t rank = view.dims.size(), lead = whole.size() - rank;
   for (size_t k = 0; k < rank; ++k) {
     if (view.dims[k] != 1 && view.dims[k] != whole[lead + k])
       throw Error(Code::invalid_argument, "the operands of an attention do not fit together");
-    const int64_t stride = view.dims[k] == 1 ? 0 : view.strides[k];
-    if (lead + k + 2 < whole.size())
-      part.batch[lead + k] = stride;
-    else
-      (lead + k + 2 == whole.size() ? part.row : part.col) = stride;
+    if (view.dims[k] == 1) continue;
+    if (lead + k + 2 < whole.size()) {
+      part.batch[lead + k] = view.strides[k];
+      part.inner[lead + k] = view.inner[k];
+      part.outer[lead + k] = view.outer[k];
+    } else {
+      (lead + k + 2 == whole.size() ? part.row : part.col) = view.strides[k];
+    }
   }
   return part;
 }
@@ -156,7 +161,7 @@ std::vector<Spread> spreads_of(const std::vector<Part>& parts) {
 
 // The result of the second product: strides over its axes in the problem's result, which may be transposed.
 StridedView result_view(const Problem& problem, const AttentionForm& form, const Dims& result) {
-  StridedView view{0, result, Dims(result.size(), 0), 0};
+  StridedView view(0, result);
   if (product(result) != 0) view.strides = layout_strides(problem.results[0].layout, result);
   for (size_t i = form.behind.size(); i-- > 0;) {
     const std::vector<int64_t>& perm = problem.stages[form.behind[i]].attrs.as<TransposeAttrs>().perm;
@@ -186,7 +191,7 @@ Factor factor_of(const ContractTable& table, Part part, const Dims& batch, int64
   f.index.assign(batch.size(), 0);
   f.extents.assign(batch.size(), 1);
   for (size_t a = batch.size(); a-- > 0;) {
-    if (part.batch[a] == 0) continue;
+    if (part.batch[a] == 0 && part.outer[a] == 0) continue;
     f.index[a] = f.matrices;
     f.extents[a] = batch[a];
     f.matrices = checked_mul(f.matrices, batch[a], "matrices");
@@ -218,8 +223,7 @@ std::shared_ptr<const TileExecutor> executor_for(const StageProgram& stages, con
 std::vector<Part> program_parts(const Prepared& p, const BindContext& c, const Dims& whole) {
   std::vector<Part> parts;
   for (uint16_t operand : p.stages.operands)
-    parts.push_back(operand == 0 ? Part{0, 4, 0, Dims(whole.size() - 2, 0), 1, 1}
-                                 : spread_over(c, p.sources[operand], whole));
+    parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, p.sources[operand], whole));
   return parts;
 }
 
@@ -356,11 +360,19 @@ struct Position {
     for (size_t k = 0; k < strides.size(); ++k) sum += at[k] * strides[k];
     return sum;
   }
+  int64_t of(const Part& part) const {
+    int64_t sum = part.offset;
+    for (size_t k = 0; k < part.batch.size(); ++k) {
+      const int64_t inner = part.inner[k];
+      sum += inner == 0 ? at[k] * part.batch[k] : at[k] / inner * part.outer[k] + at[k] % inner * part.batch[k];
+    }
+    return sum;
+  }
 };
 
 const float* matrix_at(const Launch& launch, const Part& part, const Position& position) {
   const auto* base = static_cast<const float*>(launch.operands[part.argument]);
-  return base == nullptr ? nullptr : base + part.offset + position.dot(part.batch);
+  return base == nullptr ? nullptr : base + position.of(part);
 }
 
 void pack(const Plan& plan, const Launch& launch, const Factor& f, const Position& position, int64_t n_begin,
@@ -399,8 +411,7 @@ class Block {
       multiply(p_.k, rows, q, lda, k, scores_, p_.ld);
       between(position, begin, rows);
     }
-    auto* y = static_cast<float*>(launch_.operands[p_.y.argument]) + p_.y.offset + position.dot(p_.y.batch) +
-              begin * p_.y.row;
+    auto* y = static_cast<float*>(launch_.operands[p_.y.argument]) + position.of(p_.y) + begin * p_.y.row;
     if (!p_.copies_y) {
       multiply(p_.v, rows, scores_, p_.ld, v, y, p_.y.row);
       return;
@@ -441,7 +452,7 @@ class Block {
         continue;
       }
       const Part& part = p_.parts[i];
-      const int64_t offset = part.offset + position.dot(part.batch) + begin * part.row;
+      const int64_t offset = position.of(part) + begin * part.row;
       buffers[i] = {static_cast<std::byte*>(launch_.operands[part.argument]) + offset * part.width, part.row,
                     part.col == 0 ? 1 : part.col};
     }
