@@ -11,6 +11,7 @@
 #include "base/scanner.h"
 #include "common.h"
 #include "report.h"
+#include "tune/profile.h"
 
 namespace sinter::cli {
 namespace {
@@ -20,6 +21,7 @@ struct Args {
   BuildFlags build;
   InputFlags inputs;
   double duration = 3, warm_up = 0.5;
+  bool profile = false;
 };
 
 double now_ms() {
@@ -30,6 +32,40 @@ double now_ms() {
 double percentile(const std::vector<double>& sorted, double part) {
   const auto rank = static_cast<size_t>(std::ceil(part * static_cast<double>(sorted.size())));
   return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
+}
+
+// Steps by what they take of a run, most first.
+void print_profile(const StepProfiler& profiler, size_t runs) {
+  std::vector<const StepProfiler::Entry*> order;
+  double total = 0;
+  for (const StepProfiler::Entry& e : profiler.entries()) {
+    order.push_back(&e);
+    total += e.nanoseconds;
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto* a, const auto* b) { return a->nanoseconds > b->nanoseconds; });
+  fmt::print("\n");
+  Table table({">mean", ">share", ">min", ">calls", "kernel", "nodes"});
+  for (const StepProfiler::Entry* e : order) {
+    std::string nodes = printable(e->nodes);
+    if (nodes.size() > 100) nodes = nodes.substr(0, 97) + "...";
+    table.row({time_text(e->nanoseconds / 1e6 / static_cast<double>(runs)),
+               fmt::format("{:.1f} %", 100 * e->nanoseconds / std::max(total, 1.0)), time_text(e->shortest / 1e6),
+               fmt::format("{:.0f}", static_cast<double>(e->calls) / static_cast<double>(runs)), e->kernel, nodes});
+  }
+  table.print();
+}
+
+nlohmann::ordered_json profile_json(const StepProfiler& profiler, size_t runs) {
+  nlohmann::ordered_json steps = nlohmann::ordered_json::array();
+  for (const StepProfiler::Entry& e : profiler.entries())
+    steps.push_back({{"nodes", e.nodes},
+                     {"kernel", e.kernel},
+                     {"problem", e.problem},
+                     {"calls", static_cast<double>(e.calls) / static_cast<double>(runs)},
+                     {"ms", e.nanoseconds / 1e6 / static_cast<double>(runs)},
+                     {"min_call_ms", e.shortest / 1e6}});
+  return steps;
 }
 
 int run(const Args& args) {
@@ -55,6 +91,10 @@ int run(const Args& args) {
     times.push_back(now - at);
     at = now;
   }
+  // Watched runs are runs of their own: reading clocks would slow the measured ones.
+  StepProfiler profiler;
+  const size_t watched = args.profile ? std::clamp<size_t>(times.size() / 4, 3, 1000) : 0;
+  for (size_t i = 0; i < watched; ++i) context.run(&interrupt, &profiler);
   const double throughput = 1e3 * static_cast<double>(times.size()) / (at - start);
   double sum = 0;
   for (double t : times) sum += t;
@@ -80,6 +120,7 @@ int run(const Args& args) {
                         {"p99", percentile(times, 0.99)}};
   json["memory_bytes"] = context.memory_bytes();
   json["engine_bytes"] = loaded.file_bytes;
+  if (args.profile) json["steps"] = profile_json(profiler, watched);
   const std::string text = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   if (report == "-") {
     fmt::print("{}", text);
@@ -101,6 +142,7 @@ int run(const Args& args) {
              time_text(percentile(times, 0.9)), time_text(percentile(times, 0.95)),
              time_text(percentile(times, 0.99))});
   table.print();
+  if (args.profile) print_profile(profiler, watched);
   return exit_ok;
 }
 
@@ -113,10 +155,12 @@ std::function<int()> declare_bench(Options& o) {
   o.value("--duration", args->duration, "SECONDS", "how long to measure");
   o.value("--warm-up", args->warm_up, "SECONDS", "how long to run before measuring");
   o.value("--json", args->json, "FILE", "write the numbers as JSON; -: to stdout instead of text");
+  o.flag("--profile", args->profile, "then run again and print the time of every step");
   args->build.declare(o);
   o.examples(
       "sinter bench resnet50.engine --threads 4\n"
-      "sinter bench model.onnx --shapes x:1x3x224x224 --duration 10 --json result.json");
+      "sinter bench model.onnx --shapes x:1x3x224x224 --duration 10 --json result.json\n"
+      "sinter bench model.onnx --threads 1 --profile");
   return [args] { return run(*args); };
 }
 

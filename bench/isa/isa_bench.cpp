@@ -114,7 +114,7 @@ Case contraction(const Level& level, const std::string& name, std::shared_ptr<Ho
   h->buffers.push_back(buffer(p.n));
   p.bias = h->buffers.back().get();
   p.low = 0;
-  h->buffers.push_back(buffer(level.contract->scratch_size(p, p.m) / 4 + 16));
+  h->buffers.push_back(buffer(level.contract->scratch_size(p, p.m, p.n) / 4 + 16));
   void* scratch = h->buffers.back().get();
   const ContractTable* t = level.contract;
   return {name, 2.0 * static_cast<double>(p.m * p.n * p.k * p.taps),

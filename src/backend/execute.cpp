@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "backend/storage.h"
+#include "base/aligned.h"
 #include "base/checked.h"
 
 namespace sinter {
@@ -38,7 +39,7 @@ Memory::~Memory() { std::free(data_); }
 std::byte* Memory::reserve(int64_t bytes) {
   if (bytes <= size_) return data_;
   const int64_t wanted = align_up(bytes, alignment, "memory of a context");
-  void* fresh = std::aligned_alloc(alignment, static_cast<size_t>(wanted));
+  void* fresh = allocate_aligned(static_cast<size_t>(wanted));
   if (!fresh) throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes for a run", wanted));
   std::free(data_);
   data_ = static_cast<std::byte*>(fresh);

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "base/aligned.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -21,7 +22,7 @@ Tensor& storage_for(Box& box, DType dtype, const Dims& dims) {
   }
   box.tensor = Tensor();  // the old storage goes first
   const int64_t bytes = align_up(byte_size(dtype, count), 64, "tensor");
-  std::shared_ptr<void> owner(std::aligned_alloc(64, static_cast<size_t>(bytes)), std::free);
+  std::shared_ptr<void> owner(allocate_aligned(static_cast<size_t>(bytes)), std::free);
   if (!owner) throw Error(Code::out_of_memory, "cannot allocate the result of a step");
   const void* data = owner.get();
   box.tensor = Tensor(dtype, dims, data, std::move(owner));

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/sha1.h"
@@ -304,7 +305,7 @@ std::shared_ptr<const void> ExternalFiles::read(std::span<const std::pair<std::s
                           range.checksum));
   }
   const int64_t padded = align_up(std::max<int64_t>(size, 1), 64, "external data");
-  void* data = std::aligned_alloc(64, static_cast<size_t>(padded));
+  void* data = allocate_aligned(static_cast<size_t>(padded));
   if (!data) throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes for '{}'", padded, name));
   std::shared_ptr<const void> owner(data, [](const void* p) { std::free(const_cast<void*>(p)); });
   read_exactly(opened.fd, range.offset, {static_cast<std::byte*>(data), static_cast<size_t>(size)}, range.location);

@@ -13,12 +13,16 @@
 namespace sinter {
 namespace {
 
+constexpr int64_t guessed_extent = 16;
+
 // Values at which candidates are ranked: the profile's best, else a modest extent.
 std::vector<int64_t> best_values(const SymbolTable& symbols, std::span<const SymbolId> map,
                                  const std::vector<Profile>& profiles) {
   std::vector<int64_t> out;
   for (SymbolId k = 0; k < symbols.size(); ++k) {
-    int64_t value = std::max<int64_t>(symbols[k].low, 1);
+    const std::optional<Dim>& high = symbols[k].high;
+    int64_t value = high && high->is_constant() ? std::min(high->constant(), guessed_extent) : guessed_extent;
+    value = std::max({value, symbols[k].low, int64_t{1}});
     if (k < map.size())
       for (const Profile& p : profiles)
         if (p.symbol == map[k]) value = p.best;

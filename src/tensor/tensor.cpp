@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/aligned.h"
 #include "base/checked.h"
 #include "base/scanner.h"
 #include "tensor/convert.h"
@@ -78,7 +79,7 @@ Tensor::Tensor(DType dtype, Dims dims) : dtype_(dtype), dims_(std::move(dims)), 
     return;
   }
   const int64_t size = align_up(byte_size(dtype, count_), 64, "tensor");
-  void* data = std::aligned_alloc(64, static_cast<size_t>(size));
+  void* data = allocate_aligned(static_cast<size_t>(size));
   if (!data) throw Error(Code::out_of_memory, fmt::format("cannot allocate a tensor of {} bytes", size));
   std::memset(data, 0, static_cast<size_t>(size));
   owner_ = std::shared_ptr<const void>(data, [](const void* p) { std::free(const_cast<void*>(p)); });

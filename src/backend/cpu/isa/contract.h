@@ -32,8 +32,7 @@ struct ContractArgs {
   int64_t lda = 0;                 // floats from row to row; with a window from pixel to pixel
   const Window* window = nullptr;  // then taps = product of kernel, m = images * product of out
   int64_t image_stride = 0;        // floats from image to image of A
-  int64_t channel_stride = 1;      // floats from k to k + 1 of A; only PlaneImages take others
-  const char* planes = nullptr;    // with a window, the images of A as planes; for loops that multiply those
+  int64_t channel_stride = 1;      // floats from k to k + 1 of A; others only with a window and loops that split A
   const float* b = nullptr;        // packed by pack_b with the same nr
   int nr = 0;                      // columns of a panel, from panel_width
   int64_t run = 1;                 // taps of one window row that B takes as one, with K times as many numbers
@@ -57,18 +56,6 @@ struct PackArgs {
   int64_t run = 1;
 };
 
-// Images as planes of bf16, for loops that multiply those: what the taps of a window reach lies in a few smaller
-// images, one for each remainder of a position by the stride, so that every tap of every row of C is a pixel at one
-// distance.
-struct PlaneImages {
-  // Rows of pixels of one image, bytes of one image, bytes of scratch of a call of `split`.
-  int64_t (*rows)(const ContractArgs&);
-  int64_t (*bytes)(const ContractArgs&);
-  int64_t (*scratch_size)(const ContractArgs&);
-  // Rows [begin, end) of the image at `image`, an image of A, into `to`.
-  void (*split)(const ContractArgs&, const float* image, int64_t begin, int64_t end, char* to, void* scratch);
-};
-
 struct ContractTable {
   int lanes;     // floats of a vector
   int max_rows;  // rows of the tallest tile: a good unit for splitting M
@@ -81,8 +68,8 @@ struct ContractTable {
   int64_t (*packed_size)(int64_t taps, int64_t k, int64_t n, int nr, int64_t run);
   // Packs the panels that hold columns [n_begin, n_end); n_begin is a multiple of nr.
   void (*pack_b)(const PackArgs&, int64_t n_begin, int64_t n_end, float* dst);
-  // Bytes of scratch of one chunk call of at most `rows` rows.
-  int64_t (*scratch_size)(const ContractArgs&, int64_t rows);
+  // Bytes of scratch of one chunk call of `rows` rows and `cols` columns.
+  int64_t (*scratch_size)(const ContractArgs&, int64_t rows, int64_t cols);
   // Rows [m_begin, m_end) and columns [n_begin, n_end) of C, whole panels: n_begin is a multiple of nr, n_end too or n.
   // scratch: 64-byte aligned, private to the thread.
   void (*chunk)(const ContractArgs&, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch);
@@ -92,7 +79,6 @@ struct ContractTable {
                    int64_t n_stride, int64_t n_begin, int64_t n_end, float* c, int64_t ldc);
   // dst[c * dst_stride + r] = src[r * src_stride + c], elements of four bytes.
   void (*transpose)(const void* src, int64_t rows, int64_t cols, int64_t src_stride, void* dst, int64_t dst_stride);
-  const PlaneImages* images;  // null: windows read A as it is
 };
 
 extern const ContractTable contract_portable;

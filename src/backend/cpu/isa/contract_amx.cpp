@@ -72,16 +72,16 @@ SINTER_INLINE __mmask16 first_lanes(int64_t n) {
   return n >= 16 ? static_cast<__mmask16>(0xffff) : n <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << n) - 1);
 }
 
-// K numbers into a pixel: [step][plane][32].
+// K numbers into [step][plane][32], the planes `next` bytes apart.
 template <int PLANES>
-SINTER_INLINE void split_pixel(const float* from, int64_t k, char* to) {
+SINTER_INLINE void split_row(const float* from, int64_t k, char* to, int64_t next) {
   __m512i planes[PLANES];
-  for (int64_t i = 0; i < k; i += tile_depth, to += PLANES * 64) {
+  for (int64_t i = 0; i < k; i += tile_depth, to += PLANES * next) {
     const __m512 x0 = _mm512_maskz_loadu_ps(first_lanes(k - i), from + i);
     const __m512 x1 = _mm512_maskz_loadu_ps(first_lanes(k - i - 16), from + i + 16);
     split<PLANES>(x0, x1, planes);
 #pragma GCC unroll 3
-    for (int p = 0; p < PLANES; ++p) _mm512_storeu_si512(to + p * 64, planes[p]);
+    for (int p = 0; p < PLANES; ++p) _mm512_storeu_si512(to + p * next, planes[p]);
   }
 }
 
@@ -94,148 +94,259 @@ SINTER_INLINE int64_t pixel_bytes(int64_t k) {
 
 // ---- images as planes
 
+// A pixel is [step][plane][32], rows of pixels lie one after the other. Where `run` taps of a row count as one, a row
+// is the padded line of the image instead, each plane by itself, and pixels overlap: one begins `stride` positions
+// after the other and reaches over all taps. What it reaches beyond them meets zeros of B.
 struct Image {
-  int64_t extent[3], parts[3];  // of one part; parts by axis
-  int64_t pixel, part, image;   // bytes
+  int64_t extent[3], parts[3];      // of one part; parts by axis
+  int64_t pixel, row, part, image;  // bytes from one to the next
+  int64_t plane, slack;             // bytes; slack: read behind the last row
 };
 
-// With `run` taps of a row as one, a pixel holds all that they reach.
 template <int PLANES>
 Image image_of(const ContractArgs& p) {
   const Window& w = *p.window;
   Image out = {};
-  out.pixel = pixel_bytes<PLANES>(p.k * p.run);
-  int64_t pixels = 1, parts = 1;
+  int64_t rows = 1, parts = 1;
   for (int d = 0; d < 3; ++d) {
-    const int64_t taps = d == 2 ? w.kernel[d] / p.run : w.kernel[d];
+    const int64_t taps = d == 2 && p.run > 1 ? 1 : w.kernel[d];
     const int64_t reach = (taps - 1) * w.dilation[d];
     out.extent[d] = w.out[d] + reach / w.stride[d];
     // Remainders of 0, dilation, 2 * dilation ...: all below the largest are kept, used or not.
     out.parts[d] = least(reach + 1, w.stride[d]);
-    pixels *= out.extent[d];
+    if (d < 2) rows *= out.extent[d];
     parts *= out.parts[d];
   }
-  out.part = pixels * out.pixel;
-  // Tiles at the end read further than the last pixel.
-  out.image = up_to(out.part * parts + 2 * tile_rows * out.pixel, 64);
+  if (p.run > 1) {
+    out.extent[2] = (w.out[2] * w.stride[2] + p.run - 1) / w.stride[2];
+    out.pixel = w.stride[2] * p.k * 2;
+    out.row = out.extent[2] * out.pixel;
+    out.part = rows * out.row;
+    // Tiles at the end read further than the last pixel.
+    out.slack = up_to(2 * tile_rows * out.pixel + up_to(p.k * p.run, tile_depth) * 2, 64);
+    out.plane = up_to(out.part * parts + out.slack, 64);
+    out.image = PLANES * out.plane;
+  } else {
+    out.pixel = pixel_bytes<PLANES>(p.k);
+    out.row = out.extent[2] * out.pixel;
+    out.part = rows * out.row;
+    out.plane = 64;
+    out.image = up_to(out.part * parts + 2 * tile_rows * out.pixel, 64);
+  }
   return out;
 }
 
-template <int PLANES>
-int64_t image_rows(const ContractArgs& p) {
-  const Image i = image_of<PLANES>(p);
-  return i.extent[0] * i.parts[0] * i.extent[1] * i.parts[1];
+// A line of an image whose channels lie apart, with its channels together: bytes.
+int64_t line_bytes(const ContractArgs& p) { return p.channel_stride == 1 ? 0 : up_to(p.window->in[2] * p.k * 4, 64); }
+
+// to[x][channel] = from[channel * stride + x].
+void turn_line(const float* from, int64_t width, int64_t channels, int64_t stride, float* to) {
+  if (channels == 3) {
+    // 16 positions make 48 numbers; lanes of x and y, then of both and z.
+    alignas(64) int32_t pairs[3][16], thirds[3][16];
+    for (int v = 0; v < 3; ++v)
+      for (int i = 0; i < 16; ++i) {
+        const int at = (v * 16 + i) / 3, channel = (v * 16 + i) % 3;
+        pairs[v][i] = channel == 1 ? 16 + at : at;
+        thirds[v][i] = channel == 2 ? 16 + at : i;
+      }
+    int64_t x = 0;
+    for (; x + 16 <= width; x += 16) {
+      const __m512 c0 = _mm512_loadu_ps(from + x), c1 = _mm512_loadu_ps(from + stride + x);
+      const __m512 c2 = _mm512_loadu_ps(from + 2 * stride + x);
+      for (int v = 0; v < 3; ++v) {
+        const __m512 two = _mm512_permutex2var_ps(c0, _mm512_load_si512(pairs[v]), c1);
+        _mm512_storeu_ps(to + x * 3 + v * 16, _mm512_permutex2var_ps(two, _mm512_load_si512(thirds[v]), c2));
+      }
+    }
+    for (; x < width; ++x)
+      for (int64_t c = 0; c < 3; ++c) to[x * 3 + c] = from[c * stride + x];
+    return;
+  }
+  for (int64_t x = 0; x < width; ++x)
+    for (int64_t c = 0; c < channels; ++c) to[x * channels + c] = from[c * stride + x];
 }
 
-template <int PLANES>
-int64_t image_bytes(const ContractArgs& p) {
-  return image_of<PLANES>(p).image;
+SINTER_INLINE void clear(char* to, int64_t bytes) {
+  if (bytes > 0) __builtin_memset(to, 0, static_cast<size_t>(bytes));
 }
 
-// A line of the image that pixels of several taps are cut from, with zeros around it.
-int64_t line_floats(const ContractArgs& p) {
+// Numbers into a row of dense planes.
+template <int PLANES>
+void split_line(const float* from, int64_t count, char* to, int64_t plane) {
+  __m512i planes[PLANES];
+  for (int64_t i = 0; i < count; i += 32, to += 64) {
+    const __m512 x0 = _mm512_maskz_loadu_ps(first_lanes(count - i), from + i);
+    const __m512 x1 = _mm512_maskz_loadu_ps(first_lanes(count - i - 16), from + i + 16);
+    split<PLANES>(x0, x1, planes);
+    const __mmask32 part = count - i >= 32 ? ~__mmask32{0} : (__mmask32{1} << (count - i)) - 1;
+#pragma GCC unroll 3
+    for (int k = 0; k < PLANES; ++k) _mm512_mask_storeu_epi16(to + k * plane, part, planes[k]);
+  }
+}
+
+// What `lines` lines of results reach, of the image of A at `image`; line: see line_bytes.
+template <int PLANES>
+void split_image(const ContractArgs& p, const Image& s, const float* image, int64_t lines, char* to, float* line) {
   const Window& w = *p.window;
-  return p.run == 1 && p.channel_stride == 1 ? 0 : ((w.out[2] - 1) * w.stride[2] + w.kernel[2] + w.in[2]) * p.k;
-}
-
-int64_t image_scratch(const ContractArgs& p) { return line_floats(p) * 4; }
-
-template <int PLANES>
-void split_images(const ContractArgs& p, const float* image, int64_t begin, int64_t end, char* to, void* scratch) {
-  const Window& w = *p.window;
-  const Image s = image_of<PLANES>(p);
-  const int64_t k = p.k * p.run, floats = line_floats(p);
-  float* line = floats > 0 ? static_cast<float*>(scratch) : nullptr;
-  for (int64_t row = begin; row < end; ++row) {
+  const int64_t needed = lines + s.extent[1] - w.out[1];
+  const int64_t rows = s.extent[0] * s.parts[0] * s.extent[1] * s.parts[1];
+  for (int64_t row = 0; row < rows; ++row) {
     int64_t rest = row;
     const int64_t y = rest % s.extent[1];
     rest /= s.extent[1];
     const int64_t y_part = rest % s.parts[1];
     rest /= s.parts[1];
     const int64_t z = rest % s.extent[0], z_part = rest / s.extent[0];
+    const bool last = row + 1 == rows;
+    if (y >= needed && !last) {
+      // Where pixels overlap, the last line's read a little further.
+      for (int plane = 0; p.run > 1 && y == needed && plane < PLANES; ++plane)
+        clear(to + (z_part * s.parts[1] + y_part) * s.part + (z * s.extent[1] + y) * s.row + plane * s.plane,
+              least(s.row, tile_depth * 2));
+      continue;
+    }
     const int64_t d = z * w.stride[0] + z_part - w.pad[0], h = y * w.stride[1] + y_part - w.pad[1];
     const bool inside = d >= 0 && d < w.in[0] && h >= 0 && h < w.in[1];
     const float* from = image + (inside ? (d * w.in[1] + h) * w.in[2] * p.lda : 0);
-    if (inside && line != nullptr) {
-      // line[pad + x][k], zeros on both sides.
-      for (int64_t i = 0; i < w.pad[2] * p.k && i < floats; ++i) line[i] = 0;
-      const int64_t columns = most(least(w.in[2], floats / most(p.k, 1) - w.pad[2]), 0);
-      float* at = line + w.pad[2] * p.k;
-      for (int64_t x = 0; x < columns; ++x)
-        for (int64_t c = 0; c < p.k; ++c) *at++ = from[x * p.lda + c * p.channel_stride];
-      for (; at < line + floats; ++at) *at = 0;
+    int64_t pitch = p.lda;
+    if (inside && p.channel_stride != 1) {
+      turn_line(from, w.in[2], p.k, p.channel_stride, line);
+      from = line;
+      pitch = p.k;
+    }
+    char* const out = to + (z_part * s.parts[1] + y_part) * s.parts[2] * s.part + (z * s.extent[1] + y) * s.row;
+    if (p.run > 1) {
+      const int64_t numbers = s.row / 2, before = least(w.pad[2] * p.k, numbers);
+      const int64_t kept = inside ? least(w.in[2], (numbers - before) / p.k) : 0;
+      for (int plane = 0; plane < PLANES; ++plane) {
+        char* const here = out + plane * s.plane;
+        clear(here, before * 2);
+        clear(here + (before + kept * p.k) * 2, s.row + (last ? s.slack : 0) - (before + kept * p.k) * 2);
+      }
+      if (pitch == p.k) {
+        split_line<PLANES>(from, kept * p.k, out + before * 2, s.plane);
+      } else {
+        for (int64_t x = 0; x < kept; ++x)
+          split_line<PLANES>(from + x * pitch, p.k, out + (before + x * p.k) * 2, s.plane);
+      }
+      continue;
     }
     for (int64_t x_part = 0; x_part < s.parts[2]; ++x_part) {
-      char* out = to + ((z_part * s.parts[1] + y_part) * s.parts[2] + x_part) * s.part +
-                  (z * s.extent[1] + y) * s.extent[2] * s.pixel;
-      for (int64_t i = 0; i < s.extent[2]; ++i, out += s.pixel) {
-        const int64_t x = i * w.stride[2] + x_part;  // from the left end of the padding
-        if (inside && line != nullptr) {
-          split_pixel<PLANES>(line + x * p.k, k, out);
-        } else if (inside && x >= w.pad[2] && x - w.pad[2] < w.in[2]) {
-          split_pixel<PLANES>(from + (x - w.pad[2]) * p.lda, k, out);
+      char* pixel = out + x_part * s.part;
+      for (int64_t i = 0; i < s.extent[2]; ++i, pixel += s.pixel) {
+        const int64_t x = i * w.stride[2] + x_part - w.pad[2];
+        if (inside && x >= 0 && x < w.in[2]) {
+          split_row<PLANES>(from + x * pitch, p.k, pixel, 64);
         } else {
-          for (int64_t b = 0; b < up_to(k, tile_depth) * PLANES * 2; b += 64)
-            _mm512_storeu_si512(out + b, _mm512_setzero_si512());
+          clear(pixel, up_to(p.k, tile_depth) * PLANES * 2);
         }
       }
     }
   }
 }
 
-template <int PLANES>
-constexpr PlaneImages images = {image_rows<PLANES>, image_bytes<PLANES>, image_scratch, split_images<PLANES>};
-
 // ---- how one call is cut
 
+// A is split here: with a window what some lines of results reach, as an image; else m_block rows and chunk_steps steps
+// at a time, as tiles that lie one after the other, so that they are read in one stream.
 struct Shape {
-  int64_t k, taps;    // after merging
-  int64_t tap_steps;  // of 32
-  int64_t pixel;      // bytes
-  int64_t m_block, block_rows;
-  int64_t planes_bytes, block_bytes, taps_bytes, total_bytes;
+  int64_t k;             // of one tap, after merging
+  int64_t steps;         // of 32, over all taps
+  int64_t chunk_steps;   // of K, multiplied for all panels before the next ones
+  int64_t m_block;       // rows whose planes are made together
+  int64_t block_pixels;  // of a block of C: rows and what lies between them
+  int64_t blocks;        // two that take turns, or one for each panel where K comes in several chunks
+  Window strip;          // with a window: of the lines whose image is made at once
+  int64_t planes_bytes, line_bytes, blocks_bytes, offsets_bytes, total_bytes;
 };
 
-// Rows of a panel's block that an epilogue is called for.
+// Planes of A stay in the second-level cache while panels of B pass by; so do the sums of a block.
+constexpr int64_t planes_limit = 768 << 10, sums_limit = 768 << 10, most_block_pixels = 256;
+// Rows of a block that an epilogue is called for.
 constexpr int64_t epilogue_block_rows = 128;
 
+// `total` in equal parts of at most `limit`, each a multiple of `unit`.
+SINTER_INLINE int64_t even_part(int64_t total, int64_t limit, int64_t unit) {
+  const int64_t parts = most((total + limit - 1) / limit, 1);
+  return up_to((total + parts - 1) / parts, unit);
+}
+
 template <int PLANES>
-Shape shape_of(const ContractArgs& p, int64_t rows) {
-  constexpr int64_t planes_limit = 768 << 10;
+Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
   Shape s = {};
   s.k = p.k * p.run;
-  s.taps = p.taps / p.run;
-  s.tap_steps = up_to(s.k, tile_depth) / tile_depth;
-  s.pixel = pixel_bytes<PLANES>(s.k);
-  s.block_rows = up_to(p.epilogue_rows > 0 ? p.epilogue_rows : epilogue_block_rows, 32);
+  s.steps = p.taps / p.run * (up_to(s.k, tile_depth) / tile_depth);
+  s.chunk_steps = most(s.steps, 1);
+  s.blocks = 2;
   if (p.window == nullptr) {
-    int64_t limit = p.m_block > 0 ? p.m_block : most(planes_limit / s.pixel, 32);
-    if (limit < rows) {
-      const int64_t parts = (rows + limit - 1) / limit;
-      limit = (rows + parts - 1) / parts;
+    const int64_t row_bytes = most(s.steps, 1) * PLANES * 64, panels = up_to(cols, panel_columns) / panel_columns;
+    s.m_block = even_part(rows, p.m_block > 0 ? p.m_block : most_block_pixels, 32);
+    if (s.m_block * row_bytes > planes_limit) {
+      // Long rows: K in chunks if the sums of all panels may wait, else fewer rows.
+      const int64_t enough = up_to(least(rows, 128), 32);
+      if (panels * enough * panel_columns * 4 <= sums_limit) {
+        s.m_block = even_part(rows, 128, 32);
+        s.chunk_steps = even_part(s.steps, most(planes_limit / (s.m_block * PLANES * 64), 1), 1);
+        if (s.chunk_steps < s.steps) s.blocks = panels;
+      } else {
+        s.m_block = even_part(rows, most(planes_limit / row_bytes / 32 * 32, 32), 32);
+      }
     }
-    s.m_block = up_to(least(limit, rows), 32);
-    s.planes_bytes = s.m_block * s.pixel;
+    s.planes_bytes = s.m_block * s.chunk_steps * PLANES * 64;
+    s.block_pixels = s.m_block;
   } else {
-    s.m_block = rows;
-    s.taps_bytes = up_to(s.taps * 8, 64);
+    // As many lines as fit, and no more than the rows reach.
+    ContractArgs part = p;
+    part.window = &s.strip;
+    s.strip = *p.window;
+    s.strip.out[0] = 1;
+    const int64_t width = p.window->out[2], all = least(p.window->out[1], (rows + width - 2) / width + 1);
+    s.strip.out[1] = 1;
+    const int64_t one = image_of<PLANES>(part).image;
+    s.strip.out[1] = 2;
+    const int64_t more = most(image_of<PLANES>(part).image - one, 1);
+    s.strip.out[1] = even_part(all, 1 + most(planes_limit - one, 0) / more, 1);
+    const Image image = image_of<PLANES>(part);
+    s.planes_bytes = up_to(image.image, 64);
+    s.line_bytes = line_bytes(p);
+    s.block_pixels = even_part(s.strip.out[1] * image.extent[2], most_block_pixels, 32);
   }
-  s.block_bytes = s.block_rows * panel_columns * 4;
-  s.total_bytes = s.planes_bytes + s.block_bytes + s.taps_bytes;
+  s.blocks_bytes = s.blocks * s.block_pixels * panel_columns * 4;
+  s.offsets_bytes = up_to(s.steps * 8, 64);
+  s.total_bytes = s.planes_bytes + s.line_bytes + s.blocks_bytes + s.offsets_bytes;
   return s;
 }
 
 template <int PLANES>
-int64_t scratch_size(const ContractArgs& p, int64_t rows) {
-  return shape_of<PLANES>(p, least(rows, p.m)).total_bytes;
+int64_t scratch_size(const ContractArgs& p, int64_t rows, int64_t cols) {
+  return shape_of<PLANES>(p, least(rows, p.m), least(cols, p.n)).total_bytes;
 }
 
 // ---- tiles: 0 to 3 accumulate, 4 and 5 hold A, 6 and 7 hold B
 
+// What a block of C is multiplied from. In step s the block's row r reads at a + offsets[s] + r / 16 * tile + r % 16 *
+// row, and the next plane of it `plane` bytes on.
+struct Operands {
+  const char* a;
+  const int64_t* offsets;
+  int64_t row, tile, plane;  // bytes
+  const char* b;             // of step 0
+  int64_t steps;
+
+  const char* at(int64_t r) const { return a + r / tile_rows * tile + r % tile_rows * row; }
+};
+
+// Lines to bring nearer while tiles multiply.
+struct Ahead {
+  const char* at;
+  int64_t lines;  // a step
+};
+
 template <int MT>
-SINTER_INLINE void load_a(const char* a, int64_t pixel) {
-  _tile_loadd(4, a, pixel);
-  if constexpr (MT == 2) _tile_loadd(5, a + tile_rows * pixel, pixel);
+SINTER_INLINE void load_a(const char* a, const Operands& o) {
+  _tile_loadd(4, a, o.row);
+  if constexpr (MT == 2) _tile_loadd(5, a + o.tile, o.row);
 }
 
 template <int NT>
@@ -252,74 +363,65 @@ SINTER_INLINE void multiply() {
   if constexpr (MT == 2 && NT == 2) _tile_dpbf16ps(3, 5, 7);
 }
 
-// What a block of C is multiplied from. Tap t of the block's row r is the pixel at a + taps[t] + r * pixel.
-struct Operands {
-  const char* a;
-  const int64_t* tap_offsets;
-  int64_t taps, tap_steps, pixel;
-  const char* b;
-};
-
-// Lines to bring nearer while tiles multiply.
-struct Ahead {
-  const char* at;
-  int64_t lines;  // a step
-};
-
-// MT x NT tiles of C over all steps.
+// MT x NT tiles of C over the steps [first, last), on top of what lies at c when first > 0.
 template <int TERMS, int MT, int NT>
-void tiles_of(const Operands& o, int64_t row, float* c, Ahead& ahead) {
+void tiles_of(const Operands& operands, int64_t row, int64_t first, int64_t last, float* c, Ahead& ahead) {
   constexpr int planes = planes_of<TERMS>;
-  constexpr int64_t b_next = planes * tile_bytes;
-  _tile_zero(0);
-  if constexpr (NT == 2) _tile_zero(1);
-  if constexpr (MT == 2) _tile_zero(2);
-  if constexpr (MT == 2 && NT == 2) _tile_zero(3);
-  const char* b = o.b;
-  const int64_t pixel = o.pixel;
+  constexpr int64_t b_next = planes * tile_bytes, c_stride = panel_columns * 4;
+  if (first == 0) {
+    _tile_zero(0);
+    if constexpr (NT == 2) _tile_zero(1);
+    if constexpr (MT == 2) _tile_zero(2);
+    if constexpr (MT == 2 && NT == 2) _tile_zero(3);
+  } else {
+    _tile_loadd(0, c, c_stride);
+    if constexpr (NT == 2) _tile_loadd(1, c + 16, c_stride);
+    if constexpr (MT == 2) _tile_loadd(2, c + 16 * panel_columns, c_stride);
+    if constexpr (MT == 2 && NT == 2) _tile_loadd(3, c + 16 * panel_columns + 16, c_stride);
+  }
+  const Operands o = operands;  // no store may change it
+  const char* const rows = o.at(row);
+  const char* b = o.b + first * NT * planes * tile_bytes;
   const char* next = ahead.at;
   const int64_t lines = ahead.lines;
-  for (int64_t t = 0; t < o.taps; ++t) {
-    const char* a = o.a + o.tap_offsets[t] + row * pixel;
-    for (int64_t s = 0; s < o.tap_steps; ++s) {
-      for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-      // Small terms first where that costs no load.
-      if constexpr (TERMS == 1) {
-        load_a<MT>(a, pixel);
-        load_b<NT>(b, b_next);
-        multiply<MT, NT>();
-      } else if constexpr (TERMS == 3) {
-        load_a<MT>(a + 64, pixel);
-        load_b<NT>(b, b_next);
-        multiply<MT, NT>();
-        load_a<MT>(a, pixel);
-        multiply<MT, NT>();
-        load_b<NT>(b + tile_bytes, b_next);
-        multiply<MT, NT>();
-      } else {
-        load_a<MT>(a + 128, pixel);
-        load_b<NT>(b, b_next);
-        multiply<MT, NT>();
-        load_a<MT>(a + 64, pixel);
-        multiply<MT, NT>();
-        load_b<NT>(b + tile_bytes, b_next);
-        multiply<MT, NT>();
-        load_a<MT>(a, pixel);
-        multiply<MT, NT>();
-        load_b<NT>(b + 2 * tile_bytes, b_next);
-        multiply<MT, NT>();
-        load_b<NT>(b, b_next);
-        multiply<MT, NT>();
-      }
-      a += planes * 64;
-      b += NT * planes * tile_bytes;
+  for (int64_t s = first; s < last; ++s) {
+    const char* a = rows + o.offsets[s];
+    for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    // Small terms first where that costs no load.
+    if constexpr (TERMS == 1) {
+      load_a<MT>(a, o);
+      load_b<NT>(b, b_next);
+      multiply<MT, NT>();
+    } else if constexpr (TERMS == 3) {
+      load_a<MT>(a + o.plane, o);
+      load_b<NT>(b, b_next);
+      multiply<MT, NT>();
+      load_a<MT>(a, o);
+      multiply<MT, NT>();
+      load_b<NT>(b + tile_bytes, b_next);
+      multiply<MT, NT>();
+    } else {
+      load_a<MT>(a + 2 * o.plane, o);
+      load_b<NT>(b, b_next);
+      multiply<MT, NT>();
+      load_a<MT>(a + o.plane, o);
+      multiply<MT, NT>();
+      load_b<NT>(b + tile_bytes, b_next);
+      multiply<MT, NT>();
+      load_a<MT>(a, o);
+      multiply<MT, NT>();
+      load_b<NT>(b + 2 * tile_bytes, b_next);
+      multiply<MT, NT>();
+      load_b<NT>(b, b_next);
+      multiply<MT, NT>();
     }
+    b += NT * planes * tile_bytes;
   }
   ahead.at = next;
-  _tile_stored(0, c, panel_columns * 4);
-  if constexpr (NT == 2) _tile_stored(1, c + 16, panel_columns * 4);
-  if constexpr (MT == 2) _tile_stored(2, c + 16 * panel_columns, panel_columns * 4);
-  if constexpr (MT == 2 && NT == 2) _tile_stored(3, c + 16 * panel_columns + 16, panel_columns * 4);
+  _tile_stored(0, c, c_stride);
+  if constexpr (NT == 2) _tile_stored(1, c + 16, c_stride);
+  if constexpr (MT == 2) _tile_stored(2, c + 16 * panel_columns, c_stride);
+  if constexpr (MT == 2 && NT == 2) _tile_stored(3, c + 16 * panel_columns + 16, c_stride);
 }
 
 // ---- blocks with NaN
@@ -333,179 +435,245 @@ SINTER_INLINE float number(const char* at) {
   return value;
 }
 
-// A row of C again, in fp32 from the sums of the planes; NaN stays where an operand is NaN.
+// A row of C again, in fp32: from row m of A, or from the sums of its planes where A comes as images; NaN stays where
+// an operand is NaN.
 template <int PLANES>
-void repair_row(const Operands& o, int64_t r, int tiles, float* c) {
+void repair_row(const ContractArgs& p, const Operands& o, int64_t m, int64_t r, int tiles, float* c) {
+  const int64_t tap_steps = up_to(p.k * p.run, tile_depth) / tile_depth;
   for (int tile = 0; tile < tiles; ++tile) {
     Vec sum = {};
     const char* b = o.b + tile * PLANES * tile_bytes;
-    for (int64_t t = 0; t < o.taps; ++t) {
-      const char* a = o.a + o.tap_offsets[t] + r * o.pixel;
-      for (int64_t s = 0; s < o.tap_steps; ++s, a += PLANES * 64, b += tiles * PLANES * tile_bytes) {
-        for (int64_t k = 0; k < tile_depth; ++k) {
-          float x = 0;
-          __m512 y = _mm512_setzero_ps();
-          for (int plane = PLANES - 1; plane >= 0; --plane) {
-            x += number(a + plane * 64 + k * 2);
-            // Two k share a lane: the even one in the low half.
-            const __m512i pair = _mm512_loadu_si512(b + plane * tile_bytes + k / 2 * 64);
-            const __m512i value =
-                k % 2 == 0 ? _mm512_slli_epi32(pair, 16) : _mm512_and_si512(pair, _mm512_set1_epi32(-65536));
-            y = _mm512_add_ps(y, _mm512_castsi512_ps(value));
-          }
-          if (x != x) return;  // the whole row is NaN
-          sum += splat(x) * reinterpret_cast<const Vec&>(y);
+    for (int64_t s = 0; s < o.steps; ++s, b += tiles * PLANES * tile_bytes) {
+      for (int64_t k = 0; k < tile_depth; ++k) {
+        float x = 0;
+        const int64_t at = s % tap_steps * tile_depth + k;
+        if (at >= p.k * p.run) break;  // behind the last tap's numbers lie others
+        if (p.window == nullptr) {
+          x = p.a[m * p.lda + at];
+        } else {
+          for (int plane = PLANES - 1; plane >= 0; --plane)
+            x += number(o.at(r) + o.offsets[s] + plane * o.plane + k * 2);
         }
+        __m512 y = _mm512_setzero_ps();
+        for (int plane = PLANES - 1; plane >= 0; --plane) {
+          // Two k share a lane: the even one in the low half.
+          const __m512i pair = _mm512_loadu_si512(b + plane * tile_bytes + k / 2 * 64);
+          const __m512i value =
+              k % 2 == 0 ? _mm512_slli_epi32(pair, 16) : _mm512_and_si512(pair, _mm512_set1_epi32(-65536));
+          y = _mm512_add_ps(y, _mm512_castsi512_ps(value));
+        }
+        if (x != x) return;  // the whole row is NaN
+        sum += splat(x) * reinterpret_cast<const Vec&>(y);
       }
     }
     store(c + tile * 16, sum);
   }
 }
 
-SINTER_INLINE bool has_nan(const float* c, int64_t rows, int tiles) {
-  __mmask16 found = 0;
-  for (int64_t i = 0; i < rows; ++i, c += panel_columns) {
-    for (int j = 0; j < tiles; ++j) {
-      const __m512 v = _mm512_loadu_ps(c + j * 16);
-      found = static_cast<__mmask16>(found | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
-    }
-  }
-  return found != 0;
+SINTER_INLINE bool has_nan(const float* c, int tiles) {
+  const __m512 v = _mm512_loadu_ps(c), w = _mm512_loadu_ps(c + 16);
+  const __mmask16 first = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), second = _mm512_cmp_ps_mask(w, w, _CMP_UNORD_Q);
+  return tiles == 2 ? (first | second) != 0 : first != 0;
 }
 
 // ---- a call
 
-// Adds what the sums start from and the bias, applies bounds.
+// Adds what the sums start from and the bias, applies bounds. `to` may lie before `block` in the same memory.
 SINTER_INLINE void finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
                                float* to, int64_t stride) {
   const __m512 low = _mm512_set1_ps(p.low), high = _mm512_set1_ps(p.high);
-  for (int64_t j = 0; j < cols; j += 16) {
-    const __mmask16 part = first_lanes(cols - j);
-    const __m512 bias = p.bias == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(part, p.bias + n + j);
-    for (int64_t r = 0; r < rows; ++r) {
-      __m512 v = _mm512_add_ps(_mm512_loadu_ps(block + r * panel_columns + j), bias);
-      if (p.accumulate) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(part, to + r * stride + j));
-      v = _mm512_min_ps(high, _mm512_max_ps(low, v));
-      _mm512_mask_storeu_ps(to + r * stride + j, part, v);
+  const auto finish = [&](__m512 v, __m512 bias, __mmask16 part, float* at) {
+    v = _mm512_add_ps(v, bias);
+    if (p.accumulate) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(part, at));
+    _mm512_mask_storeu_ps(at, part, _mm512_min_ps(high, _mm512_max_ps(low, v)));
+  };
+  const __mmask16 first = first_lanes(cols), second = first_lanes(cols - 16);
+  const __m512 none = _mm512_setzero_ps();
+  const __m512 bias0 = p.bias == nullptr ? none : _mm512_maskz_loadu_ps(first, p.bias + n);
+  const __m512 bias1 = p.bias == nullptr || cols <= 16 ? none : _mm512_maskz_loadu_ps(second, p.bias + n + 16);
+  for (int64_t r = 0; r < rows; ++r, block += panel_columns, to += stride) {
+    const __m512 v0 = _mm512_loadu_ps(block), v1 = _mm512_loadu_ps(block + 16);
+    finish(v0, bias0, first, to);
+    if (cols > 16) finish(v1, bias1, second, to + 16);
+  }
+}
+
+// How rows of C lie among pixels: `width` rows, then what is no row up to `pitch`.
+struct Lines {
+  int64_t width, pitch, first;  // first: position of row 0 in its line
+  int64_t pixel_of(int64_t row) const { return (first + row) / width * pitch + (first + row) % width - first; }
+  // Rows whose pixels are among the first `pixels`.
+  int64_t rows_within(int64_t pixels) const {
+    const int64_t end = first + pixels;
+    return end / pitch * width + least(end % pitch, width) - first;
+  }
+};
+
+// A block of C of one panel: rows [m, m + rows), as pixels in `block`.
+struct Block {
+  int64_t m, rows, n, cols;
+  float* block;
+  int64_t finished = 0, handed = 0;  // rows that lie finished one after the other; those that the epilogue had
+};
+
+// Rows up to the pixel `end`, in order, so that rows which close up never run over sums that are still to be read.
+template <int TERMS>
+SINTER_INLINE void finish_until(const ContractArgs& p, const Operands& o, const Lines& lines, Block& b, int64_t end) {
+  constexpr int planes = planes_of<TERMS>;
+  const int tiles = b.cols > 16 ? 2 : 1;
+  const int64_t rows = least(b.rows, lines.rows_within(end));
+  while (b.finished < rows) {
+    const int64_t r = b.finished, at = lines.pixel_of(r);
+    const int64_t run = least(rows - r, lines.width - (lines.first + r) % lines.width);
+    float* from = b.block + at * panel_columns;
+    float* to = p.epilogue == nullptr ? p.c + (b.m + r) * p.ldc + b.n : b.block + r * panel_columns;
+    const int64_t stride = p.epilogue == nullptr ? p.ldc : panel_columns;
+    if (TERMS > 1 || p.run > 1) {
+      // An infinite operand makes NaN of what is not: such rows are computed again.
+      bool wrong = false;
+      for (int64_t i = 0; i < run; ++i) wrong = wrong | has_nan(from + i * panel_columns, tiles);
+      for (int64_t i = 0; wrong && i < run; ++i)
+        if (has_nan(from + i * panel_columns, tiles))
+          repair_row<planes>(p, o, b.m + r + i, at + i, tiles, from + i * panel_columns);
+    }
+    finish_rows(p, from, run, b.n, b.cols, to, stride);
+    b.finished += run;
+  }
+  if (p.epilogue == nullptr) return;
+  const int64_t wanted = p.epilogue_rows > 0 ? p.epilogue_rows : epilogue_block_rows;
+  if (b.finished - b.handed < wanted && b.finished < b.rows) return;
+  p.epilogue(p.user, b.m + b.handed, b.finished - b.handed, b.n, b.cols, b.block + b.handed * panel_columns,
+             panel_columns);
+  b.handed = b.finished;
+}
+
+// `rows` rows of C over the steps [first, last) of all panels. What tiles have left behind the last step is finished
+// while the next ones multiply.
+template <int TERMS>
+void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& lines, int64_t m, int64_t rows,
+               int64_t n_begin, int64_t n_end, int64_t first, int64_t last, float* blocks) {
+  constexpr int planes = planes_of<TERMS>;
+  const int64_t pixels = lines.pixel_of(rows - 1) + 1, pairs = (pixels + 31) / 32;
+  const int64_t tile_column = s.steps * planes * tile_bytes;
+  Block waiting = {};
+  Operands waiting_operands = o;
+  int64_t waiting_end = 0;
+  for (int64_t n = n_begin; n < n_end; n += panel_columns) {
+    const int64_t cols = least(panel_columns, n_end - n);
+    const int tiles = cols > 16 ? 2 : 1;
+    o.b = reinterpret_cast<const char*>(p.b) + n / 16 * tile_column;
+    const int64_t number = (n - n_begin) / panel_columns % s.blocks;
+    Block block = {m, rows, n, cols, blocks + number * s.block_pixels * panel_columns};
+    // The next panel's steps come nearer.
+    Ahead ahead = {o.b + tiles * (tile_column + first * planes * tile_bytes),
+                   (tiles * planes * 16 + pairs - 1) / pairs};
+    for (int64_t i = 0; i < pixels; i += 32) {
+      float* c = block.block + i * panel_columns;
+      const bool two = pixels - i > tile_rows;
+      if (two && tiles == 2) {
+        tiles_of<TERMS, 2, 2>(o, i, first, last, c, ahead);
+      } else if (two) {
+        tiles_of<TERMS, 2, 1>(o, i, first, last, c, ahead);
+      } else if (tiles == 2) {
+        tiles_of<TERMS, 1, 2>(o, i, first, last, c, ahead);
+      } else {
+        tiles_of<TERMS, 1, 1>(o, i, first, last, c, ahead);
+      }
+      if (last < s.steps) continue;
+      if (waiting_end > 0) finish_until<TERMS>(p, waiting_operands, lines, waiting, waiting_end);
+      if (i == 0) {
+        waiting = block;
+        waiting_operands = o;
+      }
+      waiting_end = least(pixels, i + 32);
+    }
+  }
+  if (waiting_end > 0) finish_until<TERMS>(p, waiting_operands, lines, waiting, waiting_end);
+}
+
+template <int TERMS>
+void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, char* own_planes, int64_t m_begin,
+                int64_t m_end, int64_t n_begin, int64_t n_end, float* blocks) {
+  constexpr int planes = planes_of<TERMS>;
+  o.row = 64;
+  o.plane = tile_bytes;
+  o.tile = s.chunk_steps * planes * tile_bytes;
+  o.a = own_planes;
+  for (int64_t i = 0; i < s.steps; ++i) offsets[i] = i % s.chunk_steps * planes * tile_bytes;
+  for (int64_t m = m_begin; m < m_end; m += s.m_block) {
+    const int64_t rows = least(s.m_block, m_end - m);
+    for (int64_t first = 0; first < s.steps || first == 0; first += s.chunk_steps) {
+      const int64_t last = least(s.steps, first + s.chunk_steps), k = first * tile_depth;
+      for (int64_t r = 0; r < rows; ++r) {
+        char* to = own_planes + r / tile_rows * o.tile + r % tile_rows * o.row;
+        split_row<planes>(p.a + (m + r) * p.lda + k, least(s.k, last * tile_depth) - k, to, o.plane);
+      }
+      run_block<TERMS>(p, s, o, {rows, rows, 0}, m, rows, n_begin, n_end, first, last, blocks);
     }
   }
 }
 
-// `rows` rows of C one after the other, of all panels. The pixels of row r of `at` lie `lines.pitch` apart each
-// `lines.width` rows: the pixels between are no rows of C.
-struct Lines {
-  int64_t width, pitch, first;  // first: position of row 0 in its line
-};
-
 template <int TERMS>
-void run_rows(const ContractArgs& p, const Shape& s, Operands o, const Lines& lines, int64_t m, int64_t rows,
-              int64_t n_begin, int64_t n_end, float* block) {
-  constexpr int planes = planes_of<TERMS>;
-  const auto pixel_of = [&](int64_t r) {
-    const int64_t at = lines.first + r;
-    return at / lines.width * lines.pitch + at % lines.width - lines.first;
-  };
-  for (int64_t n = n_begin; n < n_end; n += panel_columns) {
-    const int64_t cols = least(panel_columns, n_end - n);
-    const int tiles = cols > 16 ? 2 : 1;
-    const int64_t tile_column = s.taps * s.tap_steps * planes * tile_bytes;
-    o.b = reinterpret_cast<const char*>(p.b) + n / 16 * tile_column;
-    // While this panel is multiplied, the next one comes nearer.
-    const int64_t pairs = (pixel_of(rows - 1) + 32) / 32;
-    const bool more = n + panel_columns < n_end;
-    Ahead ahead = {o.b + tiles * tile_column, more ? (2 * planes * 16 + pairs - 1) / pairs : 0};
-    for (int64_t r = 0; r < rows;) {
-      // As many rows as fit into the block with the pixels between them.
-      const int64_t start = pixel_of(r);
-      int64_t count = least(rows - r, s.block_rows);
-      while (pixel_of(r + count - 1) - start >= s.block_rows) --count;
-      const int64_t pixels = pixel_of(r + count - 1) - start + 1;
-      for (int64_t i = 0; i < pixels; i += 32) {
-        float* c = block + i * panel_columns;
-        const bool two = pixels - i > tile_rows;
-        if (two && tiles == 2) {
-          tiles_of<TERMS, 2, 2>(o, start + i, c, ahead);
-        } else if (two) {
-          tiles_of<TERMS, 2, 1>(o, start + i, c, ahead);
-        } else if (tiles == 2) {
-          tiles_of<TERMS, 1, 2>(o, start + i, c, ahead);
-        } else {
-          tiles_of<TERMS, 1, 1>(o, start + i, c, ahead);
-        }
+void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, char* planes, float* line,
+                int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, float* blocks) {
+  constexpr int plane_count = planes_of<TERMS>;
+  const Window& w = *p.window;
+  Window strip = s.strip;
+  ContractArgs part = p;
+  part.window = &strip;
+  const Image image = image_of<plane_count>(part);
+  o.a = planes;
+  o.row = image.pixel;
+  o.plane = image.plane;
+  o.tile = tile_rows * image.pixel;
+  const int64_t step_bytes = p.run > 1 ? tile_depth * 2 : plane_count * tile_depth * 2;
+  int64_t* to = offsets;
+  for (int64_t d = 0; d < w.kernel[0]; ++d)
+    for (int64_t h = 0; h < w.kernel[1]; ++h)
+      for (int64_t x = 0; x < w.kernel[2] / p.run; ++x) {
+        const int64_t at[3] = {d * w.dilation[0], h * w.dilation[1], x * w.dilation[2]};
+        const int64_t in_part = ((at[0] % w.stride[0] * image.parts[1] + at[1] % w.stride[1]) * image.parts[2] +
+                                 (p.run > 1 ? 0 : at[2] % w.stride[2])) *
+                                image.part;
+        const int64_t row = (at[0] / w.stride[0] * image.extent[1] + at[1] / w.stride[1]) * image.row;
+        for (int64_t k = 0; k < s.k; k += tile_depth)
+          *to++ = in_part + row + at[2] / w.stride[2] * image.pixel + k / tile_depth * step_bytes;
       }
-      // The rows move together.
-      int64_t i = 0;
-      while (i < count) {
-        const int64_t at = pixel_of(r + i) - start;
-        const int64_t run = least(count - i, lines.width - (lines.first + r + i) % lines.width);
-        float* from = block + at * panel_columns;
-        if (TERMS > 1 && has_nan(from, run, tiles)) {
-          for (int64_t j = 0; j < run; ++j) {
-            if (has_nan(from + j * panel_columns, 1, tiles))
-              repair_row<planes>(o, start + at + j, tiles, from + j * panel_columns);
-          }
-        }
-        if (p.epilogue == nullptr) {
-          finish_rows(p, from, run, n, cols, p.c + (m + r + i) * p.ldc + n, p.ldc);
-        } else {
-          finish_rows(p, from, run, n, cols, block + i * panel_columns, panel_columns);
-        }
-        i += run;
-      }
-      if (p.epilogue != nullptr) p.epilogue(p.user, m + r, count, n, cols, block, panel_columns);
-      r += count;
+  const int64_t slice = w.out[1] * w.out[2];
+  for (int64_t m = m_begin; m < m_end;) {
+    const int64_t at = m % slice, number = m / slice, y = at / w.out[2];
+    const int64_t last = least(least(slice, at + m_end - m), (y + strip.out[1]) * w.out[2]);
+    strip.pad[0] = w.pad[0] - number % w.out[0] * w.stride[0];
+    strip.pad[1] = w.pad[1] - y * w.stride[1];
+    split_image<plane_count>(part, image, p.a + number / w.out[0] * p.image_stride, (last - 1) / w.out[2] - y + 1,
+                             planes, line);
+    for (int64_t r = at; r < last;) {
+      const Lines lines = {w.out[2], image.extent[2], r % w.out[2]};
+      const int64_t rows = least(last - r, lines.rows_within(s.block_pixels));
+      o.a = planes + (r / w.out[2] - y) * image.row + r % w.out[2] * image.pixel;
+      run_block<TERMS>(p, s, o, lines, m + r - at, rows, n_begin, n_end, 0, s.steps, blocks);
+      r += rows;
     }
+    m += last - at;
   }
 }
 
 template <int TERMS>
 void chunk(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch) {
-  constexpr int planes = planes_of<TERMS>;
   if (m_begin >= m_end || n_begin >= n_end) return;
-  const Shape s = shape_of<planes>(p, m_end - m_begin);
-  char* const own_planes = static_cast<char*>(scratch);
-  float* block = reinterpret_cast<float*>(own_planes + s.planes_bytes);
-  int64_t* offsets = reinterpret_cast<int64_t*>(own_planes + s.planes_bytes + s.block_bytes);
+  const Shape s = shape_of<planes_of<TERMS>>(p, m_end - m_begin, n_end - n_begin);
+  char* const planes = static_cast<char*>(scratch);
+  float* line = reinterpret_cast<float*>(planes + s.planes_bytes);
+  float* blocks = reinterpret_cast<float*>(planes + s.planes_bytes + s.line_bytes);
+  int64_t* offsets = reinterpret_cast<int64_t*>(planes + s.planes_bytes + s.line_bytes + s.blocks_bytes);
   _tile_loadconfig(&tile_config);
   Operands o = {};
-  o.taps = s.taps;
-  o.tap_steps = s.tap_steps;
-  o.pixel = s.pixel;
-  if (p.window == nullptr) {
-    constexpr int64_t none = 0;
-    o.tap_offsets = &none;
-    o.a = own_planes;
-    for (int64_t m = m_begin; m < m_end; m += s.m_block) {
-      const int64_t count = least(s.m_block, m_end - m);
-      for (int64_t r = 0; r < count; ++r) split_pixel<planes>(p.a + (m + r) * p.lda, s.k, own_planes + r * s.pixel);
-      run_rows<TERMS>(p, s, o, {count, count, 0}, m, count, n_begin, n_end, block);
-    }
-  } else {
-    const Window& w = *p.window;
-    const Image image = image_of<planes>(p);
-    int64_t t = 0;
-    for (int64_t d = 0; d < w.kernel[0]; ++d)
-      for (int64_t h = 0; h < w.kernel[1]; ++h)
-        for (int64_t x = 0; x < w.kernel[2] / p.run; ++x) {
-          const int64_t at[3] = {d * w.dilation[0], h * w.dilation[1], x * w.dilation[2]};
-          const int64_t part =
-              (at[0] % w.stride[0] * image.parts[1] + at[1] % w.stride[1]) * image.parts[2] + at[2] % w.stride[2];
-          const int64_t pixel =
-              (at[0] / w.stride[0] * image.extent[1] + at[1] / w.stride[1]) * image.extent[2] + at[2] / w.stride[2];
-          offsets[t++] = part * image.part + pixel * image.pixel;
-        }
-    o.tap_offsets = offsets;
-    const int64_t slice = w.out[1] * w.out[2];
-    for (int64_t m = m_begin; m < m_end;) {
-      const int64_t at = m % slice, number = m / slice;
-      const int64_t count = least(slice - at, m_end - m);
-      const int64_t y = at / w.out[2], x = at % w.out[2];
-      o.a = p.planes + number / w.out[0] * image.image +
-            ((number % w.out[0] * image.extent[1] + y) * image.extent[2] + x) * image.pixel;
-      run_rows<TERMS>(p, s, o, {w.out[2], image.extent[2], x}, m, count, n_begin, n_end, block);
-      m += count;
-    }
-  }
+  o.steps = s.steps;
+  o.offsets = offsets;
+  if (p.window == nullptr)
+    run_matrix<TERMS>(p, s, o, offsets, planes, m_begin, m_end, n_begin, n_end, blocks);
+  else
+    run_images<TERMS>(p, s, o, offsets, planes, line, m_begin, m_end, n_begin, n_end, blocks);
   _tile_release();
 }
 
@@ -572,9 +740,8 @@ void pack_b(const PackArgs& p, int64_t n_begin, int64_t n_end, float* dst) {
 template <int TERMS>
 constexpr ContractTable table_of() {
   constexpr int planes = planes_of<TERMS>;
-  return {
-      16,           panel_columns, planes,    panel_width,    packed_size<planes>, pack_b<planes>, scratch_size<planes>,
-      chunk<TERMS>, unpacked,      transpose, &images<planes>};
+  return {16,           panel_columns, planes,   panel_width, packed_size<planes>, pack_b<planes>, scratch_size<planes>,
+          chunk<TERMS>, unpacked,      transpose};
 }
 
 }  // namespace

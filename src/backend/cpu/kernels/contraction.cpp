@@ -25,9 +25,6 @@ struct Plan {
   int64_t matrix_size = 0;  // floats of a packed matrix
   int64_t panels_per_pack = 1, packs_per_matrix = 0, packs = 0, turns_per_image = 0, turns = 0;
   int64_t turned_offset = 0;  // bytes into the workspace
-  // Images of A as planes.
-  int64_t images_per_call = 0, image_bytes = 0, image_rows = 0, rows_per_split = 1, splits_per_image = 0, splits = 0;
-  int64_t images_offset = 0;  // bytes into the workspace
   int64_t tile_offset = 0;    // bytes into the scratch: the epilogue's part
   int64_t block_offset = 0;   // the same: the block of the unpacked mode
 };
@@ -110,16 +107,6 @@ void prepare_chunk(const Plan& plan, const Launch& launch) {
     const int64_t n = part * plan.panels_per_pack * pack.nr;
     plan.prepared->table->pack_b(pack, n, std::min(pack.n, n + plan.panels_per_pack * pack.nr),
                                  reinterpret_cast<float*>(launch.workspace) + matrix * plan.matrix_size);
-    return;
-  }
-  if (const int64_t split = launch.chunk - plan.packs - plan.turns; split >= 0) {
-    const int64_t image = split / plan.splits_per_image, row = split % plan.splits_per_image * plan.rows_per_split;
-    const Place place = place_of(product.call_dims, image / plan.images_per_call);
-    const float* from = static_cast<const float*>(launch.operands[product.a_operand]) + place.dot(product.a_strides) +
-                        image % plan.images_per_call * product.args.image_stride;
-    plan.prepared->table->images->split(
-        product.args, from, row, std::min(plan.image_rows, row + plan.rows_per_split),
-        reinterpret_cast<char*>(launch.workspace) + plan.images_offset + image * plan.image_bytes, launch.scratch);
     return;
   }
   const int64_t turn = launch.chunk - plan.packs;
@@ -210,29 +197,17 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   } else if (p.b_packed) {
     plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr, args.run);
   }
-  const bool planes = table.images != nullptr && p.windowed;
-  if (planes && p.turn_a) {
-    // Splitting turns around as well.
-    p.turn_a = false;
-    args.lda = 1;
-    args.channel_stride = p.turn_pixels;
-  }
-  int64_t split_scratch = 0;
-  if (planes) {
-    const int64_t pixels = p.window.out[0] * p.window.out[1] * p.window.out[2];
-    plan.images_per_call = args.m / pixels;
+  if (table.planes > 0 && p.windowed) {
+    if (p.turn_a) {
+      // Splitting turns around as well.
+      p.turn_a = false;
+      args.lda = 1;
+      args.channel_stride = p.turn_pixels;
+    }
     // What the loops multiply without looking: windows reach over 2^16 positions at most.
-    checked_mul(checked_mul(checked_mul(pixels, 1 << 16, "image"), checked_add(args.k, 64, "channels"), "image"),
-                8 * args.run, "image");
-    plan.image_bytes = table.images->bytes(args);
-    plan.image_rows = table.images->rows(args);
-    plan.rows_per_split = std::max<int64_t>(1, plan.image_rows * (64 << 10) / std::max<int64_t>(1, plan.image_bytes));
-    plan.splits_per_image = ceil_div(plan.image_rows, plan.rows_per_split);
-    const int64_t images = checked_mul(plan.calls, plan.images_per_call, "images");
-    plan.splits = checked_mul(images, plan.splits_per_image, "images");
-    plan.images_offset = align_up(bound.workspace, 64, "workspace");
-    bound.workspace = checked_add(plan.images_offset, checked_mul(images, plan.image_bytes, "images"), "workspace");
-    split_scratch = table.images->scratch_size(args);
+    const int64_t line = checked_add(checked_mul(p.window.out[2], p.window.stride[2], "image"), 1 << 16, "image");
+    checked_mul(checked_mul(line, 1 << 18, "image"), checked_mul(checked_add(args.k, 64, "channels"), 16, "image"),
+                "image");
   }
   if (p.turn_a) {
     plan.turned_offset = bound.workspace;
@@ -252,7 +227,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   split_call(plan, ceil_div(wanted, plan.calls));
   plan.units = checked_mul(plan.calls, plan.m_parts * plan.n_parts, "calls");
   plan.units_per_chunk = ceil_div(plan.units, std::min(plan.units, wanted));
-  const int64_t prepared_chunks = plan.packs + plan.turns + plan.splits;
+  const int64_t prepared_chunks = plan.packs + plan.turns;
   const int phase = prepared_chunks > 0 ? 1 : 0;
   bound.phases = phase + 1;
   if (phase) bound.chunks[0] = prepared_chunks;
@@ -266,10 +241,11 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     bound.scratch = program ? unpacked_rows * unpacked_cols * 4 : 0;
   } else {
     const int64_t rows = std::min(plan.m_step, args.m), last_rows = args.m - (plan.m_parts - 1) * plan.m_step;
-    bound.scratch =
-        align_up(std::max(table.scratch_size(args, rows), table.scratch_size(args, last_rows)), 64, "scratch");
+    const int64_t cols = std::min(plan.n_step, args.n), last_cols = args.n - (plan.n_parts - 1) * plan.n_step;
+    for (int64_t m : {rows, last_rows})
+      for (int64_t n : {cols, last_cols}) bound.scratch = std::max(bound.scratch, table.scratch_size(args, m, n));
+    bound.scratch = align_up(bound.scratch, 64, "scratch");
   }
-  bound.scratch = std::max(bound.scratch, align_up(split_scratch, 64, "scratch"));
   plan.tile_offset = bound.scratch;
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
 }
@@ -301,9 +277,6 @@ Status run_product(const Launch& launch) {
       const Place place = place_of(p.call_dims, call);
       const int64_t first_col = place.dot(p.column_strides);
       args.a = a ? a + place.dot(p.a_strides) : nullptr;  // nothing is read of an empty operand
-      if (plan.splits > 0)
-        args.planes = reinterpret_cast<const char*>(launch.workspace) + plan.images_offset +
-                      call * plan.images_per_call * plan.image_bytes;
       b_here = b + place.dot(p.b_strides) * (p.unpacked ? 1 : plan.matrix_size);
       args.b = b_here;
       args.bias = bias ? bias + first_col : nullptr;

@@ -109,7 +109,7 @@ int64_t taps_in_a_row(const Problem& problem, const View& view) {
   if (view.groups != 1 || !w[1].is_constant() || !w.back().is_constant()) return 1;
   if (window_step(attrs.dilations, view.rank - 3) != 1) return 1;
   const int64_t channels = w[1].constant(), row = w.back().constant();
-  if (channels < 1 || channels > 64 || row < 2 || row > 64) return 1;
+  if (channels < 1 || channels > 64 || row < 2 || row > 4096) return 1;
   const auto steps = [](int64_t n) { return (n + 31) / 32; };
   return steps(channels * row) < steps(channels) * row ? row : 1;
 }

@@ -186,7 +186,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     if (here <= 0) continue;
     pixels = std::max(pixels, here);
     args.m = here;
-    scratch = std::max(scratch, plan.table->scratch_size(args, here));
+    scratch = std::max(scratch, plan.table->scratch_size(args, here, args.n));
   }
   plan.product_offset = align_up(scratch, 64, "scratch");
   bound.scratch =

@@ -121,7 +121,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   p.contract_at = align_up(byte_size(DType::f32, checked_mul(block, row, "rows")), 64, "scratch");
   int64_t scratch = 0;
   for (const int64_t m : {std::min(block, p.positions), p.positions - (p.blocks - 1) * block})
-    scratch = std::max(scratch, p.table->scratch_size(args, m));
+    scratch = std::max(scratch, p.table->scratch_size(args, m, args.n));
   bound.scratch = checked_add(p.contract_at, scratch, "scratch");
 }
 

@@ -38,13 +38,24 @@ struct Form {
   Shape whole;          // iteration space
   size_t row_axes = 0;  // trailing axes of a row; 0: pointwise
   std::vector<bool> row_valued;
-  bool is_full(const Problem& problem, uint16_t v) const { return shape_of(problem, v) == whole; }
 };
 
 // Extent of a value's axis where the iteration space has `axis`.
 Dim aligned(const Shape& shape, size_t rank, size_t axis) {
   const size_t lead = rank - shape.size();
   return axis < lead ? Dim(1) : shape[axis - lead];
+}
+
+// Whether a value has an element for each of the iteration space, as far as its shape tells: extents that are not known
+// to differ may be equal. Such values must lie alike, or elements of one would be picked from all over another.
+bool may_be_full(const Problem& problem, const Form& form, uint16_t v) {
+  const Shape& shape = shape_of(problem, v);
+  if (shape.size() != form.whole.size()) return false;
+  for (size_t k = 0; k < shape.size(); ++k) {
+    const bool known = shape[k].is_constant() && (shape[k] == Dim(1) || form.whole[k].is_constant());
+    if (known && shape[k] != form.whole[k]) return false;
+  }
+  return true;
 }
 
 Answer find_form(const Problem& problem, bool rows, Form& form) {
@@ -116,7 +127,7 @@ Answer check_layouts(const Problem& problem, const Form& form) {
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];
     if (!strided_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", i));
-    if (form.row_axes == 0 && !operand.host && form.is_full(problem, static_cast<uint16_t>(i)) &&
+    if (form.row_axes == 0 && !operand.host && may_be_full(problem, form, static_cast<uint16_t>(i)) &&
         !agrees(operand.layout))
       return Answer::no("operands of the full shape lie in several layouts");
   }
@@ -157,13 +168,13 @@ Needs program_needs(const Kernel&, const Problem& problem, const Config&, const 
     for (const Problem::Result& result : problem.results)
       if (result.layout.kind != Layout::Kind::any) common = result.layout;
     for (size_t i = 0; i < problem.operands.size(); ++i)
-      if (problem.operands[i].layout.kind != Layout::Kind::any && form.is_full(problem, static_cast<uint16_t>(i)))
+      if (problem.operands[i].layout.kind != Layout::Kind::any && may_be_full(problem, form, static_cast<uint16_t>(i)))
         common = problem.operands[i].layout;
   }
   Needs needs;
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];
-    const bool full = operand.type.is_plain() && form.is_full(problem, static_cast<uint16_t>(i));
+    const bool full = operand.type.is_plain() && may_be_full(problem, form, static_cast<uint16_t>(i));
     needs.operands.push_back(operand.layout.kind != Layout::Kind::any ? operand.layout : full ? common : Layout());
   }
   for (const Problem::Result& result : problem.results)

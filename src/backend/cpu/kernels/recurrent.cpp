@@ -247,9 +247,9 @@ void bind(const Kernel& kernel, const void* prepared_pointer, const BindContext&
   bound.chunks[2] = p.directions * p.batch_parts;
   int64_t scratch = 0;
   for (const int64_t m : {std::min(p.row_step, rows), rows - std::max<int64_t>(0, p.row_parts - 1) * p.row_step})
-    if (m > 0) scratch = std::max(scratch, table.scratch_size(in, m));
+    if (m > 0) scratch = std::max(scratch, table.scratch_size(in, m, in.n));
   for (const int64_t m : {p.batch_step, p.batch - (p.batch_parts - 1) * p.batch_step})
-    scratch = std::max(scratch, table.scratch_size(state, m));
+    scratch = std::max(scratch, table.scratch_size(state, m, state.n));
   p.tile_offset = align_up(scratch, 64, "scratch");
   int64_t tile = 0;
   for (size_t d = 0; d < 2; ++d)
