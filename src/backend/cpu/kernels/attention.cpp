@@ -329,7 +329,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   int64_t shared = tile_scratch(*p.executor, p.n);
   for (const ContractArgs& args : {first, second})
     for (int64_t rows : {p.rows, p.m - (p.blocks - 1) * p.rows})
-      shared = std::max(shared, table.scratch_size(args, rows));
+      shared = std::max(shared, table.scratch_size(args, rows, args.n));
   p.tile_offset = scratch;
   bound.scratch = checked_add(scratch, align_up(shared, 64, "scratch"), "scratch");
 
