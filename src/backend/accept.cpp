@@ -225,6 +225,24 @@ double error_of(Numerics numerics) {
   return 8e-3;  // each operand is off by 2^-8 of itself at most
 }
 
+// The contractions of a problem, by stage.
+std::vector<size_t> contractions_of(const Problem& problem) {
+  std::vector<size_t> out;
+  for (size_t s = 0; s < problem.stages.size(); ++s)
+    if (numerics_of(problem.stages[s].attrs)) out.push_back(s);
+  return out;
+}
+
+// How far a result may be off, as a part of the largest operand squared, when it is made of products of products: each
+// product of the first sum may be off by `error`, in any direction.
+double error_through(const Problem& problem, const std::vector<size_t>& contractions, double error,
+                     std::span<const int64_t> symbols) {
+  if (contractions.size() < 2) return 0;
+  const Shape& factor = *problem.types[problem.stages[contractions[0]].inputs[0]].shape;
+  const double depth = factor.empty() ? 1 : static_cast<double>(factor.back().evaluate(symbols));
+  return error * std::sqrt(std::max(1.0, depth));
+}
+
 struct Bounds {
   double relative = 1e-5, absolute = 0;
   std::optional<Tensor> magnitude;
@@ -492,14 +510,16 @@ Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& de
     }
     const bool moves = settled.stages.size() == 1 && settled.stages[0].op->is.moves_only;
     Bounds bounds;
-    bounds.magnitude = magnitudes(settled, operands);
-    bounds.of_magnitude = error_of(numerics_of(settled.stages[0].attrs).value_or(Numerics::strict)) +
-                          (settled.stages.size() > 1 ? 5e-6 : 0);
+    const std::vector<size_t> contractions = contractions_of(settled);
+    double error = error_of(Numerics::strict);
+    for (size_t s : contractions) error = std::max(error, error_of(*numerics_of(settled.stages[s].attrs)));
+    if (contractions.size() < 2) bounds.magnitude = magnitudes(settled, operands);
+    bounds.of_magnitude = error + (settled.stages.size() > 1 ? 5e-6 : 0);
     double largest = 1;
     for (const Tensor& t : operands)
       if (is_float(t.dtype()))
         for (int64_t i = 0; i < t.count(); ++i) largest = std::max(largest, std::abs(t.get_real(i)));
-    bounds.absolute = 1e-6 * largest;
+    bounds.absolute = 1e-6 * largest + error_through(settled, contractions, error, symbols) * largest * largest;
     // Errors of the state go through every step.
     const std::string_view first = settled.stages[0].op->name;
     if (first == "LSTM" || first == "GRU" || first == "RNN") bounds.absolute = 3e-5;

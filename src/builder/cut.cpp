@@ -1,5 +1,6 @@
-// cut: fragments that no fast row takes whole become smaller ones: first the main operator apart from the pointwise
-// work behind it, then stage by stage.
+// cut: fragments that no fast row takes whole become smaller ones: an attention into its products, each with the
+// pointwise work behind it, and the rows between them; else the main operator apart from the pointwise work behind it;
+// then stage by stage.
 
 #include <algorithm>
 
@@ -57,8 +58,10 @@ class Cutter {
       out.push_back(std::move(node));
       return;
     }
-    std::vector<Part> parts;
-    if (!node.bodies[0].nodes[0].op->pointwise && stages > 2) {
+    std::vector<Part> parts = parts_of_attention(node.bodies[0]);
+    if (!parts.empty()) {
+      // As they were without the attention.
+    } else if (!node.bodies[0].nodes[0].op->pointwise && stages > 2) {
       Part rest;
       for (size_t s = 1; s < stages; ++s) rest.push_back(s);
       parts = {{0}, std::move(rest)};
@@ -66,6 +69,40 @@ class Cutter {
       for (size_t s = 0; s < stages; ++s) parts.push_back({s});
     }
     for (Node& part : split(graph, node, parts)) cut(graph, std::move(part), out);
+  }
+
+  // Nothing for a fragment of fewer than two products.
+  static std::vector<Part> parts_of_attention(const Graph& body) {
+    std::vector<Part> parts, behind;
+    Part first, between;  // the first product with what is pointwise over its shape; the rest up to the second
+    std::vector<bool> in_first(body.values.size(), false), in_between(body.values.size(), false);
+    bool ends = false;
+    for (size_t s = 0; s < body.nodes.size(); ++s) {
+      const Node& node = body.nodes[s];
+      const auto reads = [&](const std::vector<bool>& values) {
+        return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v != no_id && values[v]; });
+      };
+      const bool product = std::string_view(node.op->name) == "MatMul";
+      if (product && first.empty()) {
+        first.push_back(s);
+        in_first[node.outputs[0]] = true;
+      } else if (product || ends || !(reads(in_first) || reads(in_between))) {
+        ends = ends || product;
+        (ends ? behind : parts).push_back({s});
+      } else if (node.op->pointwise && !reads(in_between) &&
+                 *body[node.outputs[0]].type.shape == *body[body.nodes[first[0]].outputs[0]].type.shape) {
+        first.push_back(s);
+        in_first[node.outputs[0]] = true;
+      } else {
+        between.push_back(s);
+        in_between[node.outputs[0]] = true;
+      }
+    }
+    if (!ends) return {};
+    parts.push_back(std::move(first));
+    if (!between.empty()) parts.push_back(std::move(between));
+    parts.insert(parts.end(), behind.begin(), behind.end());
+    return parts;
   }
 
   // Inner values that cross parts become values of the graph.

@@ -1,18 +1,20 @@
 // group: nodes become fragments, as large as structure allows.
 //
-// A contraction takes the pointwise chain behind it; pointwise work and reductions over the same last axes form one row
-// program; other pointwise work over one shape forms a pointwise program; everything else is a fragment of one stage.
-// Whether a kernel takes a fragment whole is not decided here (builder/choose.h cuts).
+// An attention (passes/attention.h) is one fragment; a contraction takes the pointwise chain behind it; pointwise work
+// and reductions over the same last axes form one row program; other pointwise work over one shape forms a pointwise
+// program; everything else is a fragment of one stage. Whether a kernel takes a fragment whole is not decided here
+// (builder/choose.h cuts).
 
 #include <algorithm>
 #include <map>
 
+#include "passes/attention.h"
 #include "passes/passes.h"
 
 namespace sinter {
 namespace {
 
-enum class Kind : uint8_t { single, pointwise, row, contraction };
+enum class Kind : uint8_t { single, pointwise, row, contraction, attention };
 
 // Limits keep programs within registers and caches; larger regions gain nothing.
 constexpr size_t max_stages = 48;
@@ -38,8 +40,22 @@ class Grouping {
 
   void run() {
     find_makers();
-    region_of_.assign(graph_.nodes.size(), 0);
+    constexpr uint32_t none = UINT32_MAX;
+    region_of_.assign(graph_.nodes.size(), none);
+    const std::vector<std::vector<NodeId>> attentions = find_attentions(graph_);
+    std::vector<uint32_t> attention_of(graph_.nodes.size(), none);
+    for (uint32_t a = 0; a < attentions.size(); ++a)
+      for (NodeId n : attentions[a]) attention_of[n] = a;
     for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
+      if (region_of_[n] != none) continue;
+      if (attention_of[n] != none) {
+        Region region;
+        region.kind = Kind::attention;
+        region.nodes = attentions[attention_of[n]];
+        for (NodeId k : region.nodes) region_of_[k] = static_cast<uint32_t>(regions_.size());
+        regions_.push_back(std::move(region));
+        continue;
+      }
       region_of_[n] = static_cast<uint32_t>(regions_.size());
       regions_.push_back(classify(n));
       join(n);
@@ -125,6 +141,7 @@ class Grouping {
   bool compatible(const Region& a, const Region& b) const {
     if (a.nodes.size() + b.nodes.size() > max_stages) return false;
     if (a.kind == Kind::single || b.kind == Kind::single || b.kind == Kind::contraction) return false;
+    if (a.kind == Kind::attention || b.kind == Kind::attention) return false;
     if (a.kind == Kind::contraction) {
       // Inner values may be read again outside: the kernel then stores them as well.
       return b.kind == Kind::pointwise && b.shape == a.shape;
@@ -144,8 +161,9 @@ class Grouping {
     std::vector<bool> seen(regions_.size(), false);
     const auto push_operands = [&](uint32_t r, bool skip_a) {
       const auto push = [&](NodeId def) {
+        // Nodes without a region come later: they feed the end of an attention, which nothing so far reads.
         const uint32_t from = region_of_[def];
-        if (from == r || seen[from] || (skip_a && from == a)) return;
+        if (from == UINT32_MAX || from == r || seen[from] || (skip_a && from == a)) return;
         seen[from] = true;
         stack.push_back(from);
       };

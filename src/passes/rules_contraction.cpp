@@ -17,6 +17,7 @@ namespace {
 constexpr Rule conv_scale_rule = {"scale into convolution", Effect::reassociates};
 constexpr Rule conv_bias_rule = {"addend into the bias of convolution", Effect::reassociates};
 constexpr Rule matmul_scale_rule = {"column scale into MatMul", Effect::reassociates};
+constexpr Rule matmul_late_scale_rule = {"scale behind MatMul", Effect::reassociates};
 constexpr Rule transpose_rule = {"Transpose into MatMul"};
 constexpr Rule pad_rule = {"zero padding into convolution"};
 
@@ -190,6 +191,44 @@ bool scale_matmul(Site& site, NodeId n) {
   return false;
 }
 
+bool has_one_element(const Type& type) {
+  return type.has_shape() &&
+         std::all_of(type.shape->begin(), type.shape->end(), [](const Dim& d) { return d == Dim(1); });
+}
+
+// (a * s) @ b and a @ (b * s), / s, with one s for all: behind the product it joins what follows, and a stays a view of
+// what it was. Half types could overflow before they are scaled.
+bool scale_behind_matmul(Site& site, NodeId n) {
+  const DType dtype = site.type(site.out(n)).dtype;
+  if (!site.type(site.out(n)).has_shape() || (dtype != DType::f32 && dtype != DType::f64)) return false;
+  for (size_t side = 0; side < 2; ++side) {
+    const ValueId scaled = site.in(n, side), other = site.in(n, 1 - side);
+    const char* op = "Mul";
+    auto scale = site.def(scaled, op);
+    if (!scale) scale = site.def(scaled, op = "Div");
+    if (!scale) continue;
+    for (size_t k = 0; k < (op[0] == 'M' ? 2u : 1u); ++k) {
+      const ValueId a = site.in(*scale, k), s = site.in(*scale, 1 - k);
+      if (!has_one_element(site.type(s)) || has_one_element(site.type(a)) || !site.same_type(a, scaled)) continue;
+      if (site.is_built(other) || site.is_built(a)) {
+        site.refuse(matmul_late_scale_rule, n, "a factor is constant");
+        continue;
+      }
+      if (!site.single_use(scaled)) {
+        site.refuse(matmul_late_scale_rule, n, "the scaled factor is read elsewhere too");
+        continue;
+      }
+      const Attrs attrs = site.graph.nodes[n].attrs;
+      site.at({*scale, n});
+      const ValueId product = site.rw.build.op("MatMul", attrs, side == 0 ? Ids{a, other} : Ids{other, a});
+      const ValueId made = site.rw.build.op(op, {product, s});
+      if (!site.same_type(made, site.out(n))) return false;
+      return site.replace(site.out(n), made, matmul_late_scale_rule);
+    }
+  }
+  return false;
+}
+
 // MatMul(a, Transpose(b)) where the last two axes are swapped.
 bool transpose_b(Site& site, NodeId n) {
   const auto inner = site.def(site.in(n, 1), "Transpose");
@@ -268,8 +307,9 @@ bool absorb_pad(Site& site, NodeId n) {
 }
 
 constexpr NodeRule rules[] = {
-    {"Mul", scale_conv},   {"Div", scale_conv},   {"Add", shift_conv},     {"Sub", shift_conv},
-    {"Mul", scale_matmul}, {"Div", scale_matmul}, {"MatMul", transpose_b}, {"Conv", absorb_pad},
+    {"Mul", scale_conv},     {"Div", scale_conv},   {"Add", shift_conv},
+    {"Sub", shift_conv},     {"Mul", scale_matmul}, {"Div", scale_matmul},
+    {"MatMul", transpose_b}, {"Conv", absorb_pad},  {"MatMul", scale_behind_matmul},
 };
 
 }  // namespace

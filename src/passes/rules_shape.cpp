@@ -1,7 +1,9 @@
-// Operators that only rename or reorder axes, and Concat.
+// Operators that only rename or reorder axes, Concat, and Gather of one index.
 
 #include <algorithm>
+#include <limits>
 
+#include "ops/indexing.h"
 #include "ops/movement.h"
 #include "passes/rules.h"
 
@@ -16,6 +18,7 @@ constexpr Rule ones_transpose_rule = {"Transpose of extents 1 as Reshape"};
 constexpr Rule one_concat_rule = {"drop Concat of one"};
 constexpr Rule empty_concat_rule = {"drop empty operands of Concat"};
 constexpr Rule nested_concat_rule = {"Concat once"};
+constexpr Rule gather_one_rule = {"Gather of one index as Slice"};
 
 // Squeeze, Unsqueeze and Flatten of known rank.
 bool as_reshape(Site& site, NodeId n) {
@@ -119,9 +122,37 @@ bool concat(Site& site, NodeId n) {
   return site.replace(site.out(n), made, nested ? nested_concat_rule : empty_concat_rule);
 }
 
+// One index that is known to be inside: a part of the operand, which kernels may read in place.
+bool gather_one(Site& site, NodeId n) {
+  const ValueId x = site.in(n, 0), indices = site.in(n, 1);
+  const Type &type = site.type(x), &at = site.type(indices);
+  if (!type.is_plain() || !at.has_shape() || !at.shape->empty() || site.is_built(x)) return false;
+  const auto index = site.integers(indices);
+  if (!index || index->size() != 1) return false;
+  const auto rank = static_cast<int64_t>(type.shape->size());
+  int64_t axis = site.graph.nodes[n].attrs.as<GatherAttrs>().axis;
+  if (axis < 0) axis += rank;
+  if (axis < 0 || axis >= rank) return false;
+  const auto extent = (*type.shape)[static_cast<size_t>(axis)].as_constant();
+  const int64_t start = (*index)[0];
+  if (!extent || start < -*extent || start >= *extent) {
+    site.refuse(gather_one_rule, n, "the index is not known to be inside");
+    return false;
+  }
+  const int64_t end = start == -1 ? std::numeric_limits<int64_t>::max() : start + 1;
+  if (!site.type(site.out(n)).has_shape()) return false;
+  const Shape shape = *site.type(site.out(n)).shape;
+  site.at({n});
+  GraphBuilder& b = site.rw.build;
+  const ValueId part = b.op("Slice", {x, b.integers({start}), b.integers({end}), b.integers({axis})});
+  const ValueId made = site.reshape(part, shape);
+  if (!site.same_type(made, site.out(n))) return false;
+  return site.replace(site.out(n), made, gather_one_rule);
+}
+
 constexpr NodeRule rules[] = {
-    {"Squeeze", as_reshape},    {"Unsqueeze", as_reshape}, {"Flatten", as_reshape},
-    {"Reshape", reshape_twice}, {"Transpose", transpose},  {"Concat", concat},
+    {"Squeeze", as_reshape},  {"Unsqueeze", as_reshape}, {"Flatten", as_reshape}, {"Reshape", reshape_twice},
+    {"Transpose", transpose}, {"Concat", concat},        {"Gather", gather_one},
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 // checked at every instruction set level of this machine, and gives the same bits with one and two threads.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -75,7 +76,8 @@ void check_looser(const Problem& problem, const std::vector<int64_t>& symbols, u
                   const std::string& where) {
   for (const Numerics numerics : {Numerics::tf32, Numerics::bf16}) {
     Problem looser = problem;
-    looser.stages[0].attrs = with_numerics(problem.stages[0].attrs, numerics);
+    for (Stage& stage : looser.stages)
+      if (numerics_of(stage.attrs)) stage.attrs = with_numerics(stage.attrs, numerics);
     for (const DeviceSpec& device : levels())
       for (const Backend* backend : backends())
         for (const Kernel* kernel : backend->kernels())
@@ -87,7 +89,9 @@ void check_looser(const Problem& problem, const std::vector<int64_t>& symbols, u
 
 void check(const Problem& problem, const std::vector<int64_t>& symbols, bool reference, uint64_t seed,
            const std::string& where) {
-  if (numerics_of(problem.stages[0].attrs)) check_looser(problem, symbols, seed, where);
+  if (std::any_of(problem.stages.begin(), problem.stages.end(),
+                  [](const Stage& stage) { return numerics_of(stage.attrs).has_value(); }))
+    check_looser(problem, symbols, seed, where);
   for (const DeviceSpec& device : levels()) {
     int rows = 0;
     std::string refusals;

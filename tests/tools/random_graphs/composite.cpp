@@ -55,18 +55,38 @@ bool norm(Maker& m) {
   }
 }
 
+// Queries, keys or values [batch, heads, length, wide], as they are or cut out of [batch, length, heads * wide].
+int split_heads(Maker& m, DType d, int64_t batch, int64_t heads, int64_t length, int64_t wide) {
+  if (m.once_in(3)) return m.operand(d, {batch, heads, length, wide});
+  const int x = m.operand(d, {batch, length, heads * wide});
+  const int cut = x < 0 ? -1 : m.call("Reshape", {x, m.list({batch, length, heads, wide})}, m.grain(x));
+  return cut < 0 ? -1 : m.call("Transpose{perm=[0, 2, 1, 3]}", {cut}, m.grain(x));
+}
+
 bool attention(Maker& m) {
   const DType d = m.below(4) ? DType::f32 : m.float_dtype();
-  const int64_t heads = m.between(1, 2), length = m.between(1, 6), wide = m.between(1, 2) * 4;
-  const int q = m.operand(d, {heads, length, wide}), k = m.operand(d, {heads, length, wide});
-  const int v = m.operand(d, {heads, length, wide});
-  const int t = k < 0 ? -1 : m.call("Transpose{perm=[0, 2, 1]}", {k}, m.grain(k));
-  const int s = t < 0 || q < 0 ? -1 : m.call("MatMul", {q, t});
-  const int scaled = s < 0 ? -1 : m.call("Mul", {s, m.number(d, 0.375)});
-  const int masked = scaled < 0 || m.once_in(2) ? scaled : m.call("Add", {scaled, m.broadcastable(d, m.dims(scaled))});
-  if (masked < 0 || v < 0) return false;
-  const int p = m.wired({masked}, [](GraphBuilder& b, const Ids& x) { return wiring::softmax(b, x[0], -1); });
-  return p >= 0 && m.call("MatMul", {p, v}) >= 0;
+  const int64_t batch = m.between(1, 2), heads = m.between(1, 3), wide = m.between(1, 2) * 4;
+  const int64_t queries = m.between(1, 12), keys = m.once_in(3) ? queries : m.between(1, 6);
+  const int64_t shared = m.once_in(4) ? 1 : heads;  // heads of keys and values
+  const int q = split_heads(m, d, batch, heads, queries, wide), k = split_heads(m, d, batch, shared, keys, wide);
+  const int v = split_heads(m, d, batch, shared, keys, m.between(1, 5));
+  if (q < 0 || k < 0 || v < 0) return false;
+  int s;
+  if (m.once_in(2)) {
+    s = m.call("MatMul{transpose_b=true}", {q, k});
+  } else {
+    const int t = m.call("Transpose{perm=[0, 1, 3, 2]}", {k}, m.grain(k));
+    s = t < 0 ? -1 : m.call("MatMul", {q, t});
+  }
+  if (s >= 0 && m.below(3)) s = m.call(m.once_in(2) ? "Mul" : "Div", {s, m.number(d, 0.375)});
+  if (s >= 0 && m.once_in(4)) s = m.call("Tanh", {s});
+  if (s >= 0 && m.once_in(2)) s = m.call("Add", {s, m.broadcastable(d, m.dims(s))});
+  if (s >= 0 && m.once_in(3)) s = m.call("Where", {m.broadcastable(DType::boolean, m.dims(s)), s, m.number(d, -8)});
+  if (s < 0) return false;
+  const int p = m.wired({s}, [](GraphBuilder& b, const Ids& x) { return wiring::softmax(b, x[0], -1); });
+  const int y = p < 0 ? -1 : m.call("MatMul", {p, v});
+  if (y < 0 || m.once_in(2)) return y >= 0;
+  return m.call("Transpose{perm=[0, 2, 1, 3]}", {y}) >= 0;
 }
 
 bool recurrent(Maker& m) {

@@ -695,6 +695,67 @@ int64_t packed_size(int64_t taps, int64_t k, int64_t n, int, int64_t run) {
   return taps / run * up_to(k * run, tile_depth) * up_to(n, 16) * PLANES / 2;
 }
 
+// Row i of `to` is column i of `from`, both 16 x 16.
+SINTER_INLINE void transpose_tile(const __m512i* from, char* to) {
+  __m512i t[16], u[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(from[i], from[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(from[i], from[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  // Lane l of u[4 * g + c] is column 4 * l + c of rows 4 * g and on.
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512i even0 = _mm512_shuffle_i32x4(u[c], u[4 + c], 0x88), odd0 = _mm512_shuffle_i32x4(u[c], u[4 + c], 0xdd);
+    const __m512i even1 = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0x88);
+    const __m512i odd1 = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0xdd);
+    _mm512_storeu_si512(to + c * 64, _mm512_shuffle_i32x4(even0, even1, 0x88));
+    _mm512_storeu_si512(to + (4 + c) * 64, _mm512_shuffle_i32x4(odd0, odd1, 0x88));
+    _mm512_storeu_si512(to + (8 + c) * 64, _mm512_shuffle_i32x4(even0, even1, 0xdd));
+    _mm512_storeu_si512(to + (12 + c) * 64, _mm512_shuffle_i32x4(odd0, odd1, 0xdd));
+  }
+}
+
+// A step of 16 columns, of which `cols` are there, with numbers of a column side by side: `depth` of the 32.
+template <int PLANES>
+SINTER_INLINE void pack_columns(const float* from, int64_t n_stride, int64_t cols, int64_t depth, char* to) {
+  __m512i rows[PLANES][16];
+  const __mmask16 first = first_lanes(depth), second = first_lanes(depth - 16);
+  for (int64_t j = 0; j < 16; ++j) {
+    __m512i planes[PLANES];
+    const float* at = from + (j < cols ? j * n_stride : 0);
+    const __mmask16 here = j < cols ? __mmask16{0xffff} : __mmask16{0};
+    split<PLANES>(_mm512_maskz_loadu_ps(first & here, at), _mm512_maskz_loadu_ps(second & here, at + 16), planes);
+#pragma GCC unroll 3
+    for (int p = 0; p < PLANES; ++p) rows[p][j] = planes[p];
+  }
+  for (int p = 0; p < PLANES; ++p) transpose_tile(rows[p], to + p * tile_bytes);
+}
+
+// The same with numbers of a row side by side.
+template <int PLANES>
+SINTER_INLINE void pack_lines(const float* from, int64_t k_stride, int64_t cols, int64_t depth, __m512i pairs,
+                              char* to) {
+  const __mmask16 part = first_lanes(cols);
+  for (int64_t i = 0; i < tile_depth; i += 2) {
+    const float* at = from + (i < depth ? i * k_stride : 0);
+    const __m512 even = _mm512_maskz_loadu_ps(i < depth ? part : __mmask16{0}, at);
+    const __m512 odd = _mm512_maskz_loadu_ps(i + 1 < depth ? part : __mmask16{0}, i + 1 < depth ? at + k_stride : at);
+    __m512i planes[PLANES];
+    split<PLANES>(even, odd, planes);
+#pragma GCC unroll 3
+    for (int p = 0; p < PLANES; ++p)
+      _mm512_storeu_si512(to + p * tile_bytes + i / 2 * 64, _mm512_permutexvar_epi16(pairs, planes[p]));
+  }
+}
+
 template <int PLANES>
 void pack_b(const PackArgs& p, int64_t n_begin, int64_t n_end, float* dst) {
   const int64_t k = p.k * p.run, taps = p.taps / p.run;
@@ -712,7 +773,16 @@ void pack_b(const PackArgs& p, int64_t n_begin, int64_t n_end, float* dst) {
     char* to = reinterpret_cast<char*>(dst) + panel / 16 * steps * PLANES * tile_bytes +
                (n - panel) / 16 * PLANES * tile_bytes;
     for (int64_t tap = 0; tap < taps; ++tap)
-      for (int64_t first = 0; first < k; first += tile_depth, to += tiles * PLANES * tile_bytes)
+      for (int64_t first = 0; first < k; first += tile_depth, to += tiles * PLANES * tile_bytes) {
+        const float* step = p.src + tap * p.tap_stride + first * p.k_stride + n * p.n_stride;
+        if (p.run == 1 && p.n_stride == 1) {
+          pack_lines<PLANES>(step, p.k_stride, cols, k - first, pairs, to);
+          continue;
+        }
+        if (p.run == 1 && p.k_stride == 1) {
+          pack_columns<PLANES>(step, p.n_stride, cols, k - first, to);
+          continue;
+        }
         for (int64_t i = 0; i < tile_depth; i += 2) {
           alignas(64) float two[2][16] = {};
           for (int64_t odd = 0; odd < 2; ++odd) {
@@ -734,6 +804,7 @@ void pack_b(const PackArgs& p, int64_t n_begin, int64_t n_end, float* dst) {
           for (int plane = 0; plane < PLANES; ++plane)
             _mm512_storeu_si512(to + plane * tile_bytes + i / 2 * 64, _mm512_permutexvar_epi16(pairs, planes[plane]));
         }
+      }
   }
 }
 

@@ -1,0 +1,537 @@
+// Attention: two products of f32 and the softmax between them, a block of rows at a time.
+//
+// K and V become panels: of one head at a time in the thread's scratch where heads keep all threads busy, else all of
+// them in a first phase. Scores are computed, finished by a tile program in place and multiplied while they are in
+// cache. Every element goes through the same operations in the same order, however blocks, heads and threads are cut.
+
+#include "backend/cpu/kernels/attention.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/kernels/contraction.h"
+#include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/stages.h"
+#include "backend/cpu/kernels/views.h"
+#include "backend/cpu/tile_executor.h"
+#include "base/checked.h"
+#include "ops/movement.h"
+
+namespace sinter::cpu {
+namespace {
+
+constexpr size_t max_buffers = 64;
+constexpr int64_t few_rows = 8;            // of queries: keys and values are read once, as they lie
+constexpr int64_t block_bytes = 64 << 10;  // of scores, about
+constexpr int64_t block_unit = 32;         // rows
+constexpr int64_t pack_bytes = 128 << 10;  // of a chunk that packs
+
+struct Prepared {
+  const ContractTable* table;
+  AttentionForm form;
+  Problem between;
+  std::vector<uint16_t> sources;  // values behind the operands of `between`
+  StageProgram stages;
+  std::shared_ptr<const TileExecutor> executor;  // for the spreads in stages.program
+  uint8_t level = 0;
+};
+
+// How an operand or the result lies over batch axes, rows and columns.
+struct Part {
+  uint16_t argument = 0;  // of the launch
+  int64_t width = 4;      // bytes of an element
+  int64_t offset = 0;     // elements
+  Dims batch;             // strides
+  Dims inner, outer;      // of batch axes of two strides, see views.h
+  int64_t row = 0, col = 0;
+};
+
+// A factor that becomes panels: k along the sum, n along the columns.
+struct Factor {
+  Part part;
+  PackArgs pack;
+  Dims index;    // by batch axis: strides of the matrix number
+  Dims extents;  // of the batch axes, 1 where the matrix is shared
+  int64_t matrices = 1;
+  int64_t floats = 0;             // of a packed matrix
+  int64_t panels = 1, packs = 1;  // panels of a chunk that packs, such chunks of a matrix
+};
+
+struct Plan {
+  const Prepared* prepared;
+  std::shared_ptr<const TileExecutor> executor;
+  Dims batch;
+  int64_t heads = 1, m = 0, n = 0, depth = 0, d = 0;
+  int64_t ld = 0;                // floats from row to row of scores
+  int64_t rows = 0, blocks = 0;  // of a block, of a head
+  bool local = false;            // panels lie in the scratch
+  bool unpacked = false;
+  Part q, y;
+  Factor k, v;
+  std::vector<Part> parts;  // program operands
+  int64_t chunks = 0;
+  // Bytes into the scratch; panels of v into the workspace.
+  int64_t v_offset = 0, scores_offset = 0, q_offset = 0, y_offset = 0, tile_offset = 0, panels_offset = 0;
+  bool copies_q = false, copies_y = false;
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+  if (problem.stages.size() < 3) return Answer::no("not an attention");
+  AttentionForm form;
+  if (Answer a = find_attention(problem, form); !a) return a;
+  for (size_t s : {form.first, form.second})
+    if (Answer a = accurate_enough(kernel, device, problem.stages[s].attrs.as<MatMulAttrs>().numerics); !a) return a;
+  for (uint16_t v : {form.q, form.k, form.v})
+    if (Answer a = view_supported(problem, v, 2); !a) return a;
+  if (!strided_or_any(problem.results[0].layout)) return Answer::no("the result is packed");
+  std::vector<uint16_t> sources;
+  const Problem between = problem_between(problem, form, sources);
+  if (Answer a = stages_supported(between, 0, true); !a) return a;
+  for (size_t i = 1; i < sources.size(); ++i) {
+    if (between.operands[i].host) continue;
+    if (Answer a = view_supported(problem, sources[i], 2); !a) return a;
+    if (problem.types[sources[i]].shape->size() > problem.types[form.weights].shape->size())
+      return Answer::no("an operand of a higher rank than the scores");
+  }
+  if (sources.size() + 1 > max_buffers) return Answer::no("too many operands");
+  return Answer::yes();
+}
+
+double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+  AttentionForm form;
+  if (!find_attention(problem, form)) return 0;
+  const auto extent = [&](uint16_t v, size_t back) {
+    const Shape& shape = *problem.types[v].shape;
+    return static_cast<double>(std::max<int64_t>(1, shape[shape.size() - back].evaluate(symbols)));
+  };
+  const double depth = extent(form.q, 1), keys = extent(form.weights, 1), columns = extent(form.y, 1);
+  const double y = elements_at(problem.types[form.y], symbols), weights = y / columns * keys;
+  const ContractTable& table = *table_of(kernel, device);
+  return contraction_cost(table, device, weights / keys, keys, depth, 4 * elements_at(problem.types[form.k], symbols)) +
+         contraction_cost(table, device, y / columns, columns, keys, 4 * elements_at(problem.types[form.v], symbols)) +
+         0.5 * static_cast<double>(form.between.size()) * weights;
+}
+
+// ---- how everything lies ----
+
+// An operand over the axes [batch..., rows, columns] of extents `whole`: axes of extent 1 repeat.
+Part spread_over(const StridedView& view, const Dims& whole, int64_t width, uint16_t argument) {
+  const Dims none(whole.size() - 2, 0);
+  Part part{argument, width, view.offset, none, none, none, 0, 0};
+  const size_t rank = view.dims.size(), lead = whole.size() - rank;
+  for (size_t k = 0; k < rank; ++k) {
+    if (view.dims[k] != 1 && view.dims[k] != whole[lead + k])
+      throw Error(Code::invalid_argument, "the operands of an attention do not fit together");
+    if (view.dims[k] == 1) continue;
+    if (lead + k + 2 < whole.size()) {
+      part.batch[lead + k] = view.strides[k];
+      part.inner[lead + k] = view.inner[k];
+      part.outer[lead + k] = view.outer[k];
+    } else {
+      (lead + k + 2 == whole.size() ? part.row : part.col) = view.strides[k];
+    }
+  }
+  return part;
+}
+
+Part spread_over(const BindContext& c, uint16_t value, const Dims& whole) {
+  const StridedView view = strided_view(c, value);
+  return spread_over(view, whole, bit_size(c.problem.types[value].dtype) / 8, view.operand);
+}
+
+// [.., a, b] with the last axes of these extents.
+Dims matrices_of(const Dims& batch, int64_t a, int64_t b) {
+  Dims out = batch;
+  out.push_back(a);
+  out.push_back(b);
+  return out;
+}
+
+std::vector<Spread> spreads_of(const std::vector<Part>& parts) {
+  std::vector<Spread> out;
+  for (const Part& p : parts)
+    out.push_back(p.col != 0 ? (p.row != 0 ? Spread::full : Spread::column)
+                             : (p.row != 0 ? Spread::row : Spread::scalar));
+  return out;
+}
+
+// The result of the second product: strides over its axes in the problem's result, which may be transposed.
+StridedView result_view(const Problem& problem, const AttentionForm& form, const Dims& result) {
+  StridedView view(0, result);
+  if (product(result) != 0) view.strides = layout_strides(problem.results[0].layout, result);
+  for (size_t i = form.behind.size(); i-- > 0;) {
+    const std::vector<int64_t>& perm = problem.stages[form.behind[i]].attrs.as<TransposeAttrs>().perm;
+    const StridedView from = view;
+    const size_t rank = from.dims.size();
+    for (size_t k = 0; k < rank; ++k) {
+      int64_t to = perm.empty() ? static_cast<int64_t>(rank - 1 - k) : perm[k];
+      if (to < 0) to += static_cast<int64_t>(rank);
+      view.dims[static_cast<size_t>(to)] = from.dims[k];
+      view.strides[static_cast<size_t>(to)] = from.strides[k];
+    }
+  }
+  return view;
+}
+
+Factor factor_of(const ContractTable& table, Part part, const Dims& batch, int64_t k, int64_t n, int64_t k_stride,
+                 int64_t n_stride) {
+  Factor f;
+  f.pack = {.src = nullptr,
+            .k_stride = k_stride,
+            .n_stride = n_stride,
+            .taps = 1,
+            .k = k,
+            .n = n,
+            .nr = table.panel_width(n)};
+  f.floats = align_up(table.packed_size(1, k, n, f.pack.nr, 1), 16, "panels");
+  f.index.assign(batch.size(), 0);
+  f.extents.assign(batch.size(), 1);
+  for (size_t a = batch.size(); a-- > 0;) {
+    if (part.batch[a] == 0 && part.outer[a] == 0) continue;
+    f.index[a] = f.matrices;
+    f.extents[a] = batch[a];
+    f.matrices = checked_mul(f.matrices, batch[a], "matrices");
+  }
+  const int64_t panels = ceil_div(n, f.pack.nr);
+  f.panels = std::clamp<int64_t>(pack_bytes / std::max<int64_t>(1, checked_mul(k, f.pack.nr * 4, "panel")), 1,
+                                 std::max<int64_t>(1, panels));
+  f.packs = ceil_div(panels, f.panels);
+  f.part = std::move(part);
+  return f;
+}
+
+// Rows of a block: scores stay in the second-level cache, and there are enough blocks for all threads.
+int64_t block_rows(const Plan& plan, int64_t least_blocks) {
+  int64_t limit = std::max<int64_t>(block_unit, block_bytes / 4 / plan.ld / block_unit * block_unit);
+  limit = std::min(limit, std::max<int64_t>(block_unit, ceil_div(plan.m, least_blocks)));
+  const int64_t blocks = ceil_div(plan.m, limit);
+  return std::min(plan.m, align_up(ceil_div(plan.m, blocks), block_unit));
+}
+
+std::shared_ptr<const TileExecutor> executor_for(const StageProgram& stages, const std::vector<Spread>& spreads,
+                                                 uint8_t level) {
+  TileProgram program = stages.program;
+  for (size_t i = 0; i < spreads.size(); ++i) program.operands[i].spread = spreads[i];
+  return make_executor(program, level);
+}
+
+// Program operands; the scores themselves are a dense block.
+std::vector<Part> program_parts(const Prepared& p, const BindContext& c, const Dims& whole) {
+  std::vector<Part> parts;
+  for (uint16_t operand : p.stages.operands)
+    parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, p.sources[operand], whole));
+  return parts;
+}
+
+std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,
+                                    const DeviceSpec& device) {
+  auto out = std::make_shared<Prepared>();
+  out->table = table_of(kernel, device);
+  if (Answer a = find_attention(problem, out->form); !a) throw Error(Code::internal, a.reason());
+  out->between = problem_between(problem, out->form, out->sources);
+  out->level = device.level;
+  out->stages = compile_stages(out->between, 0, std::nullopt, std::vector<bool>(out->between.types.size(), false));
+  for (TileOperand& result : out->stages.program.results) result.spread = Spread::full;
+  // Binding finds out whether masks lie otherwise than their types say.
+  const Shape& whole = *problem.types[out->form.weights].shape;
+  for (size_t i = 0; i < out->stages.operands.size(); ++i) {
+    const Shape& shape = *out->between.operands[out->stages.operands[i]].type.shape;
+    const auto varies = [&](size_t back) { return shape.size() >= back && shape[shape.size() - back] != Dim(1); };
+    const bool full = out->stages.operands[i] == 0;
+    const bool col = full || varies(1), row = full || (varies(2) && whole.size() >= 2);
+    out->stages.program.operands[i].spread =
+        col ? (row ? Spread::full : Spread::column) : (row ? Spread::row : Spread::scalar);
+  }
+  out->executor = make_executor(out->stages.program, device.level);
+  return out;
+}
+
+void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
+  const auto& prepared = *static_cast<const Prepared*>(prepared_pointer);
+  const AttentionForm& form = prepared.form;
+  const ContractTable& table = *prepared.table;
+  Plan& p = emplace<Plan>(bound);
+  p.prepared = &prepared;
+  bound.chunks[0] = 0;
+  const auto dims_of = [&](uint16_t v) { return evaluate(*c.problem.types[v].shape, c.symbols); };
+  const Dims weights = dims_of(form.weights), q = dims_of(form.q), k = dims_of(form.k), v = dims_of(form.v);
+  const StridedView y = result_view(c.problem, form, c.results[0]);
+  if (product(y.dims) == 0) return;
+  const auto back = [](const Dims& dims, size_t i) { return dims[dims.size() - i]; };
+  p.batch.assign(y.dims.begin(), y.dims.end() - 2);
+  p.heads = product(p.batch);
+  p.m = back(weights, 2);
+  p.n = back(weights, 1);
+  p.depth = back(q, 1);
+  p.d = back(y.dims, 1);
+  if (back(k, form.transpose_k ? 1 : 2) != p.depth || back(v, form.transpose_v ? 1 : 2) != p.n ||
+      back(y.dims, 2) != p.m || weights.size() > y.dims.size())
+    throw Error(Code::invalid_argument, "the operands of an attention do not fit together");
+  p.q = spread_over(c, form.q, matrices_of(p.batch, p.m, p.depth));
+  p.y = spread_over(y, y.dims, 4, static_cast<uint16_t>(c.problem.operands.size()));
+  Part kp = spread_over(c, form.k,
+                        form.transpose_k ? matrices_of(p.batch, p.n, p.depth) : matrices_of(p.batch, p.depth, p.n));
+  Part vp = spread_over(c, form.v, form.transpose_v ? matrices_of(p.batch, p.d, p.n) : matrices_of(p.batch, p.n, p.d));
+  const int64_t k_col = kp.col, k_row = kp.row, v_col = vp.col, v_row = vp.row;
+  p.k = factor_of(table, std::move(kp), p.batch, p.depth, p.n, form.transpose_k ? k_col : k_row,
+                  form.transpose_k ? k_row : k_col);
+  p.v = factor_of(table, std::move(vp), p.batch, p.n, p.d, form.transpose_v ? v_col : v_row,
+                  form.transpose_v ? v_row : v_col);
+  p.parts = program_parts(prepared, c, matrices_of(p.batch, p.m, p.n));
+  const std::vector<Spread> spreads = spreads_of(p.parts);
+  bool expected = true;
+  for (size_t i = 0; i < spreads.size(); ++i)
+    expected = expected && spreads[i] == prepared.stages.program.operands[i].spread;
+  p.executor = expected ? prepared.executor : executor_for(prepared.stages, spreads, prepared.level);
+
+  const auto direct = [](const Factor& f) { return f.pack.k_stride == 1 || f.pack.n_stride == 1; };
+  p.unpacked = p.m <= few_rows && direct(p.k) && direct(p.v);
+  p.ld = align_up(std::max<int64_t>(p.n, 1), 16, "scores");
+  // Rows a multiple of a page apart would lie in few sets of the cache.
+  if (p.ld % 1024 == 0) p.ld += 16;
+  p.copies_q = p.q.col != 1 && p.depth > 1;
+  p.copies_y = p.y.col != 1 && p.d > 1;
+  const int64_t wanted = c.threads <= 1 ? 1 : 4 * static_cast<int64_t>(c.threads);
+  p.local = p.heads >= wanted;
+  p.rows = block_rows(p, p.local ? 1 : ceil_div(wanted, p.heads));
+  p.blocks = ceil_div(p.m, p.rows);
+
+  int64_t scratch = 0;
+  const auto take = [&](int64_t floats) {
+    const int64_t at = scratch;
+    scratch = checked_add(scratch, align_up(byte_size(DType::f32, floats), 64, "scratch"), "scratch");
+    return at;
+  };
+  if (!p.unpacked && p.local) {
+    p.panels_offset = take(p.k.floats);
+    p.v_offset = take(p.v.floats);
+  } else if (!p.unpacked) {
+    p.v_offset = byte_size(DType::f32, checked_mul(p.k.matrices, p.k.floats, "panels"));
+    bound.workspace =
+        checked_add(p.v_offset, byte_size(DType::f32, checked_mul(p.v.matrices, p.v.floats, "panels")), "panels");
+  }
+  p.scores_offset = take(checked_mul(p.rows, p.ld, "scores"));
+  if (p.copies_q) p.q_offset = take(checked_mul(p.rows, p.depth, "queries"));
+  if (p.copies_y) p.y_offset = take(checked_mul(p.rows, p.d, "rows"));
+  // The program and the products do not run at the same time.
+  ContractArgs first, second;
+  first.m = second.m = p.rows;
+  first.n = p.n;
+  first.k = p.depth;
+  first.nr = p.k.pack.nr;
+  second.n = p.d;
+  second.k = p.n;
+  second.nr = p.v.pack.nr;
+  int64_t shared = tile_scratch(*p.executor, p.n);
+  for (const ContractArgs& args : {first, second})
+    for (int64_t rows : {p.rows, p.m - (p.blocks - 1) * p.rows})
+      shared = std::max(shared, table.scratch_size(args, rows, args.n));
+  p.tile_offset = scratch;
+  bound.scratch = checked_add(scratch, align_up(shared, 64, "scratch"), "scratch");
+
+  if (p.local) {
+    p.chunks = std::min(p.heads, c.threads <= 1 ? 1 : 6 * static_cast<int64_t>(c.threads));
+  } else {
+    p.chunks = checked_mul(p.heads, p.blocks, "blocks");
+  }
+  const int64_t packs = p.k.matrices * p.k.packs + p.v.matrices * p.v.packs;
+  const bool first_phase = !p.local && !p.unpacked && packs > 0;
+  bound.phases = first_phase ? 2 : 1;
+  if (first_phase) bound.chunks[0] = packs;
+  bound.chunks[bound.phases - 1] = p.chunks;
+}
+
+// ---- running ----
+
+struct Position {
+  int64_t at[max_rank_of_values + 2];
+  Position(const Dims& dims, int64_t number) {
+    for (size_t k = dims.size(); k-- > 0;) {
+      at[k] = dims[k] > 0 ? number % dims[k] : 0;
+      number = dims[k] > 0 ? number / dims[k] : 0;
+    }
+  }
+  int64_t dot(const Dims& strides) const {
+    int64_t sum = 0;
+    for (size_t k = 0; k < strides.size(); ++k) sum += at[k] * strides[k];
+    return sum;
+  }
+  int64_t of(const Part& part) const {
+    int64_t sum = part.offset;
+    for (size_t k = 0; k < part.batch.size(); ++k) {
+      const int64_t inner = part.inner[k];
+      sum += inner == 0 ? at[k] * part.batch[k] : at[k] / inner * part.outer[k] + at[k] % inner * part.batch[k];
+    }
+    return sum;
+  }
+};
+
+const float* matrix_at(const Launch& launch, const Part& part, const Position& position) {
+  const auto* base = static_cast<const float*>(launch.operands[part.argument]);
+  return base == nullptr ? nullptr : base + position.of(part);
+}
+
+void pack(const Plan& plan, const Launch& launch, const Factor& f, const Position& position, int64_t n_begin,
+          int64_t n_end, float* to) {
+  if (f.pack.k == 0 || f.pack.n == 0) return;
+  PackArgs args = f.pack;
+  args.src = matrix_at(launch, f.part, position);
+  plan.prepared->table->pack_b(args, n_begin, n_end, to);
+}
+
+// One block of rows of one head.
+class Block {
+ public:
+  Block(const Plan& plan, const Launch& launch)
+      : p_(plan),
+        launch_(launch),
+        scores_(reinterpret_cast<float*>(launch.scratch + plan.scores_offset)),
+        scratch_(launch.scratch + plan.tile_offset) {}
+
+  void run(const Position& position, int64_t block, const float* k, const float* v) {
+    const int64_t begin = block * p_.rows, rows = std::min(p_.rows, p_.m - begin);
+    const float* q = scores_;  // nothing is read where the sum is empty
+    int64_t lda = 0;
+    if (p_.depth > 0) {
+      q = matrix_at(launch_, p_.q, position) + begin * p_.q.row;
+      lda = p_.q.row;
+      if (p_.copies_q) {
+        auto* copy = reinterpret_cast<float*>(launch_.scratch + p_.q_offset);
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t i = 0; i < p_.depth; ++i) copy[r * p_.depth + i] = q[r * p_.q.row + i * p_.q.col];
+        q = copy;
+        lda = p_.depth;
+      }
+    }
+    if (p_.n > 0) {
+      multiply(p_.k, rows, q, lda, k, scores_, p_.ld);
+      between(position, begin, rows);
+    }
+    auto* y = static_cast<float*>(launch_.operands[p_.y.argument]) + position.of(p_.y) + begin * p_.y.row;
+    if (!p_.copies_y) {
+      multiply(p_.v, rows, scores_, p_.ld, v, y, p_.y.row);
+      return;
+    }
+    auto* made = reinterpret_cast<float*>(launch_.scratch + p_.y_offset);
+    multiply(p_.v, rows, scores_, p_.ld, v, made, p_.d);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < p_.d; ++i) y[r * p_.y.row + i * p_.y.col] = made[r * p_.d + i];
+  }
+
+ private:
+  // b: panels, or the matrix as it lies.
+  void multiply(const Factor& f, int64_t rows, const float* a, int64_t lda, const float* b, float* c, int64_t ldc) {
+    const ContractTable& table = *p_.prepared->table;
+    if (p_.unpacked) {
+      table.unpacked(rows, f.pack.k, a, lda, b, f.pack.k_stride, f.pack.n_stride, 0, f.pack.n, c, ldc);
+      return;
+    }
+    ContractArgs args;
+    args.m = rows;
+    args.n = f.pack.n;
+    args.k = f.pack.k;
+    args.a = a;
+    args.lda = lda;
+    args.b = b;
+    args.nr = f.pack.nr;
+    args.c = c;
+    args.ldc = ldc;
+    table.chunk(args, 0, rows, 0, args.n, scratch_);
+  }
+
+  void between(const Position& position, int64_t begin, int64_t rows) {
+    TileBuffer buffers[max_buffers];
+    const std::vector<uint16_t>& operands = p_.prepared->stages.operands;
+    for (size_t i = 0; i < p_.parts.size(); ++i) {
+      if (operands[i] == 0) {
+        buffers[i] = {scores_, p_.ld, 1};
+        continue;
+      }
+      const Part& part = p_.parts[i];
+      const int64_t offset = position.of(part) + begin * part.row;
+      buffers[i] = {static_cast<std::byte*>(launch_.operands[part.argument]) + offset * part.width, part.row,
+                    part.col == 0 ? 1 : part.col};
+    }
+    buffers[p_.parts.size()] = {scores_, p_.ld, 1};
+    run_tile(*p_.executor, std::span(buffers, p_.parts.size() + 1), 0, rows, p_.n, scratch_);
+  }
+
+  const Plan& p_;
+  const Launch& launch_;
+  float* scores_;
+  void* scratch_;
+};
+
+Status run_packs(const Plan& p, const Launch& launch) {
+  const int64_t k_packs = p.k.matrices * p.k.packs;
+  const bool is_k = launch.chunk < k_packs;
+  const Factor& f = is_k ? p.k : p.v;
+  const int64_t number = is_k ? launch.chunk : launch.chunk - k_packs;
+  const int64_t matrix = number / f.packs, n = number % f.packs * f.panels * f.pack.nr;
+  auto* to = reinterpret_cast<float*>(launch.workspace + (is_k ? 0 : p.v_offset)) + matrix * f.floats;
+  pack(p, launch, f, Position(f.extents, matrix), n, std::min(f.pack.n, n + f.panels * f.pack.nr), to);
+  return {};
+}
+
+Status run(const Launch& launch) {
+  const Plan& p = launch.bound->as<Plan>();
+  if (launch.phase + 1 < launch.bound->phases) return run_packs(p, launch);
+  Block block(p, launch);
+  const auto panels = [&](const Factor& f, const Position& position, int64_t offset) -> const float* {
+    if (p.unpacked) return matrix_at(launch, f.part, position);
+    return reinterpret_cast<const float*>(launch.workspace + offset) + position.dot(f.index) * f.floats;
+  };
+  if (!p.local) {
+    const Position position(p.batch, launch.chunk / p.blocks);
+    block.run(position, launch.chunk % p.blocks, panels(p.k, position, 0), panels(p.v, position, p.v_offset));
+    return {};
+  }
+  auto* own_k = reinterpret_cast<float*>(launch.scratch + p.panels_offset);
+  auto* own_v = reinterpret_cast<float*>(launch.scratch + p.v_offset);
+  int64_t packed_k = -1, packed_v = -1;
+  const Range heads = part(p.heads, p.chunks, launch.chunk);
+  for (int64_t head = heads.begin; head < heads.end; ++head) {
+    const Position position(p.batch, head);
+    const float *k = own_k, *v = own_v;
+    if (p.unpacked) {
+      k = panels(p.k, position, 0);
+      v = panels(p.v, position, 0);
+    } else {
+      // Heads may share keys and values.
+      if (const int64_t matrix = position.dot(p.k.index); matrix != packed_k) {
+        pack(p, launch, p.k, position, 0, p.n, own_k);
+        packed_k = matrix;
+      }
+      if (const int64_t matrix = position.dot(p.v.index); matrix != packed_v) {
+        pack(p, launch, p.v, position, 0, p.d, own_v);
+        packed_v = matrix;
+      }
+    }
+    for (int64_t b = 0; b < p.blocks; ++b) block.run(position, b, k, v);
+  }
+  return {};
+}
+
+constexpr Kernel row(const char* name, const void* planes) {
+  return {.name = name,
+          .self = planes,
+          .supports = supports,
+          .needs = settled_needs,
+          .cost = cost,
+          .prepare = prepare,
+          .bind = bind,
+          .run = run};
+}
+
+}  // namespace
+
+const Kernel attention_rows[4] = {row("attention_f32", nullptr), row("attention_bf16", &plane_counts[0]),
+                                  row("attention_bf16x3", &plane_counts[1]), row("attention_bf16x6", &plane_counts[2])};
+
+std::span<const Kernel> attention_kernels() { return attention_rows; }
+
+}  // namespace sinter::cpu

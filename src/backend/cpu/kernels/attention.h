@@ -1,0 +1,31 @@
+// What an attention is: stages "views, MatMul(q, k), pointwise and row stages, MatMul(weights, v), transposes" of a
+// problem, with every operand a strided view and the stages between the products a program over rows of scores.
+//
+// Rows of scores are computed, finished and multiplied while they are in cache and are never stored.
+#pragma once
+
+#include <vector>
+
+#include "backend/kernel.h"
+
+namespace sinter::cpu {
+
+struct AttentionForm {
+  size_t first = 0, second = 0;             // stages: the products
+  uint16_t q = 0, k = 0, v = 0;             // values
+  uint16_t scores = 0, weights = 0, y = 0;  // of the first product, what the second reads, of the second
+  bool transpose_k = false, transpose_v = false;
+  std::vector<size_t> between;  // stages from scores to weights
+  std::vector<size_t> behind;   // transposes of y, in order
+};
+
+// Throws nothing; the reason says what the problem is instead.
+Answer find_attention(const Problem& problem, AttentionForm& form);
+
+// The stages between the products as a problem of their own. Its operand 0 is the scores; `sources`: values of the
+// whole problem behind its operands. Rows have the extents of `weights`.
+Problem problem_between(const Problem& problem, const AttentionForm& form, std::vector<uint16_t>& sources);
+
+extern const Kernel attention_rows[4];
+
+}  // namespace sinter::cpu
