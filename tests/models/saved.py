@@ -59,6 +59,18 @@ def deviation(got, wanted, relative=1e-3, of_range=1e-4):
     return float(np.max(error / allowed)), float(np.max(error)) / span
 
 
+def relative_rms(got, wanted):
+    """Root mean square of the errors over that of the wanted values; infinite where types or finiteness differ."""
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        return np.inf
+    got, wanted = got.astype(np.float64), wanted.astype(np.float64)
+    if not np.all(np.isfinite(got) == np.isfinite(wanted)):
+        return np.inf
+    finite = np.isfinite(wanted)
+    size = np.sqrt(np.mean(wanted[finite] ** 2)) if finite.any() else 0.0
+    return float(np.sqrt(np.mean((got - wanted)[finite] ** 2)) / (size or 1.0)) if finite.any() else 0.0
+
+
 def _new_process(engine_path, inputs_path, outputs_path, threads):
     """Nothing but the engine file is read."""
     import sinter
