@@ -50,10 +50,12 @@ bool joins(const Shape& to, size_t& at, const Dim& whole, const Dim& next) {
   return false;
 }
 
-// Each axis of `from` but those of 1 is one axis of `to`, cut into several, or joined with the front of the next.
+// Each axis of `from` but those of 1 is one axis of `to`, cut into several, or joined with the front of the next. As
+// many elements are on both sides, so one pair of axes whose extents are not known to be equal is.
 bool regroups(const Shape& from, const Shape& to, std::vector<bool>& two_strides) {
   std::vector<bool> before(from.size(), false);
   size_t at = 0;
+  bool paired = false;
   for (size_t k = 0; k < from.size(); ++k) {
     if (is_one(from[k])) continue;
     const size_t first = at;
@@ -69,8 +71,15 @@ bool regroups(const Shape& from, const Shape& to, std::vector<bool>& two_strides
     const size_t joined = at;
     size_t next = k + 1;
     while (next < from.size() && is_one(from[next])) ++next;
-    if (next == from.size() || !joins(to, at, from[k], from[next]) || !two_strides[joined]) return false;
-    k = next;
+    if (next < from.size() && joins(to, at, from[k], from[next])) {
+      if (!two_strides[joined]) return false;
+      k = next;
+      continue;
+    }
+    if (paired || joined == to.size() || (from[k].is_constant() && to[joined].is_constant())) return false;
+    paired = true;
+    before[k] = two_strides[joined];
+    at = joined + 1;
   }
   two_strides = std::move(before);
   return std::all_of(to.begin() + static_cast<ptrdiff_t>(at), to.end(), is_one);
