@@ -76,10 +76,11 @@ bool regroups(const Shape& from, const Shape& to, std::vector<bool>& two_strides
       k = next;
       continue;
     }
-    if (paired || joined == to.size() || (from[k].is_constant() && to[joined].is_constant())) return false;
+    if (paired || joined == to.size()) return false;
+    if (next < from.size() && from[k].is_constant() && to[joined].is_constant()) return false;
     paired = true;
-    before[k] = two_strides[joined];
-    at = joined + 1;
+    at = next == from.size() ? to.size() : joined + 1;
+    before[k] = at == joined + 1 && two_strides[joined];
   }
   two_strides = std::move(before);
   return std::all_of(to.begin() + static_cast<ptrdiff_t>(at), to.end(), is_one);
