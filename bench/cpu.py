@@ -1,110 +1,138 @@
-"""Latency beside ONNX Runtime, batch 1: candidates take turns in one process, each round the same time slice; printed are
-the median latency of each and the median over the rounds of the ratio of one round, with its 10th and 90th percentile.
+"""Latency of networks beside ONNX Runtime and OpenVINO, batch 1. All candidates take turns in one process, each round the
+same time; printed are the median latency of each, and the median over the rounds of the ratio of one round with its 10th
+and 90th percentile. Ratios are the peer's time over Sinter's: above 1, Sinter is faster.
 
-A ratio above 1 means that Sinter is faster. Outputs are compared before anything is timed.
+Sinter runs in three classes: default (TF32 precision or better), strict (fp32), bf16. Errors are relative: root mean
+square over the root mean square of a reference in double precision.
 """
 
 import argparse
 import json
 import os
 import sys
-import time
 
 import numpy as np
 
+import chart
+import costs
+import measure
 import models
+import peers
+import reference
 
-CASES = ["resnet50", "mobilenet_v2", "bert_base_128", "ppocr_rec", "silero_vad"]
-
-
-def timer(run, seconds):
-    """Median seconds of one call within a slice of time, at least three calls."""
-    times = []
-    end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+CASES = ["bert_base_128", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "vit_b_16", "convnext_tiny",
+         "ppocr_rec", "ppocr_det", "detector", "basic_pitch", "magika", "silero_vad"]
+# Each class of Sinter's is held against ONNX Runtime in fp32, and against OpenVINO in the precision nearest to its own.
+NEAREST = {"default": "openvino", "strict": "openvino", "bf16": "openvino_bf16", "fp16": "openvino_bf16"}
 
 
-def interleaved(ours, theirs, seconds):
-    """Median seconds of each, and the ratio theirs / ours of every round, after a slice of time each to warm up."""
-    slice_ = seconds / 24
-    for run in (ours, theirs):
-        timer(run, slice_)
-    pairs = []
-    for round_ in range(11):
-        first, second = (ours, theirs) if round_ % 2 else (theirs, ours)
-        a, b = timer(first, slice_), timer(second, slice_)
-        pairs.append((a, b) if round_ % 2 else (b, a))
-    times = np.array(pairs)
-    return float(np.median(times[:, 0])), float(np.median(times[:, 1])), times[:, 1] / times[:, 0]
+def measured(name, threads, arguments):
+    """One row of the table, as a dictionary."""
+    inputs, dims = peers.opening(name)
+    reasons, candidates = [], {}
+    for peer in peers.PEERS:
+        if peer not in arguments.without:
+            made = measure.tried(peers.PEERS[peer], lambda: getattr(peers, peer)(name, inputs, dims, threads), reasons)
+            if made:
+                candidates[peer] = made
+    options = {"level": arguments.level, "timing_cache": arguments.timing_cache}
+    for kind in arguments.classes:
+        made = measure.tried(f"Sinter {kind}", lambda: peers.sinter(name, inputs, dims, threads, kind, **options), reasons)
+        if made:
+            candidates[kind] = made
+
+    outputs = {key: measure.tried(key, made.outputs, reasons) for key, made in candidates.items()}
+    candidates = {key: made for key, made in candidates.items() if outputs[key] is not None}
+    wanted, source = reference.outputs(name, inputs, outputs.get("ort"))
+    errors = {}
+    for key in candidates:
+        if wanted:
+            errors[key] = measure.relative_rms([outputs[key][o] for o in wanted], list(wanted.values()))
+
+    keys = list(candidates)
+    times = measure.interleaved([candidates[key].run for key in keys], arguments.seconds, arguments.rounds, arguments.least)
+    column = {key: times[:, n] for n, key in enumerate(keys)}
+    return {
+        "network": name, "input": models.MODELS[name][0][0], "threads": threads, "level": arguments.level or "best",
+        "ms": {key: 1e3 * float(np.median(column[key])) for key in keys},
+        "ratios": {f"{kind}:{peer}": measure.ratio(column[peer], column[kind]) for kind in arguments.classes
+                   for peer in ("ort", NEAREST[kind]) if kind in column and peer in column},
+        "errors": errors, "reference": source,
+        "precision": {key: candidates[key].precision for key in keys}, "reasons": reasons,
+    }
 
 
-def difference(got, wanted):
-    """The largest error of any output as a part of that output's range; infinite where shapes differ."""
-    worst = 0.0
-    for g, w in zip(got, wanted, strict=True):
-        if g.shape != w.shape:
-            return float("inf")
-        if w.size:
-            w = w.astype(np.float64)
-            worst = np.maximum(worst, np.max(np.abs(g.astype(np.float64) - w)) / (np.ptp(w) or 1.0))
-    return float(worst)
+HEAD = (f"{'network':<19}{'T':>2}  {'class':<8}{'Sinter ms':>10}{'error':>9}"
+        f"{'ORT fp32 ms':>13}{'ratio':>7}  {'p10 - p90':<13}{'error':>8}"
+        f"{'OpenVINO ms':>13}{'in':>6}{'ratio':>7}  {'p10 - p90':<13}{'error':>8}")
 
 
-def session(model, threads):
-    """ONNX Runtime's session for a model, given by its path or its bytes."""
-    import onnxruntime as ort
+def lines(row, classes):
+    """A line per class; columns of what nobody could run stay empty."""
+    def number(figures, key, form, width):
+        return f"{figures[key]:>{width}{form}}" if key in figures else " " * width
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    def peer(kind, key, width):
+        got = row["ratios"].get(f"{kind}:{key}")
+        ratio = f"{got['ratio']:>7.2f}  " + f"{got['p10']:.2f} - {got['p90']:.2f}".ljust(13) if got else " " * 22
+        precision = f"{row['precision'].get(key, ''):>{width}}" if width else ""
+        return number(row["ms"], key, ".3f", 13) + precision + ratio + number(row["errors"], key, ".1e", 8)
+
+    out = []
+    for n, kind in enumerate(classes):
+        name = f"{row['network']:<19}{row['threads']:>2}" if n == 0 else " " * 21
+        out.append(f"{name}  {kind:<8}" + number(row["ms"], kind, ".3f", 10) + number(row["errors"], kind, ".1e", 9)
+                   + peer(kind, "ort", 0) + peer(kind, NEAREST[kind], 6))
+    return [line.rstrip() for line in out] + [f"    {reason}" for reason in row["reasons"]]
 
 
-def candidates(name, threads):
-    import sinter
-
-    other = session(models.path(name), threads)
-    inputs = models.inputs(name, 0, [i.name for i in other.get_inputs()])
-    engine = sinter.build(models.path(name), threads=threads)
-    context = engine.context(threads)
-    names = [o.name for o in engine.outputs]
-    error = difference(context.run(inputs), other.run(names, inputs))
-    ordered = [inputs[i.name] for i in engine.inputs]
-    return (lambda: context.run(*ordered)), (lambda: other.run(names, inputs)), error
+def parse():
+    parser = argparse.ArgumentParser(prog="bench/cpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(models.MODELS)}")
+    parser.add_argument("--threads", default="1", help="thread counts, as 1,2 (default 1)")
+    parser.add_argument("--seconds", type=float, default=20, help="time of one network, all candidates together (default 20)")
+    parser.add_argument("--quick", action="store_true", help="five short rounds, for a first look")
+    parser.add_argument("--level", choices=("amx", "avx512", "avx2", "portable"),
+                        help="Sinter's instruction set (the peers keep theirs)")
+    parser.add_argument("--classes", default="default,strict,bf16", help=f"of {', '.join(peers.CLASSES)}")
+    parser.add_argument("--without", default="", help=f"peers to leave out, of {', '.join(peers.PEERS)}")
+    parser.add_argument("--timing-cache", metavar="FILE", help="measured times of kernels, for Sinter's builds")
+    parser.add_argument("--costs", action="store_true",
+                        help="instead: time to build and to load, and peak memory, each in a process of its own")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--svg", metavar="FILE", help="draw the ratios there")
+    arguments = parser.parse_args()
+    arguments.classes = [c for c in arguments.classes.split(",") if c]
+    arguments.without = [c for c in arguments.without.split(",") if c]
+    arguments.rounds, arguments.least = (5, 1) if arguments.quick else (11, 3)
+    if arguments.quick:
+        arguments.seconds = min(arguments.seconds, 3)
+    for asked, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),
+                         (arguments.without, peers.PEERS)):
+        if set(asked) - set(known):
+            parser.error(f"unknown: {', '.join(sorted(set(asked) - set(known)))}; choose of {', '.join(known)}")
+    return arguments
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="bench/cpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(models.MODELS)}")
-    parser.add_argument("--threads", default="1,2", help="thread counts (default 1,2)")
-    parser.add_argument("--seconds", type=float, default=8, help="time of one case, both candidates together")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(models.MODELS)
-    if unknown:
-        parser.error(f"no network is named {', '.join(sorted(unknown))}")
-    rows = []
-    print(f"{'network':<16}{'input':<12}{'threads':>8}{'ORT fp32 ms':>13}{'Sinter ms':>11}{'ORT / Sinter':>14}"
-          f"{'p10':>7}{'p90':>7}{'error / range':>15}")
-    for threads in [int(t) for t in arguments.threads.split(",")]:
-        for name in arguments.names or CASES:
-            ours, theirs, error = candidates(name, threads)
-            a, b, ratios = interleaved(ours, theirs, arguments.seconds)
-            row = {"network": name, "input": models.MODELS[name][0][0], "threads": threads,
-                   "ort_ms": 1e3 * b, "sinter_ms": 1e3 * a,
-                   "ratio": float(np.median(ratios)), "p10": float(np.percentile(ratios, 10)),
-                   "p90": float(np.percentile(ratios, 90)), "error": error}
-            rows.append(row)
-            print(f"{name:<16}{row['input']:<12}{threads:>8}{row['ort_ms']:>13.3f}{row['sinter_ms']:>11.3f}"
-                  f"{row['ratio']:>14.2f}{row['p10']:>7.2f}{row['p90']:>7.2f}{error:>15.1e}", flush=True)
+    arguments = parse()
+    names = arguments.names or CASES
+    if arguments.costs:
+        rows = costs.table(names, arguments)
+    else:
+        rows = []
+        print(HEAD, flush=True)
+        for threads in [int(t) for t in arguments.threads.split(",")]:
+            for name in names:
+                rows.append(measured(name, threads, arguments))
+                print("\n".join(lines(rows[-1], arguments.classes)), flush=True)
+        print("\nerrors are against: " + "; ".join(sorted({row["reference"] for row in rows})))
+        if arguments.svg:
+            with open(arguments.svg, "w", encoding="utf-8") as file:
+                file.write(chart.drawn(rows))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"precision": {"ort": "fp32", "sinter": "fp32"}, "rows": rows}, file, indent=1)
+            json.dump({"rows": rows}, file, indent=1)
     return 0
 
 

@@ -34,6 +34,10 @@ def _torch_image(n):
     return lambda rng: {"input": rng.standard_normal((n, 3, 224, 224), dtype=np.float32)}
 
 
+def _picture(h, w):
+    return lambda rng: {"images": rng.random((1, 3, h, w), dtype=np.float32)}
+
+
 def _silero(n, samples, rate):
     def make(rng):
         speech = 0.1 * np.sin(np.arange(samples, dtype=np.float32) * 0.05) + 0.05 * rng.standard_normal((n, samples))
@@ -94,6 +98,11 @@ MODELS = {
     "light_zfnet512": [("fixed", _light((1, 3, 224, 224)))],
     "resnet50": [(f"batch {n}", _torch_image(n)) for n in (1, 2)],
     "mobilenet_v2": [(f"batch {n}", _torch_image(n)) for n in (1, 3)],
+    "mobilenet_v3_large": [(f"batch {n}", _torch_image(n)) for n in (1, 2)],
+    "efficientnet_b0": [(f"batch {n}", _torch_image(n)) for n in (1, 2)],
+    "vit_b_16": [(f"batch {n}", _torch_image(n)) for n in (1, 2)],
+    "convnext_tiny": [(f"batch {n}", _torch_image(n)) for n in (1, 2)],
+    "detector": [("640x640", _picture(640, 640))],
     "bert_base_128": [(f"{n}x{s}", _bert(n, s)) for n, s in ((1, 128), (2, 37))],
 }
 

@@ -14,13 +14,16 @@ import tempfile
 
 import numpy as np
 
-import cpu
+import measure
+import peers
 from operator_cases import CASES, Draw, open_extents
 
 
 def rows_of(engine):
     """Names of the kernels that an engine runs, by the command that is installed with the package."""
-    command = os.path.join(os.path.dirname(sys.executable), "sinter")
+    import sinter
+
+    command = os.path.join(os.path.dirname(os.path.dirname(sinter.__file__)), "bin", "sinter")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "case.engine")
         engine.save(path)
@@ -28,16 +31,7 @@ def rows_of(engine):
     return ", ".join(json.loads(shown.stdout)["kernels"]) or "none"
 
 
-def tried(what, step, reasons):
-    """The result of a step; None, and a reason more, where a candidate refuses it."""
-    try:
-        return step()
-    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
-        reasons.append(f"{what}: {str(error).strip().splitlines()[0]}")
-        return None
-
-
-def measure(name, threads, arguments):
+def show(name, threads, arguments):
     import sinter
 
     made, feeds = CASES[name](Draw())
@@ -45,25 +39,27 @@ def measure(name, threads, arguments):
         open_extents(made)
     data = made.SerializeToString()
     reasons = []
-    session = tried("ONNX Runtime", lambda: cpu.session(data, threads), reasons)
-    engine = tried("Sinter", lambda: sinter.build(data, threads=threads), reasons)
+    session = measure.tried("ONNX Runtime", lambda: peers.session(data, threads), reasons)
+    engine = measure.tried("Sinter", lambda: sinter.build(data, threads=threads), reasons)
     ours = theirs = got = wanted = None
     if engine:
         context, ordered = engine.context(threads), [feeds[i.name] for i in engine.inputs]
         ours = lambda: context.run(*ordered)
-        got = tried("Sinter", ours, reasons)
+        got = measure.tried("Sinter", ours, reasons)
     if session:
         names = [o.name for o in made.graph.output]
         theirs = lambda: session.run(names, feeds)
-        wanted = tried("ONNX Runtime", theirs, reasons)
+        wanted = measure.tried("ONNX Runtime", theirs, reasons)
 
     both = got is not None and wanted is not None
-    error = cpu.difference(got, wanted) if both else float("nan")
+    error = measure.of_range(got, wanted) if both else float("nan")
     if both:
-        a, b, ratios = cpu.interleaved(ours, theirs, arguments.seconds)
+        times = measure.interleaved([ours, theirs], arguments.seconds)
+        a, b = np.median(times, 0)
+        ratios = times[:, 1] / times[:, 0]
     else:
-        a = cpu.timer(ours, arguments.seconds / 2) if got is not None else float("nan")
-        b = cpu.timer(theirs, arguments.seconds / 2) if wanted is not None else float("nan")
+        a = measure.timer(ours, arguments.seconds / 2) if got is not None else float("nan")
+        b = measure.timer(theirs, arguments.seconds / 2) if wanted is not None else float("nan")
         ratios = [float("nan")]
     low, middle, high = np.percentile(ratios, [10, 50, 90])
     rows = f"  {rows_of(engine)}" if arguments.rows and engine else ""
@@ -88,7 +84,7 @@ def main():
     for threads in [int(t) for t in arguments.threads.split(",")]:
         for name in CASES:
             if not arguments.names or any(part.lower() in name.lower() for part in arguments.names):
-                measure(name, threads, arguments)
+                show(name, threads, arguments)
     return 0
 
 

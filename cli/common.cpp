@@ -192,9 +192,9 @@ void BuildFlags::declare(Options& o, bool with_threads) {
   if (with_threads) o.value("--threads", threads, "N", "threads; 0: all usable CPUs");
   o.repeated("--dim", dims, "NAME=MIN:OPT:MAX", "bounds of a named dimension, fastest at OPT; NAME=N fixes it");
   o.choice("--level", level, {"portable", "avx2", "avx512", "amx"}, "instruction set; default: this machine's best");
-  o.flag("--strict", strict, "multiply f32 as f32 (default: TF32 precision or better)");
-  o.flag("--bf16", bf16, "contractions may multiply in bf16");
-  o.flag("--fp16", fp16, "contractions may multiply in fp16");
+  o.flag("--strict-fp32", strict, "multiply f32 as f32 (default: TF32 precision or better; see docs/precision.md)");
+  o.flag("--bf16", bf16, "contractions may round their operands to bf16");
+  o.flag("--fp16", fp16, "contractions may round their operands to fp16");
   o.value("--timing-cache", timing_cache, "FILE", "file of measured kernel times");
   o.choice("--verbose", verbose, {"error", "warning", "info", "verbose", "debug"}, "what is logged to stderr");
   o.value("--external-data-root", external_data_root, "DIR", "where external tensor data may lie");
@@ -242,7 +242,7 @@ std::string BuildFlags::set_for_building() const {
   };
   name(!dims.empty(), "--dim");
   name(!level.empty(), "--level");
-  name(strict, "--strict");
+  name(strict, "--strict-fp32");
   name(bf16, "--bf16");
   name(fp16, "--fp16");
   name(!timing_cache.empty(), "--timing-cache");

@@ -123,7 +123,8 @@ int run_bisect(const Args& args) {
     case Bisection::Verdict::unexplained:
       fmt::print("{}\n", bold("the results differ, yet no rewrite and no step does by itself"));
       print_difference(found.output);
-      fmt::print("\nsmall errors may add up: --rtol and --atol say what is allowed, --strict multiplies exactly\n");
+      fmt::print(
+          "\nsmall errors may add up: --rtol and --atol say what is allowed, --strict-fp32 multiplies as f32 does\n");
       break;
   }
   return exit_differs;

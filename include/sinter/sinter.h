@@ -110,9 +110,11 @@ typedef struct sinter_build_options {
   const char* level; /* instruction set: "portable", "avx2", "avx512", "amx"; NULL: this machine's best */
   const sinter_dim_range* dims;
   size_t dim_count;
-  int allow_tf32;                 /* 1 (default): contractions may round operands to TF32's precision or better */
-  int allow_bf16;                 /* 0 */
-  int allow_fp16;                 /* 0 */
+  /* How contractions of f32 may round their operands: to TF32's precision or better (1, the default; 0: not at all),
+   * to bf16, to fp16 (0; either needs allow_tf32). docs/precision.md has the numbers. */
+  int allow_tf32;
+  int allow_bf16;
+  int allow_fp16;
   const char* timing_cache;       /* file to read and update; NULL: none */
   const char* external_data_root; /* directory for external tensor data; NULL: the model file's own */
   /* Called from the building thread; message is zero-terminated. NULL: warnings and errors go to stderr. */

@@ -52,6 +52,19 @@ def test_build_call_and_describe(affine):
     assert list(engine.run({"x": x})) == ["y"]
 
 
+def test_precision():
+    random = np.random.default_rng(5)
+    x, w = random.standard_normal((64, 768)).astype(np.float32), random.standard_normal((768, 64)).astype(np.float32)
+    product = model([helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", TensorProto.FLOAT, ["N", 768])],
+                    [value("y", TensorProto.FLOAT, ["N", 64])], [onnx.numpy_helper.from_array(w, "w")])
+    exact = x.astype(np.float64) @ w
+    for options, most in (({"tf32": False}, 1e-6), ({}, 1e-5), ({"fp16": True}, 5e-4), ({"bf16": True}, 4e-3)):
+        error = sinter.build(product, **options)(x) - exact
+        assert np.sqrt(np.mean(error ** 2) / np.mean(exact ** 2)) <= most, options
+    with pytest.raises(sinter.Error, match="asked for at once"):
+        sinter.build(product, tf32=False, bf16=True)
+
+
 def test_save_and_load_in_a_new_process(affine, tmp_path):
     path = tmp_path / "a.engine"
     engine = sinter.build(affine)

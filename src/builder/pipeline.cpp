@@ -104,6 +104,9 @@ std::span<const PassEntry> pass_list() { return passes; }
 Built build(Module module, const BuildOptions& options) {
   Built out;
   const double start = now_ms();
+  if (!options.passes.allow_tf32 && (options.passes.allow_bf16 || options.passes.allow_fp16))
+    throw Error(Code::invalid_argument, "strict fp32 and a lower precision are asked for at once")
+        .with_hint("bf16 and fp16 are for builds that may round to TF32 too: leave one of the two out");
   DeviceSpec device = this_machine(options.threads);
   if (options.level) device = restrict_level(device, *options.level);
   verify(module);

@@ -6,8 +6,10 @@
 
 namespace sinter {
 
+// How contractions of f32 may round their operands; the coarsest that is allowed is what kernels may do. The lower two
+// include TF32.
 struct PassOptions {
-  bool allow_tf32 = true;  // contractions may round operands to 10 bits of mantissa or better
+  bool allow_tf32 = true;  // to 10 bits of mantissa or better; else strict: as fp32 rounds, or better
   bool allow_bf16 = false;
   bool allow_fp16 = false;
 };

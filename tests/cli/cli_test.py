@@ -524,10 +524,32 @@ def switches_change_no_result(folder):
     model, expected = mlp(folder)
     x = np.random.default_rng(3).standard_normal((5, 8), np.float32)
     np.save(f"{folder}/x.npy", x)
-    for extra in ([], ["--strict"], ["--check"], ["--reference"], ["--level", "portable"], ["--threads", 2],
+    for extra in ([], ["--strict-fp32"], ["--fp16"], ["--check"], ["--reference"], ["--level", "portable"], ["--threads", 2],
                   ["--disable-pass", "simplify"], ["--disable-pass", "assign precision"]):
         sinter("run", model, "--inputs", f"{folder}/x.npy", "--output-dir", f"{folder}/out", "--npy", *extra)
         np.testing.assert_allclose(np.load(f"{folder}/out/output_0.npy"), expected(x), rtol=1e-3, atol=1e-3)
+
+
+@test
+def classes_of_precision(folder):
+    # docs/precision.md promises these; a machine without tiles does better in every class.
+    random = np.random.default_rng(4)
+    x, w = random.standard_normal((128, 768), np.float32), random.standard_normal((768, 64), np.float32)
+    model = save(f"{folder}/product.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", [128, 768])],
+                 [value("y", [128, 64])], [("w", w)])
+    np.save(f"{folder}/x.npy", x)
+    exact = x.astype(np.float64) @ w
+    for flag, numerics, most in (("--strict-fp32", "strict", 1e-6), ("--threads=1", "tf32", 1e-5),
+                                 ("--fp16", "fp16", 5e-4), ("--bf16", "bf16", 4e-3)):
+        sinter("run", model, "--inputs", f"{folder}/x.npy", "--output-dir", f"{folder}/out", "--npy", flag)
+        error = np.load(f"{folder}/out/output_0.npy") - exact
+        part = np.sqrt(np.mean(error ** 2) / np.mean(exact ** 2))
+        assert part <= most, f"{flag}: relative rms {part:.2e}"
+        plan, _ = sinter("inspect", model, "--plan", flag)
+        assert f"numerics={numerics}" in plan, plan
+    for lower in ("--bf16", "--fp16"):
+        _, said = sinter("run", model, "--inputs", f"{folder}/x.npy", "--strict-fp32", lower, code=USAGE)
+        assert "asked for at once" in said, said
 
 
 @test

@@ -109,6 +109,13 @@ int main(int argc, char** argv) try {
   options.size = 1;
   REFUSED(sinter_build_file(argv[1], &options, &engine));
   options = {};
+  options.allow_tf32 = 0;
+  options.allow_bf16 = 1;
+  REFUSED(sinter_build_file(argv[1], &options, &engine));
+  options.allow_bf16 = 0;
+  EXPECT(sinter_build_file(argv[1], &options, &engine) == SINTER_OK);
+  sinter_engine_destroy(engine);
+  options = {};
   options.dim_count = 1;
   REFUSED(sinter_build_file(argv[1], &options, &engine));
   const sinter_dim_range twice[] = {{"N", 5, 5, 5}, {"N", 6, 6, 6}};

@@ -17,8 +17,9 @@ class Failed(Exception):
     """The build or the run of an engine went wrong; the text says how."""
 
 
-def run_saved(model, points, threads):
-    """Builds the model (a path), saves the engine, and has a new process run it with each point's {name: array}.
+def run_saved(model, points, threads, **options):
+    """Builds the model (a path; options are sinter.build's), saves the engine, and has a new process run it with each
+    point's {name: array}.
 
     Returns (seconds of building, seconds of loading, names of the outputs, a list of outputs for each point).
     """
@@ -28,7 +29,7 @@ def run_saved(model, points, threads):
         paths = [os.path.join(folder, n) for n in ("model.engine", "inputs", "outputs")]
         start = time.perf_counter()
         try:
-            sinter.build(model, threads=threads).save(paths[0])
+            sinter.build(model, threads=threads, **options).save(paths[0])
         except sinter.Error as error:
             raise Failed(f"build failed: {error}") from error
         built = time.perf_counter() - start
@@ -56,6 +57,18 @@ def deviation(got, wanted, relative=1e-3, of_range=1e-4):
         return np.inf, np.inf
     allowed = np.maximum(relative * np.abs(wanted), of_range * span)
     return float(np.max(error / allowed)), float(np.max(error)) / span
+
+
+def relative_rms(got, wanted):
+    """Root mean square of the errors over that of the wanted values; infinite where types or finiteness differ."""
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        return np.inf
+    got, wanted = got.astype(np.float64), wanted.astype(np.float64)
+    if not np.all(np.isfinite(got) == np.isfinite(wanted)):
+        return np.inf
+    finite = np.isfinite(wanted)
+    size = np.sqrt(np.mean(wanted[finite] ** 2)) if finite.any() else 0.0
+    return float(np.sqrt(np.mean((got - wanted)[finite] ** 2)) / (size or 1.0)) if finite.any() else 0.0
 
 
 def _new_process(engine_path, inputs_path, outputs_path, threads):

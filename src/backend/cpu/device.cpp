@@ -134,6 +134,15 @@ const SpatialTable& spatial_table(uint8_t level) {
   return spatial_portable;
 }
 
+const PlanarTable& planar_table(uint8_t level) {
+#ifdef SINTER_X86
+  if (level >= avx512) return planar_avx512;
+  if (level == avx2) return planar_avx2;
+#endif
+  (void)level;
+  return planar_portable;
+}
+
 }  // namespace sinter::cpu
 
 namespace sinter {

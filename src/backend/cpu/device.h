@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "backend/cpu/isa/contract.h"
+#include "backend/cpu/isa/planar.h"
 #include "backend/cpu/isa/spatial.h"
 #include "backend/kernel.h"
 
@@ -44,5 +45,6 @@ const ContractTable& contract_table(uint8_t level);
 // The loops of contractions over this many bf16 planes; null where the level has none.
 const ContractTable* plane_table(uint8_t level, int planes);
 const SpatialTable& spatial_table(uint8_t level);
+const PlanarTable& planar_table(uint8_t level);
 
 }  // namespace sinter::cpu

@@ -27,6 +27,37 @@ void copy_crossed(T* to, const T* from, int64_t rows, int64_t cols, int64_t to_r
     }
 }
 
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+// copy_crossed for elements of four bytes that lie densely along columns in `to` and along rows in `from`.
+void copy_transposed(uint32_t* to, const uint32_t* from, int64_t rows, int64_t cols, int64_t to_row, int64_t from_col) {
+  const auto load = [](const uint32_t* p) { return *reinterpret_cast<const Four*>(p); };
+  const auto store = [](uint32_t* p, Four v) { *reinterpret_cast<Four*>(p) = v; };
+  const int64_t whole_rows = rows / 4 * 4, whole_cols = cols / 4 * 4;
+  // A line of `to` is written to its end while it is in the cache.
+  for (int64_t r0 = 0; r0 < whole_rows; r0 += block)
+    for (int64_t c = 0; c < whole_cols; c += 4)
+      for (int64_t r = r0; r < std::min(whole_rows, r0 + block); r += 4) {
+        const uint32_t* at = from + r + c * from_col;
+        const Four a = load(at), b = load(at + from_col), d = load(at + 2 * from_col), e = load(at + 3 * from_col);
+        const Four ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        const Four de0 = __builtin_shufflevector(d, e, 0, 4, 1, 5), de1 = __builtin_shufflevector(d, e, 2, 6, 3, 7);
+        uint32_t* out = to + r * to_row + c;
+        store(out, __builtin_shufflevector(ab0, de0, 0, 1, 4, 5));
+        store(out + to_row, __builtin_shufflevector(ab0, de0, 2, 3, 6, 7));
+        store(out + 2 * to_row, __builtin_shufflevector(ab1, de1, 0, 1, 4, 5));
+        store(out + 3 * to_row, __builtin_shufflevector(ab1, de1, 2, 3, 6, 7));
+      }
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = r < whole_rows ? whole_cols : 0; c < cols; ++c) to[r * to_row + c] = from[r + c * from_col];
+}
+
+// Rows of N elements, dense in both.
+template <int N, typename T>
+void copy_short_rows(T* to, const T* from, int64_t rows, int64_t to_row, int64_t from_row) {
+  for (int64_t r = 0; r < rows; ++r, to += to_row, from += from_row) std::memcpy(to, from, N * sizeof(T));
+}
+
 template <typename T>
 void copy_row(T* to, const T* from, int64_t n, int64_t to_stride, int64_t from_stride) {
   if (to_stride == 1 && from_stride == 1) {
@@ -122,7 +153,25 @@ void StridedCopy::run_as(T* destination, const T* source, int64_t begin, int64_t
       rest /= dims[k];
     }
     if (from[n - 1] != 0 && from[n - 1] != 1 && from[n - 2] == 1 && rows >= 4 && cols >= 4) {
+      if constexpr (sizeof(T) == 4) {
+        if (to[n - 1] == 1) {
+          copy_transposed(destination + d, source + s, rows, cols, to[n - 2], from[n - 1]);
+          continue;
+        }
+      }
       copy_crossed(destination + d, source + s, rows, cols, to[n - 2], to[n - 1], from[n - 2], from[n - 1]);
+      continue;
+    }
+    if (to[n - 1] == 1 && from[n - 1] == 1 && cols <= 4) {
+      T* const there = destination + d;
+      const T* const here = source + s;
+      switch (cols) {
+        case 1: copy_short_rows<1>(there, here, rows, to[n - 2], from[n - 2]); break;
+        case 2: copy_short_rows<2>(there, here, rows, to[n - 2], from[n - 2]); break;
+        case 3: copy_short_rows<3>(there, here, rows, to[n - 2], from[n - 2]); break;
+        case 4: copy_short_rows<4>(there, here, rows, to[n - 2], from[n - 2]); break;
+        default: break;
+      }
       continue;
     }
     for (int64_t r = 0; r < rows; ++r)

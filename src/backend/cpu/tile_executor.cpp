@@ -483,10 +483,36 @@ class Run {
 
 }  // namespace
 
+namespace {
+
+// Runs compiled code, unless buffers lie as it does not take them.
+bool run_code(const TileExecutor& e, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
+              int64_t cols, void* scratch) {
+  for (uint16_t n : e.dense_columns)
+    if (buffers[n].col_stride != 1) return false;
+  jit::TileCall call{buffers.data(), row_begin, row_end - row_begin, cols, static_cast<std::byte*>(scratch), 0};
+  if (e.code->parts > 0) {
+    call.part = rounded_up(cols * 4);
+  } else if (call.rows > 1 && e.flattens) {
+    bool dense = true;
+    for (uint16_t n : e.dense_columns) dense = dense && buffers[n].row_stride == cols;
+    if (dense) {
+      call.cols *= call.rows;
+      call.rows = 1;
+    }
+  }
+  e.code->run(&call);
+  return true;
+}
+
+}  // namespace
+
 int64_t tile_scratch(const TileExecutor& executor, int64_t cols) { return Sizes(executor, cols).total(executor); }
 
 void run_tile(const TileExecutor& executor, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
               int64_t cols, void* scratch) {
+  if (row_begin >= row_end) return;
+  if (executor.code && run_code(executor, buffers, row_begin, row_end, cols, scratch)) return;
   Run(executor, buffers, cols, scratch).rows(row_begin, row_end);
 }
 

@@ -1,10 +1,11 @@
-// Runs tile programs on the CPU, by an interpreter whose loops exist once per instruction set.
+// Runs tile programs on the CPU: as machine code made for the program (jit/), or by an interpreter whose loops exist
+// once per instruction set.
 //
 // An executor is a program made ready once per engine: registers allocated to cache-sized tiles, passes over rows
-// planned, loops of the level chosen. Results do not depend on how rows are split into calls. Polynomials for exp, log,
-// tanh, erf and the like state their error bounds in isa/tile_math.inc. Reals are computed in f32 (f64 where the
-// program says so), integers in 64 bits; operators without a loop of their own go element by element by their
-// definition.
+// planned, loops of the level chosen, code made where the program and the machine allow it. Results do not depend on
+// how rows are split into calls. Polynomials for exp, log, tanh, erf and the like state their error bounds in
+// isa/tile_math.inc. Reals are computed in f32 (f64 where the program says so), integers in 64 bits; operators without
+// a loop of their own go element by element by their definition.
 #pragma once
 
 #include <memory>
@@ -26,8 +27,13 @@ struct TileBuffer {
 const TileTable& tile_table(uint8_t level);
 
 class TileExecutor;
+enum class TileMode : uint8_t { automatic, interpreted };
 // level: cpu::Level. Throws Error(Code::unsupported) for dtypes that programs do not take (stages.h asks first).
-std::shared_ptr<const TileExecutor> make_executor(const TileProgram& program, uint8_t level);
+// Equal programs share one executor. SINTER_JIT=0 in the environment leaves out compiled code.
+std::shared_ptr<const TileExecutor> make_executor(const TileProgram& program, uint8_t level,
+                                                  TileMode mode = TileMode::automatic);
+// Whether it runs as machine code (where buffers lie as that takes them).
+bool is_compiled(const TileExecutor& executor);
 
 // Bytes of scratch for rows of at most `cols` elements; 64-byte aligned and private to the thread.
 int64_t tile_scratch(const TileExecutor& executor, int64_t cols);

@@ -155,6 +155,9 @@ class Joiner {
     }
     joined.loop = loops[before][adds][behind];
     if (!joined.loop) return false;
+    joined.before = before;
+    joined.adds = adds;
+    joined.behind = behind;
     alive_[n] = false;
     alive_[end] = true;
     steps_[end] = joined;

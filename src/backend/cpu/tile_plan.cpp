@@ -5,8 +5,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <mutex>
+#include <string>
+#include <unordered_map>
 
 #include "backend/cpu/device.h"
 #include "base/checked.h"
@@ -122,13 +126,14 @@ class Planner {
     out_->results = program.results;
   }
 
-  std::shared_ptr<const TileExecutor> run() {
+  std::shared_ptr<TileExecutor> run() {
     translate();
     join_steps(*out_, steps_);
     cut_passes();
     choose_homes();
     arrange();
     assign_slots();
+    note_buffers();
     return out_;
   }
 
@@ -454,8 +459,10 @@ class Planner {
     };
     for (const TileStep& step : steps_)
       if (!step.is_store()) sort_in(step);
-    for (const TileStep& step : steps_)
-      if (step.is_store()) sort_in(step);
+    // Results may lie on operands: what is stored as it was loaded goes first.
+    for (const bool loaded : {true, false})
+      for (const TileStep& step : steps_)
+        if (step.is_store() && (value(step.read[0]).home == Home::operand) == loaded) sort_in(step);
     for (uint16_t v = 0; v < out_->values.size(); ++v) {
       if (!in_tiles[v]) continue;
       if (value(v).spread == Spread::column) out_->column_values.push_back(v);
@@ -508,16 +515,87 @@ class Planner {
     out_->tile = std::clamp<int64_t>(24 * 1024 / (tiles * out_->width) / 64 * 64, 512, 4096);
   }
 
+  void note_buffers() {
+    uint16_t n = 0;
+    for (const auto* list : {&out_->operands, &out_->results})
+      for (const TileOperand& o : *list) {
+        if (o.spread == Spread::full || o.spread == Spread::column) out_->dense_columns.push_back(n);
+        ++n;
+      }
+    out_->flattens = !out_->reduces && out_->column_values.empty() && out_->row_values.empty() &&
+                     std::none_of(out_->results.begin(), out_->results.end(),
+                                  [](const TileOperand& o) { return o.spread == Spread::row; });
+  }
+
   const TileProgram& program_;
   std::shared_ptr<TileExecutor> out_;
   std::vector<TileStep> steps_;
   std::vector<uint16_t> of_instruction_;
 };
 
+// All that an executor depends on.
+std::string key_of(const TileProgram& program, uint8_t level) {
+  std::string key;
+  const auto put = [&key](const auto& v) { key.append(reinterpret_cast<const char*>(&v), sizeof v); };
+  put(level);
+  put(program.operands.size());
+  put(program.results.size());
+  for (const auto* list : {&program.operands, &program.results})
+    for (const TileOperand& o : *list) put(o.dtype), put(o.spread);
+  for (const TileInstruction& i : program.code) {
+    put(i.kind), put(i.op), put(i.dtype);
+    put(i.a), put(i.b), put(i.c), put(i.index);
+    put(i.value);
+    put(static_cast<uint8_t>(i.integer | i.is_unsigned << 1 | i.mean << 2 | i.wide << 3));
+  }
+  return key;
+}
+
+[[maybe_unused]] bool code_is_allowed() {
+  static const bool allowed = [] {
+    const char* set = std::getenv("SINTER_JIT");
+    return !set || std::strcmp(set, "0") != 0;
+  }();
+  return allowed;
+}
+
+// Executors by program. Engines of one process repeat programs; a full table forgets those that nobody holds, and if
+// that is not enough, all.
+class Shared {
+ public:
+  std::shared_ptr<const TileExecutor> find(const std::string& key) {
+    const std::lock_guard lock(mutex_);
+    const auto at = table_.find(key);
+    return at == table_.end() ? nullptr : at->second;
+  }
+  void add(const std::string& key, const std::shared_ptr<const TileExecutor>& executor) {
+    constexpr size_t most = 512;
+    const std::lock_guard lock(mutex_);
+    if (table_.size() >= most) std::erase_if(table_, [](const auto& entry) { return entry.second.use_count() == 1; });
+    if (table_.size() >= most) table_.clear();
+    table_[key] = executor;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::shared_ptr<const TileExecutor>> table_;
+};
+
 }  // namespace
 
-std::shared_ptr<const TileExecutor> make_executor(const TileProgram& program, uint8_t level) {
-  return Planner(program, level).run();
+std::shared_ptr<const TileExecutor> make_executor(const TileProgram& program, uint8_t level, TileMode mode) {
+  if (mode == TileMode::interpreted) return Planner(program, level).run();
+  static Shared shared;
+  const std::string key = key_of(program, level);
+  if (auto known = shared.find(key)) return known;
+  const std::shared_ptr<TileExecutor> made = Planner(program, level).run();
+#ifdef SINTER_ASMJIT
+  if (code_is_allowed()) made->code = jit::compile_tiles(*made, level);
+#endif
+  shared.add(key, made);
+  return made;
 }
+
+bool is_compiled(const TileExecutor& executor) { return executor.code != nullptr; }
 
 }  // namespace sinter::cpu

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/cpu/isa/tile.h"
+#include "backend/cpu/jit/tile_code.h"
 #include "backend/cpu/tile_executor.h"
 
 namespace sinter::cpu {
@@ -61,6 +62,9 @@ struct TileStep {
   TileLoop loop = nullptr, then = nullptr;
   const TileLoop* forms = nullptr;
   uint8_t op1 = 0, op2 = 0;
+  TileBefore before = before_none;  // of functions, with the next two
+  TileBehind behind = behind_none;
+  bool adds = false;
   ScalarOp op = ScalarOp::add;
   DType dtype = DType::f32;
   bool is_unsigned = false, mean = false;
@@ -97,6 +101,9 @@ class TileExecutor {
   int64_t width = 4;  // bytes of the widest register
   int64_t tile = 0;   // elements of a tile
   bool reduces = false;
+  std::shared_ptr<const jit::TileCode> code;  // null: not compiled
+  std::vector<uint16_t> dense_columns;        // buffers that code takes with columns side by side only
+  bool flattens = false;                      // nothing tells rows apart
   int32_t ahead = -1;  // full operand value that steps with time to spare fetch for the next tile
 };
 

@@ -3,7 +3,10 @@
 
 #include "backend/cpu/isa/spatial.h"
 
-#define SINTER_STRIP 8
+#define SINTER_STRIP 7
+#define SINTER_HEIGHT 2
+#define SINTER_ROOM (32 << 10)
+#define SINTER_LARGE (1 << 20)
 #define SINTER_SPATIAL_TABLE spatial_avx512
 #define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx512.inc"
 #include "backend/cpu/isa/spatial_loops.inc"

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "backend/cpu/isa/tile.h"
+#include "backend/cpu/isa/tile_terms.h"
 
 #define SINTER_TILE_TABLE tile_avx2
 #define SINTER_TILE_AVX2 1

@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include "backend/cpu/isa/tile.h"
+#include "backend/cpu/isa/tile_terms.h"
 
 #define SINTER_TILE_TABLE tile_avx512
 #define SINTER_TILE_AVX512 1

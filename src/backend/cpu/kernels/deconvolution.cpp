@@ -201,6 +201,40 @@ void add_to(float* to, const float* from, int64_t n) {
   for (; i < n; ++i) to[i] += from[i];
 }
 
+void add_numbers(float* to, const float* a, const float* b, int64_t n) {
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4)
+    *reinterpret_cast<Four*>(to + i) = *reinterpret_cast<const Four*>(a + i) + *reinterpret_cast<const Four*>(b + i);
+  for (; i < n; ++i) to[i] = a[i] + b[i];
+}
+
+// Whether every pixel of the result has one tap.
+bool one_tap(const Plan& plan) {
+  return std::all_of(std::begin(plan.axes), std::end(plan.axes), [](const Axis& a) {
+    return a.kernel == a.stride && a.dilation == 1 && a.pad == 0 && a.out == a.in * a.stride;
+  });
+}
+
+// The same as collect where one_tap holds: what a pixel of the operand gives a line lies as one.
+void spread(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, const float* bias) {
+  const int64_t channels = plan.groups * plan.columns, line = plan.axes[1].in * plan.axes[2].in;
+  const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
+  for (int64_t o1 = 0; o1 < a1.out; ++o1) {
+    const int64_t tap = (o0 % a0.stride * a1.kernel + o1 % a1.stride) * a2.kernel;
+    const float* from =
+        products + ((o0 / a0.stride - first) * line + o1 / a1.stride * a2.in) * plan.args.n + tap * plan.columns;
+    for (int64_t i = 0; i < a2.in; ++i, from += plan.args.n) {
+      const float* at = from;
+      for (int64_t k = 0; k < a2.kernel; ++k, at += plan.columns, out += channels) {
+        if (bias)
+          add_numbers(out, at, bias, plan.columns);
+        else
+          std::memcpy(out, at, static_cast<size_t>(plan.columns) * 4);
+      }
+    }
+  }
+}
+
 // Pixels of the result's row o0; products start at the operand's row `first`.
 void collect(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, const float* bias) {
   const int64_t channels = plan.groups * plan.columns, line = plan.axes[1].in * plan.axes[2].in;
@@ -269,8 +303,9 @@ Status run(const Launch& launch) {
       biased ? static_cast<const float*>(launch.operands[stage.inputs[2]]) + group * plan.columns : nullptr;
   const int64_t out_line = axes[1].out * axes[2].out * channels;
   float* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]) + group * plan.columns;
+  const bool single = one_tap(plan);
   for (int64_t o = begin; o < end; ++o)
-    collect(plan, products, reach.first, o, out + (image * axes[0].out + o) * out_line, bias);
+    (single ? spread : collect)(plan, products, reach.first, o, out + (image * axes[0].out + o) * out_line, bias);
   return {};
 }
 

@@ -226,9 +226,8 @@ Answer pad_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
 void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   const Stage& stage = c.problem.stages[0];
   Padding& p = emplace<Padding>(bound);
-  const Dims& x = c.operands[stage.inputs[0]];
+  Dims x = c.operands[stage.inputs[0]];
   p.y = c.results[0];
-  p.from_strides = layout_strides({}, x);
   p.width = bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
   const std::vector<int64_t> pads = c.host[stage.inputs[1]]->to_integers();
   const bool some_axes = stage.inputs.size() > 3 && stage.inputs[3] != absent_operand;
@@ -246,14 +245,28 @@ void pad_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
     after[a] = pads[i + count];
   }
   const int64_t elements = product(p.y);
+  // Last axes without padding are one with the axis before them, as long as that is no long list of places.
+  constexpr int64_t longest_list = 1 << 16;
+  int64_t inner = 1;
+  while (elements > 0 && x.size() > 1 && before.back() == 0 && after.back() == 0 && p.y.back() == x.back() &&
+         product(p.y, p.y.size() - 2, p.y.size()) <= longest_list / inner) {
+    inner *= x.back();
+    for (auto* list : {&x, &p.y, &before, &after}) list->pop_back();
+  }
+  if (!x.empty()) p.from_strides = layout_strides({}, x);
+  for (int64_t& stride : p.from_strides) stride *= inner;
   for (size_t k = 0; k < x.size(); ++k) {
     std::vector<int64_t> source;
-    for (int64_t i = 0; i < p.y[k] && elements > 0; ++i)
-      source.push_back(pad_source(mode, i, before[k], after[k], x[k]));
+    for (int64_t i = 0; i < p.y[k] && elements > 0; ++i) {
+      const int64_t from = pad_source(mode, i, before[k], after[k], x[k]);
+      for (int64_t j = 0; j < (k + 1 == x.size() ? inner : 1); ++j)
+        source.push_back(from < 0 ? -1 : k + 1 == x.size() ? from * inner + j : from);
+    }
     if (mode != PadMode::constant && std::find(source.begin(), source.end(), -1) != source.end())
       throw Error(Code::invalid_argument, fmt::format("Pad: axis {} has no elements to repeat", k));
     p.source.push_back(std::move(source));
   }
+  if (!p.y.empty()) p.y.back() *= inner;
   if (!p.source.empty()) p.run = longest_run(p.source.back());
   p.no_source = product(x) == 0;
   p.rows = p.y.empty() ? 1 : product(p.y, 0, p.y.size() - 1);

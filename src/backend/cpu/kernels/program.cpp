@@ -161,16 +161,33 @@ Form form_of(const Problem& problem) {
   return form;
 }
 
+// The layout of an operand that has the full shape for all that is known: extents that only turn out to be equal when
+// bound differ as expressions.
+Layout likely_layout(const Problem& problem, const Form& form) {
+  for (size_t i = 0; i < problem.operands.size(); ++i) {
+    const Operand& operand = problem.operands[i];
+    if (operand.host || !operand.type.is_plain() || !operand.layout.is_strided() || operand.layout.is_row_major())
+      continue;
+    const Shape& shape = *operand.type.shape;
+    bool likely = shape.size() == form.whole.size();
+    for (size_t k = 0; likely && k < shape.size(); ++k) likely = shape[k] != Dim(1) || form.whole[k] == Dim(1);
+    if (likely) return operand.layout;
+  }
+  return Layout();
+}
+
 Needs program_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
   const Form form = form_of(problem);
-  Layout common;
+  Layout common = Layout::any();
   if (form.row_axes == 0) {
     for (const Problem::Result& result : problem.results)
       if (result.layout.kind != Layout::Kind::any) common = result.layout;
     for (size_t i = 0; i < problem.operands.size(); ++i)
       if (problem.operands[i].layout.kind != Layout::Kind::any && may_be_full(problem, form, static_cast<uint16_t>(i)))
         common = problem.operands[i].layout;
+    if (common.kind == Layout::Kind::any) common = likely_layout(problem, form);
   }
+  common = settled(common);
   Needs needs;
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];

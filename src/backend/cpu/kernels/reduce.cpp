@@ -23,12 +23,12 @@ struct Axis {
 };
 
 struct Reduction {
-  std::vector<Axis> kept, reduced;  // outermost first
-  bool folds = false;               // the innermost axis is reduced, and stands in `row` instead
-  int64_t row = 1;                  // elements that follow each other: reduced when it folds, else kept
-  int64_t row_to = 0;               // stride in the result of a kept row
-  int64_t block = 1, blocks = 1;    // a kept row in parts
-  int64_t count = 1;                // numbers behind each result
+  std::vector<Axis> kept, reduced;   // outermost first
+  bool folds = false;                // the innermost axis is reduced, and stands in `row` instead
+  int64_t row = 1;                   // elements that follow each other: reduced when it folds, else kept
+  int64_t row_from = 1, row_to = 0;  // strides of a kept row
+  int64_t block = 1, blocks = 1;     // a kept row in parts
+  int64_t count = 1;                 // numbers behind each result
   int64_t units = 0, chunks = 0;
   Lane lane = Lane::f32;
   TileFold fold = TileFold::add;
@@ -120,6 +120,16 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     r.row = last.axis.extent;
     r.row_to = last.axis.to;
     r.folds = last.reduced;
+    constexpr int64_t short_row = 16;
+    if (r.folds && r.row <= short_row && !list.empty() && list.back().axis.extent > r.row) {
+      // Too little for a loop: rows are made beside each other instead.
+      const Axis beside = list.back().axis;
+      list.back() = {{r.row, 1, 0}, true};
+      r.row = beside.extent;
+      r.row_from = beside.from;
+      r.row_to = beside.to;
+      r.folds = false;
+    }
   }
   int64_t kept = 1;
   for (const Tagged& t : list) {
@@ -209,7 +219,7 @@ class Worker {
     const int64_t begin = index % r_.blocks * r_.block;
     const int64_t n = r_.folds ? 1 : std::min(r_.block, r_.row - begin);
     fill_neutral(r_, total_, n);
-    if (r_.count > 0) r_.folds ? fold(kept.from) : stack(kept.from + begin, n);
+    if (r_.count > 0) r_.folds ? fold(kept.from) : stack(kept.from + begin * r_.row_from, n);
     if (r_.mean) divide(n);
     TileArgs t;
     t.a = total_;
@@ -224,9 +234,11 @@ class Worker {
   // n elements of the operand as registers, without a copy where possible.
   const void* read(int64_t at, int64_t n) {
     const std::byte* p = x_ + at * width_;
-    if (in_place_) return p;
+    const int64_t step = r_.folds ? 1 : r_.row_from;
+    if (in_place_ && step == 1) return p;
     TileArgs t;
     t.a = p;
+    t.a_col = step;
     t.out = loaded_;
     t.rows = 1;
     t.cols = n;
