@@ -32,7 +32,7 @@ class PassRunner {
     if (pass.optional && std::find(options_.disabled_passes.begin(), options_.disabled_passes.end(), pass.name) !=
                              options_.disabled_passes.end())
       return;
-    options_.control.report(pass.name, static_cast<double>(report_.passes.size()) / 8.0);
+    options_.control.report(pass.name, static_cast<double>(report_.passes.size()) / 9.0);
     const double start = now_ms();
     journal_.pass = pass.name;
     bool changed;
@@ -74,6 +74,7 @@ constexpr PassEntry passes[] = {
     {"quantize", quantize, true},
     {"spell quantization", spell_quantization, true},
     {"assign precision", assign_precision, true},
+    {"merge projections", merge_projections, true},
     {"group", group, false},
 };
 

@@ -16,4 +16,9 @@ bool is_movement_view(const Op& op);
 Answer is_strided_view(const Op& op, const Attrs& attrs, const Type& x, const Type& y,
                        std::span<const Contents* const> contents, std::vector<bool>& two_strides);
 
+// The other way: whether strides of the result y tell where each element of x goes, so that what makes x may write y.
+// two_strides: by axis of x, then of y, whether it may have two strides.
+Answer is_strided_target(const Op& op, const Attrs& attrs, const Type& x, const Type& y,
+                         std::span<const Contents* const> contents, std::vector<bool>& two_strides);
+
 }  // namespace sinter

@@ -43,7 +43,7 @@ class Finder {
       std::set<NodeId> nodes = products(n);
       if (nodes.empty()) continue;
       add_views(nodes);
-      add_transposes(nodes);
+      add_behind(nodes);
       for (NodeId k : nodes) taken_[k] = true;
       out.emplace_back(nodes.begin(), nodes.end());
     }
@@ -168,14 +168,26 @@ class Finder {
     }
   }
 
-  void add_transposes(std::set<NodeId>& nodes) const {
-    for (;;) {
-      const ValueId y = graph_.nodes[*nodes.rbegin()].outputs[0];
-      if (leaves_[y] || readers_[y].size() != 1) return;
+  // What only moves the result, up to the last Transpose: views behind that cost nothing by themselves.
+  void add_behind(std::set<NodeId>& nodes) const {
+    ValueId y = graph_.nodes[*nodes.rbegin()].outputs[0];
+    std::vector<bool> two_strides(graph_[y].type.shape->size(), true);
+    two_strides[two_strides.size() - 2] = two_strides.back() = false;
+    std::vector<NodeId> behind;
+    size_t kept = 0;
+    while (!leaves_[y] && readers_[y].size() == 1 && nodes.size() + behind.size() < max_stages) {
       const NodeId n = readers_[y][0];
-      if (taken_[n] || !is_named(graph_.nodes[n], "Transpose")) return;
-      nodes.insert(n);
+      const Node& node = graph_.nodes[n];
+      if (taken_[n] || node.inputs.empty() || node.inputs[0] != y || node.outputs.size() != 1) break;
+      std::vector<const Contents*> contents;
+      for (ValueId v : node.inputs) contents.push_back(v == no_id ? nullptr : &graph_[v].contents);
+      if (!is_strided_target(*node.op, node.attrs, graph_[y].type, graph_[node.outputs[0]].type, contents, two_strides))
+        break;
+      behind.push_back(n);
+      if (is_named(node, "Transpose")) kept = behind.size();
+      y = node.outputs[0];
     }
+    nodes.insert(behind.begin(), behind.begin() + static_cast<ptrdiff_t>(kept));
   }
 
   const Graph& graph_;

@@ -159,20 +159,30 @@ std::vector<Spread> spreads_of(const std::vector<Part>& parts) {
   return out;
 }
 
-// The result of the second product: strides over its axes in the problem's result, which may be transposed.
-StridedView result_view(const Problem& problem, const AttentionForm& form, const Dims& result) {
-  StridedView view(0, result);
-  if (product(result) != 0) view.strides = layout_strides(problem.results[0].layout, result);
+// The result of the second product: strides over its axes in the problem's result, which may be a view of it.
+StridedView result_view(const BindContext& c, const AttentionForm& form) {
+  const Problem& problem = c.problem;
+  StridedView view(0, c.results[0]);
+  if (product(view.dims) != 0) view.strides = layout_strides(problem.results[0].layout, view.dims);
   for (size_t i = form.behind.size(); i-- > 0;) {
-    const std::vector<int64_t>& perm = problem.stages[form.behind[i]].attrs.as<TransposeAttrs>().perm;
-    const StridedView from = view;
-    const size_t rank = from.dims.size();
-    for (size_t k = 0; k < rank; ++k) {
-      int64_t to = perm.empty() ? static_cast<int64_t>(rank - 1 - k) : perm[k];
-      if (to < 0) to += static_cast<int64_t>(rank);
-      view.dims[static_cast<size_t>(to)] = from.dims[k];
-      view.strides[static_cast<size_t>(to)] = from.strides[k];
+    const Stage& stage = problem.stages[form.behind[i]];
+    const Dims dims = evaluate(*problem.types[stage.inputs[0]].shape, c.symbols);
+    if (!is_op(stage, "Transpose")) {
+      view = regrouped(view, dims);
+      continue;
     }
+    const std::vector<int64_t>& perm = stage.attrs.as<TransposeAttrs>().perm;
+    StridedView before(0, dims);
+    const size_t rank = dims.size();
+    for (size_t k = 0; k < rank; ++k) {
+      int64_t p = perm.empty() ? static_cast<int64_t>(rank - 1 - k) : perm[k];
+      if (p < 0) p += static_cast<int64_t>(rank);
+      const auto to = static_cast<size_t>(p);
+      before.strides[to] = view.strides[k];
+      before.inner[to] = view.inner[k];
+      before.outer[to] = view.outer[k];
+    }
+    view = std::move(before);
   }
   return view;
 }
@@ -259,7 +269,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bound.chunks[0] = 0;
   const auto dims_of = [&](uint16_t v) { return evaluate(*c.problem.types[v].shape, c.symbols); };
   const Dims weights = dims_of(form.weights), q = dims_of(form.q), k = dims_of(form.k), v = dims_of(form.v);
-  const StridedView y = result_view(c.problem, form, c.results[0]);
+  const StridedView y = result_view(c, form);
   if (product(y.dims) == 0) return;
   const auto back = [](const Dims& dims, size_t i) { return dims[dims.size() - i]; };
   p.batch.assign(y.dims.begin(), y.dims.end() - 2);

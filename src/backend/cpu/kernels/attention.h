@@ -1,4 +1,4 @@
-// What an attention is: stages "views, MatMul(q, k), pointwise and row stages, MatMul(weights, v), transposes" of a
+// What an attention is: stages "views, MatMul(q, k), pointwise and row stages, MatMul(weights, v), views" of a
 // problem, with every operand a strided view and the stages between the products a program over rows of scores.
 //
 // Rows of scores are computed, finished and multiplied while they are in cache and are never stored.
@@ -16,7 +16,7 @@ struct AttentionForm {
   uint16_t scores = 0, weights = 0, y = 0;  // of the first product, what the second reads, of the second
   bool transpose_k = false, transpose_v = false;
   std::vector<size_t> between;  // stages from scores to weights
-  std::vector<size_t> behind;   // transposes of y, in order
+  std::vector<size_t> behind;   // views of y, in order: transposes, and axes joined and cut
 };
 
 // Throws nothing; the reason says what the problem is instead.

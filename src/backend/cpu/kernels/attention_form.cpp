@@ -5,6 +5,7 @@
 #include "backend/cpu/kernels/attention.h"
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/stages.h"
+#include "backend/cpu/kernels/views.h"
 #include "ops/contraction.h"
 #include "ops/movement.h"
 #include "ops/reduction.h"
@@ -66,6 +67,8 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
   std::vector<bool> from_scores(problem.types.size(), false);
   from_scores[form.scores] = true;
   uint16_t last = form.y;
+  std::vector<bool> two_strides(problem.types[form.y].shape->size(), true);  // batch axes
+  two_strides[two_strides.size() - 2] = two_strides.back() = false;
   for (size_t s = 0; s < problem.stages.size(); ++s) {
     if (s == form.first) continue;
     const Stage& stage = problem.stages[s];
@@ -75,7 +78,11 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
     if (s == form.second) {
       if (!from_scores[form.weights] || from_scores[form.v]) return Answer::no("the products do not follow each other");
     } else if (reads(stage, last)) {
-      if (!is_op(stage, "Transpose") || stage.outputs != 1) return Answer::no("the result is more than transposed");
+      if (stage.outputs != 1 || stage.inputs[0] != last) return Answer::no("the result is more than moved");
+      if (Answer a = is_strided_target(*stage.op, stage.attrs, problem.types[last], problem.types[made],
+                                       contents_of(problem, stage), two_strides);
+          !a)
+        return a;
       form.behind.push_back(s);
       last = made;
     } else if (scored) {

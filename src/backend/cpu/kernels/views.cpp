@@ -12,11 +12,70 @@
 namespace sinter::cpu {
 namespace {
 
-// x with other axes, see ops/views.cpp.
+void slice(const BindContext& c, const Stage& stage, const Dims& y, StridedView& x) {
+  const auto numbers = [&](size_t i) {
+    return has(stage, i) ? c.host[stage.inputs[i]]->to_integers() : std::vector<int64_t>();
+  };
+  const std::vector<int64_t> starts = numbers(1), axes = numbers(3), steps = numbers(4);
+  const auto rank = static_cast<int64_t>(x.dims.size());
+  for (size_t i = 0; i < starts.size(); ++i) {
+    int64_t axis = axes.empty() ? static_cast<int64_t>(i) : axes[i];
+    if (axis < 0) axis += rank;
+    const auto a = static_cast<size_t>(axis);
+    const int64_t step = steps.empty() ? 1 : steps[i];
+    x.offset += slice_begin(starts[i], x.dims[a], step) * x.strides[a];
+    x.strides[a] = y[a] > 1 ? x.strides[a] * step : 0;
+  }
+}
+
+}  // namespace
+
+size_t stage_of(const Problem& problem, uint16_t value) {
+  const auto& first = problem.first_result;
+  return static_cast<size_t>(std::upper_bound(first.begin(), first.end(), value) - first.begin()) - 1;
+}
+
+std::vector<const Contents*> contents_of(const Problem& problem, const Stage& stage) {
+  static const Contents computed;
+  std::vector<const Contents*> out;
+  for (uint16_t v : stage.inputs)
+    out.push_back(v == absent_operand           ? nullptr
+                  : v < problem.operands.size() ? &problem.operands[v].contents
+                                                : &computed);
+  return out;
+}
+
+uint16_t viewed_operand(const Problem& problem, uint16_t value) {
+  while (value >= problem.operands.size()) value = problem.stages[stage_of(problem, value)].inputs[0];
+  return value;
+}
+
+Answer view_supported(const Problem& problem, uint16_t value, size_t matrix) {
+  const size_t rank = problem.types[value].is_plain() ? problem.types[value].shape->size() : 0;
+  std::vector<bool> two_strides(rank, false);
+  for (size_t k = 0; k + matrix < rank; ++k) two_strides[k] = true;
+  while (value >= problem.operands.size()) {
+    const Stage& stage = problem.stages[stage_of(problem, value)];
+    if (!has(stage, 0)) return Answer::no("a view of nothing");
+    const std::vector<const Contents*> contents = contents_of(problem, stage);
+    if (Answer a = is_strided_view(*stage.op, stage.attrs, problem.types[stage.inputs[0]], problem.types[value],
+                                   contents, two_strides);
+        !a)
+      return a;
+    value = stage.inputs[0];
+  }
+  const Operand& operand = problem.operands[value];
+  if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
+    return Answer::no(fmt::format("operand {} lies on the host", value));
+  if (!strided_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", value));
+  return Answer::yes();
+}
+
 StridedView regrouped(const StridedView& x, const Dims& to) {
   StridedView y(x.operand, to);
   y.offset = x.offset;
   const auto fail = [] { throw Error(Code::invalid_argument, "a view does not fit the extents of its operand"); };
+  if (product(to) == 0) return y;
   size_t at = 0;
   // Axes of y from `at` on for `count` positions that are `stride` apart.
   const auto cut = [&](int64_t count, int64_t stride) {
@@ -55,60 +114,6 @@ StridedView regrouped(const StridedView& x, const Dims& to) {
   for (; at < to.size(); ++at)
     if (to[at] != 1) fail();
   return y;
-}
-
-void slice(const BindContext& c, const Stage& stage, const Dims& y, StridedView& x) {
-  const auto numbers = [&](size_t i) {
-    return has(stage, i) ? c.host[stage.inputs[i]]->to_integers() : std::vector<int64_t>();
-  };
-  const std::vector<int64_t> starts = numbers(1), axes = numbers(3), steps = numbers(4);
-  const auto rank = static_cast<int64_t>(x.dims.size());
-  for (size_t i = 0; i < starts.size(); ++i) {
-    int64_t axis = axes.empty() ? static_cast<int64_t>(i) : axes[i];
-    if (axis < 0) axis += rank;
-    const auto a = static_cast<size_t>(axis);
-    const int64_t step = steps.empty() ? 1 : steps[i];
-    x.offset += slice_begin(starts[i], x.dims[a], step) * x.strides[a];
-    x.strides[a] = y[a] > 1 ? x.strides[a] * step : 0;
-  }
-}
-
-}  // namespace
-
-size_t stage_of(const Problem& problem, uint16_t value) {
-  const auto& first = problem.first_result;
-  return static_cast<size_t>(std::upper_bound(first.begin(), first.end(), value) - first.begin()) - 1;
-}
-
-uint16_t viewed_operand(const Problem& problem, uint16_t value) {
-  while (value >= problem.operands.size()) value = problem.stages[stage_of(problem, value)].inputs[0];
-  return value;
-}
-
-Answer view_supported(const Problem& problem, uint16_t value, size_t matrix) {
-  const size_t rank = problem.types[value].is_plain() ? problem.types[value].shape->size() : 0;
-  std::vector<bool> two_strides(rank, false);
-  for (size_t k = 0; k + matrix < rank; ++k) two_strides[k] = true;
-  while (value >= problem.operands.size()) {
-    const Stage& stage = problem.stages[stage_of(problem, value)];
-    if (!has(stage, 0)) return Answer::no("a view of nothing");
-    std::vector<const Contents*> contents;
-    const Contents computed;
-    for (uint16_t v : stage.inputs)
-      contents.push_back(v == absent_operand           ? nullptr
-                         : v < problem.operands.size() ? &problem.operands[v].contents
-                                                       : &computed);
-    if (Answer a = is_strided_view(*stage.op, stage.attrs, problem.types[stage.inputs[0]], problem.types[value],
-                                   contents, two_strides);
-        !a)
-      return a;
-    value = stage.inputs[0];
-  }
-  const Operand& operand = problem.operands[value];
-  if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
-    return Answer::no(fmt::format("operand {} lies on the host", value));
-  if (!strided_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", value));
-  return Answer::yes();
 }
 
 StridedView strided_view(const BindContext& c, uint16_t value) {

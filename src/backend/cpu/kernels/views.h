@@ -22,12 +22,18 @@ struct StridedView {
 // The stage that makes a value. Precondition: the value is no operand.
 size_t stage_of(const Problem& problem, uint16_t value);
 
+// Contents of a stage's operands as ops/views.h takes them.
+std::vector<const Contents*> contents_of(const Problem& problem, const Stage& stage);
+
 // The operand that a value is a view of.
 uint16_t viewed_operand(const Problem& problem, uint16_t value);
 
 // Whether a value is an operand with strides (or `any` layout), or made of one by such stages, at all extents; axes
 // before the last `matrix` may have two strides.
 Answer view_supported(const Problem& problem, uint16_t value, size_t matrix);
+
+// x with these axes, as a Reshape has it; throws Error where they do not fit.
+StridedView regrouped(const StridedView& x, const Dims& to);
 
 // Where the elements lie at these extents. Precondition: view_supported. Strides of empty values are 0.
 StridedView strided_view(const BindContext& c, uint16_t value);
