@@ -207,7 +207,8 @@ void TileMemoryCode::store_one(DType dtype, const x86::Mem& at, const Vec& v) {
   }
 }
 
-// Without a general register between: asmjit would read a spilled vector into one by an instruction that does not exist.
+// Without a general register between: asmjit would read a spilled vector into one by an instruction that does not
+// exist.
 void TileMemoryCode::store_one_word(int width, const x86::Mem& at, const Vec& words) {
   auto& cc = s_.cc;
   if (width == 1)
