@@ -92,6 +92,15 @@ TileProgram epilogue() {
   return w.program;
 }
 
+// To 8 bits, as QuantizeLinear rounds.
+TileProgram quantize() {
+  Writer w;
+  const uint16_t scaled = w.compute(ScalarOp::round, w.compute(ScalarOp::div, w.load(Spread::full), w.constant(0.03)));
+  const uint16_t low = w.compute(ScalarOp::max, scaled, w.constant(-128));
+  w.store(w.convert(w.compute(ScalarOp::min, low, w.constant(127)), DType::i8), Spread::full, DType::i8);
+  return w.program;
+}
+
 TileProgram exponential() {
   Writer w;
   w.store(w.compute(ScalarOp::exp, w.load(Spread::full)));
@@ -128,6 +137,7 @@ int main(int argc, char** argv) {
       {"silu 8x512", 8, 512, silu()},
       {"bias, residual, relu 128x32", 128, 32, epilogue()},
       {"bias, residual, relu 6x16", 6, 16, epilogue()},
+      {"quantize 128x768", 128, 768, quantize()},
       {"exp 8x512", 8, 512, exponential()},
       {"exp 1e6", 1, 1000000, exponential()},
   };

@@ -75,6 +75,9 @@ void Assembly::emit_pool() {
 }
 
 void Assembly::emit_later() {
+  // Numbers from memory: not all of this is reached from where they stand in registers.
+  hoisted_.clear();
+  hoists_ = 0;
   for (size_t n = 0; n < later_.size(); ++n) later_[n]();
   later_.clear();
 }
@@ -158,7 +161,56 @@ Pack Assembly::inverse(const Pack& b) {
   return fused_from(fused_minus(q, b, number(1)), q, q);
 }
 
+// What does not fit 32 bits comes out as -2^31 and is seen to at the end of the function: the 24 bits of the number,
+// shifted to their place; all ones from 2^64 on.
+Pack Assembly::truncated(const Pack& a) {
+  const Pack x = in_register(a), out = one(Inst::kIdVcvttps2dq, x);
+  const Cond outside = equal_words(out, word(0x80000000u));
+  const asmjit::Label far = cc.newLabel(), back = cc.newLabel();
+  const Cond any = never();
+  join(any, outside);
+  test(any);
+  cc.jnz(far);
+  cc.bind(back);
+  later([this, x, out, far, back] {
+    cc.bind(far);
+    for (int u = 0; u < out.n; ++u) {
+      const Pack v = x.reg(u), to = out.reg(u);
+      const Pack places = sub_words(shift_right(shift_left(v, 1), 24), word(150));
+      const Pack digits = bit_or(bit_and(v, word(0x7fffffu)), word(0x800000u));
+      const Pack size = op(Inst::kIdVpsllvd, digits, places);
+      const Pack zero = in_register(word(0));
+      Pack low = pick(compare(v, Compare::less, number(0)), sub_words(zero, size), size);
+      low = pick(compare(number(18446744073709551616.0f), Compare::less_equal, v), word(~0u), low);
+      low = pick(compare(v, Compare::nan, v), zero, low);
+      overwrite(to, equal_words(to, word(0x80000000u)), low);
+    }
+    cc.jmp(back);
+  });
+  return out;
+}
+
+Pack Assembly::wrapped(const Pack& words, int bits, bool is_signed) {
+  if (bits == 32) return words;
+  const Pack high = shift_left(words, 32 - bits);
+  return is_signed ? shift_signed(high, 32 - bits) : shift_right(high, 32 - bits);
+}
+
 // ---- conditions ----
+
+Cond Assembly::equal_words(const Pack& a, const Pack& b) {
+  Cond c;
+  for (c.n = 0; c.n < std::max(a.n, b.n); ++c.n) {
+    if (wide) {
+      c.k[c.n] = cc.newKw();
+      cc.emit(Inst::kIdVpcmpeqd, c.k[c.n], a.reg(c.n), b.at(c.n));
+    } else {
+      c.v[c.n] = vec();
+      cc.emit(Inst::kIdVpcmpeqd, c.v[c.n], a.reg(c.n), b.at(c.n));
+    }
+  }
+  return c;
+}
 
 Cond Assembly::compare(const Pack& a, Compare how, const Pack& b, const Cond* within) {
   const Pack left = in_register(a);
@@ -337,7 +389,7 @@ Vec Assembly::across(InstId id, const Vec& v) {
   else
     cc.vextractf128(x, y, 1);
   cc.emit(id, x, y.xmm(), x);
-  cc.vmovhlps(t, x, x);
+  cc.vpermilps(t, x, 0x4e);  // halves change places
   cc.emit(id, x, x, t);
   cc.vmovshdup(t, x);
   cc.emit(id, x, x, t);

@@ -117,6 +117,10 @@ class Assembly : public asmjit::ErrorHandler {
   Pack quotient(const Pack& a, const Pack& b);
   Pack inverse(const Pack& b);
 
+  // Towards zero, the low 32 bits of what isa/tile_memory.inc makes 64 of; NaN is 0.
+  Pack truncated(const Pack& a);
+  Pack wrapped(const Pack& words, int bits, bool is_signed);
+
   // ---- conditions ----
   Cond compare(const Pack& a, Compare how, const Pack& b, const Cond* within = nullptr);
   Pack pick(const Cond& c, const Pack& yes, const Pack& no);
@@ -161,6 +165,7 @@ class Assembly : public asmjit::ErrorHandler {
  private:
   Pack one(InstId id, const Pack& a);
   Pack near_inverse(const Pack& b);
+  Cond equal_words(const Pack& a, const Pack& b);
   Pack shift(InstId id, const Pack& a, int by);
   Pack commute(InstId id, const Pack& a, const Pack& b) { return a.is_number() ? op(id, b, a) : op(id, a, b); }
   Pack fuse(InstId id, const Pack& a, const Pack& b, const Pack& c);

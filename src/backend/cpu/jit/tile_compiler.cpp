@@ -16,6 +16,7 @@
 #include "backend/cpu/isa/tile_terms.h"
 #include "backend/cpu/jit/tile_code.h"
 #include "backend/cpu/jit/tile_memory.h"
+#include "backend/cpu/jit/tile_taken.h"
 #include "backend/cpu/tile_plan.h"
 
 namespace sinter::cpu::jit {
@@ -26,83 +27,6 @@ using Kind = TileStep::Kind;
 int width_of(DType dtype) { return bit_size(dtype) / 8; }
 unsigned shift_of(DType dtype) {
   return static_cast<unsigned>(std::countr_zero(static_cast<unsigned>(width_of(dtype))));
-}
-
-// ---- what is taken ----
-
-bool has_vectors(ScalarOp op) {
-  switch (op) {
-    case ScalarOp::neg:
-    case ScalarOp::abs:
-    case ScalarOp::sign:
-    case ScalarOp::floor:
-    case ScalarOp::ceil:
-    case ScalarOp::trunc:
-    case ScalarOp::round:
-    case ScalarOp::sqrt:
-    case ScalarOp::reciprocal:
-    case ScalarOp::exp:
-    case ScalarOp::expm1:
-    case ScalarOp::log:
-    case ScalarOp::log1p:
-    case ScalarOp::tanh:
-    case ScalarOp::erf:
-    case ScalarOp::sigmoid:
-    case ScalarOp::is_nan:
-    case ScalarOp::is_inf:
-    case ScalarOp::logical_not:
-    case ScalarOp::add:
-    case ScalarOp::sub:
-    case ScalarOp::mul:
-    case ScalarOp::div:
-    case ScalarOp::min:
-    case ScalarOp::max:
-    case ScalarOp::equal:
-    case ScalarOp::less:
-    case ScalarOp::less_equal:
-    case ScalarOp::logical_and:
-    case ScalarOp::logical_or:
-    case ScalarOp::logical_xor: return true;
-    default: return false;
-  }
-}
-
-// Loops without an operator of one argument convert.
-bool converts(const TileStep& step) { return step.kind == Kind::loop && scalar_arity(step.op) != 1; }
-
-bool is_taken(const TileStep& step) {
-  switch (step.kind) {
-    case Kind::loop:
-      if (step.then) return false;
-      if (!converts(step)) return has_vectors(step.op);
-      return step.dtype == DType::f32 || step.dtype == DType::f16 || step.dtype == DType::bf16;
-    case Kind::binary: return has_vectors(step.op);
-    case Kind::load: return can_load(step.dtype);
-    case Kind::store: return can_store(step.dtype);
-    case Kind::element:
-    case Kind::round:
-    case Kind::load_narrow:
-    case Kind::store_narrow: return false;
-    default: return true;
-  }
-}
-
-bool is_taken(const TileExecutor& e) {
-  // Places move by the widths that operands and results say.
-  for (const TileValue& v : e.values)
-    if (v.lane != Lane::f32 || (v.home == Home::operand && e.operands[v.number].dtype != DType::f32)) return false;
-  const auto all = [&e](const std::vector<TileStep>& steps) {
-    for (const TileStep& step : steps) {
-      if (!is_taken(step)) return false;
-      if (step.is_load() && step.dtype != e.operands[step.index].dtype) return false;
-      if (step.is_store() && step.dtype != e.results[step.index].dtype) return false;
-    }
-    return true;
-  };
-  if (!all(e.scalars) || !all(e.columns)) return false;
-  for (const TilePass& pass : e.passes)
-    if (!all(pass.rows) || !all(pass.tiles)) return false;
-  return true;
 }
 
 // Instructions of a step, roughly.
@@ -466,7 +390,7 @@ class TileCompiler {
     Pack made;
     if (of.spread == Spread::column) {
       const TileStep* load = loads_[v];
-      made = load ? load_pack(places_[load->index].at, load->dtype) : load_pack(parts_[of.number], DType::f32);
+      made = load ? load_pack(places_[load->index].at, load->dtype, of.lane) : load_pack(parts_[of.number], DType::f32);
     } else {
       made = load_pack(of.home == Home::operand ? places_[of.number].at : kept(of), DType::f32);
       if (of.home == Home::operand && prefetch_ && !tails_)
@@ -477,16 +401,25 @@ class TileCompiler {
     return made;
   }
 
-  Pack load_pack(const x86::Gp& base, DType dtype) {
+  const Tail* tail(int u) const { return tails_ ? tails_ + u : nullptr; }
+
+  Pack load_pack(const x86::Gp& base, DType dtype, Lane lane = Lane::f32) {
     Pack out;
-    for (int u = 0; u < pack_; ++u)
-      out.push(memory_.load(dtype, element(base, dtype, u), tails_ ? tails_ + u : nullptr));
+    for (int u = 0; u < pack_; ++u) {
+      const x86::Mem at = element(base, dtype, u);
+      out.push(lane == Lane::i64 ? memory_.load_words(dtype, at, tail(u)) : memory_.load(dtype, at, tail(u)));
+    }
     return out;
   }
-  void store_pack(const x86::Gp& base, DType dtype, const Pack& value) {
+  void store_pack(const x86::Gp& base, DType dtype, const Pack& value, Lane lane = Lane::f32) {
     const Pack v = s_.in_register(value);
-    for (int u = 0; u < pack_; ++u)
-      memory_.store(dtype, element(base, dtype, u), v.reg(u), tails_ ? tails_ + u : nullptr);
+    for (int u = 0; u < pack_; ++u) {
+      const x86::Mem at = element(base, dtype, u);
+      if (lane == Lane::i64)
+        memory_.store_words(width_of(dtype), at, v.reg(u), tail(u));
+      else
+        memory_.store(dtype, at, v.reg(u), tail(u));
+    }
   }
 
   const x86::Gp& kept(const TileValue& v) const { return parts_[static_cast<size_t>(e_.column_count + v.number)]; }
@@ -570,9 +503,11 @@ class TileCompiler {
   void load(const TileStep& step, Where where) {
     const x86::Gp& at = places_[step.index].at;
     if (where == Where::column) return;  // where it is read
-    if (where != Where::full) return hold(step.out, memory_.load_one(step.dtype, x86::ptr(at)));
     const TileValue& v = e_.values[step.out];
-    const Pack made = load_pack(at, step.dtype);
+    if (where != Where::full)
+      return hold(step.out, v.lane == Lane::i64 ? memory_.load_one_word(step.dtype, x86::ptr(at))
+                                                : memory_.load_one(step.dtype, x86::ptr(at)));
+    const Pack made = load_pack(at, step.dtype, v.lane);
     hold(step.out, made);
     if (v.home == Home::kept) store_pack(kept(v), DType::f32, made);
   }
@@ -580,8 +515,11 @@ class TileCompiler {
   void store(const TileStep& step, Where where) {
     const x86::Gp& at = result(step.index).at;
     const Pack v = value(step.read[0]);
+    const Lane lane = e_.values[step.read[0]].lane;
     if (where == Where::full)
-      store_pack(at, step.dtype, v);
+      store_pack(at, step.dtype, v, lane);
+    else if (lane == Lane::i64)
+      memory_.store_one_word(width_of(step.dtype), x86::ptr(at), s_.in_register(v).reg(0));
     else
       memory_.store_one(step.dtype, x86::ptr(at), s_.in_register(v).reg(0));
   }
@@ -591,7 +529,7 @@ class TileCompiler {
       case Kind::loop: {
         const Pack a = value(step.read[0]);
         if (!converts(step)) return unary(step.op, a, step.out);
-        return step.dtype == DType::f32 ? a : rounded(step.dtype, s_.in_register(a));
+        return convert(step, a);
       }
       case Kind::binary: return binary(step, where);
       case Kind::select: {
@@ -607,6 +545,14 @@ class TileCompiler {
       }
       default: return value(step.read[0]);  // spread
     }
+  }
+
+  Pack convert(const TileStep& step, const Pack& a) {
+    const Lane from = e_.values[step.read[0]].lane, to = e_.values[step.out].lane;
+    if (to == Lane::i64)
+      return s_.wrapped(from == Lane::i64 ? a : s_.truncated(a), bit_size(step.dtype), is_signed(step.dtype));
+    if (from == Lane::i64) return s_.to_real(a);
+    return step.dtype == DType::f32 ? a : rounded(step.dtype, s_.in_register(a));
   }
 
   Pack rounded(DType dtype, const Pack& a) {

@@ -10,22 +10,16 @@ int bytes_of(DType dtype) { return bit_size(dtype) / 8; }
 }  // namespace
 
 bool can_load(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-    case DType::f16:
-    case DType::bf16:
-    case DType::boolean:
-    case DType::u8:
-    case DType::i8:
-    case DType::u16:
-    case DType::i16:
-    case DType::i32: return true;
-    default: return false;
-  }
+  return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16 || dtype == DType::boolean ||
+         can_be_words(dtype);
 }
 
 bool can_store(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16 || dtype == DType::boolean;
+}
+
+bool can_be_words(DType dtype) {
+  return dtype == DType::u8 || dtype == DType::i8 || dtype == DType::u16 || dtype == DType::i16 || dtype == DType::i32;
 }
 
 // Copies n elements.
@@ -77,27 +71,36 @@ Vec TileMemoryCode::truth_of_words(const Vec& words) {
   return out;
 }
 
-Vec TileMemoryCode::load(DType dtype, x86::Mem at, const Tail* tail) {
+Vec TileMemoryCode::load_words(DType dtype, x86::Mem at, const Tail* tail) {
   auto& cc = s_.cc;
-  if (dtype == DType::f32) return s_.load(at, tail ? &tail->mask : nullptr);
-  if (dtype == DType::i32) return s_.to_real(s_.load(at, tail ? &tail->mask : nullptr)).reg(0);
+  if (bit_size(dtype) == 32) return s_.load(at, tail ? &tail->mask : nullptr);
   if (tail && !s_.wide) {
     copy_elements(stack(), at, bytes_of(dtype), tail->count);
     at = stack();
   }
-  const Vec out = s_.vec();
-  const auto emit = [&](InstId id) {
-    if (tail && s_.wide) cc.k(tail->mask.k[0]).z();
-    cc.emit(id, out, at);
-  };
+  InstId id = Inst::kIdVpmovzxbd;
   switch (dtype) {
-    case DType::f16: emit(Inst::kIdVcvtph2ps); return out;
-    case DType::bf16: emit(Inst::kIdVpmovzxwd); return s_.shift_left(out, 16).reg(0);
-    case DType::u8: emit(Inst::kIdVpmovzxbd); return s_.to_real(out).reg(0);
-    case DType::i8: emit(Inst::kIdVpmovsxbd); return s_.to_real(out).reg(0);
-    case DType::u16: emit(Inst::kIdVpmovzxwd); return s_.to_real(out).reg(0);
-    case DType::i16: emit(Inst::kIdVpmovsxwd); return s_.to_real(out).reg(0);
-    default: emit(Inst::kIdVpmovzxbd); return truth_of_words(out);
+    case DType::f16: id = Inst::kIdVcvtph2ps; break;
+    case DType::bf16:
+    case DType::u16: id = Inst::kIdVpmovzxwd; break;
+    case DType::i8: id = Inst::kIdVpmovsxbd; break;
+    case DType::i16: id = Inst::kIdVpmovsxwd; break;
+    default: break;
+  }
+  const Vec out = s_.vec();
+  if (tail && s_.wide) cc.k(tail->mask.k[0]).z();
+  cc.emit(id, out, at);
+  return out;
+}
+
+Vec TileMemoryCode::load(DType dtype, const x86::Mem& at, const Tail* tail) {
+  const Vec words = load_words(dtype, at, tail);
+  switch (dtype) {
+    case DType::f32:
+    case DType::f16: return words;
+    case DType::bf16: return s_.shift_left(words, 16).reg(0);
+    case DType::boolean: return truth_of_words(words);
+    default: return s_.to_real(words).reg(0);
   }
 }
 
@@ -125,78 +128,95 @@ Vec TileMemoryCode::truth_words(const Vec& v) {
 void TileMemoryCode::store(DType dtype, x86::Mem at, const Vec& v, const Tail* tail) {
   auto& cc = s_.cc;
   if (dtype == DType::f32) return s_.store(at, v, tail ? &tail->mask : nullptr);
+  if (dtype == DType::bf16) return store_words(2, at, bf16_words(v), tail);
+  if (dtype == DType::boolean) return store_words(1, at, truth_words(v), tail);
   const x86::Mem place = at;
   if (tail && !s_.wide) at = stack();
-  if (dtype == DType::f16) {
-    if (tail && s_.wide) cc.k(tail->mask.k[0]);
-    cc.vcvtps2ph(at, v, 0);
-  } else {
-    const Vec words = dtype == DType::bf16 ? bf16_words(v) : truth_words(v);
-    if (s_.wide) {
-      if (tail) cc.k(tail->mask.k[0]);
-      cc.emit(dtype == DType::bf16 ? Inst::kIdVpmovdw : Inst::kIdVpmovdb, at, words);
-    } else {
-      const x86::Xmm high = cc.newXmm();
-      cc.vextractf128(high, words.ymm(), 1);
-      cc.vpackusdw(high, words.xmm(), high);
-      if (dtype == DType::bf16) {
-        cc.vmovups(at, high);
-      } else {
-        cc.vpackuswb(high, high, high);
-        cc.vmovq(at, high);
-      }
-    }
-  }
-  if (tail && !s_.wide) copy_elements(place, at, bytes_of(dtype), tail->count);
+  if (tail && s_.wide) cc.k(tail->mask.k[0]);
+  cc.vcvtps2ph(at, v, 0);
+  if (tail && !s_.wide) copy_elements(place, at, 2, tail->count);
 }
 
-Vec TileMemoryCode::load_one(DType dtype, x86::Mem at) {
+void TileMemoryCode::store_words(int width, x86::Mem at, const Vec& words, const Tail* tail) {
   auto& cc = s_.cc;
-  if (dtype == DType::f32) return s_.splat(at);
-  const x86::Gp element = s_.gp();
+  if (width == 4) return s_.store(at, words, tail ? &tail->mask : nullptr);
+  if (s_.wide) {
+    if (tail) cc.k(tail->mask.k[0]);
+    cc.emit(width == 2 ? Inst::kIdVpmovdw : Inst::kIdVpmovdb, at, words);
+    return;
+  }
+  const x86::Mem place = at;
+  if (tail) at = stack();
+  // Packing saturates: only the low bits may be left.
+  const Vec low = s_.bit_and(words, s_.word(width == 2 ? 0xffffu : 0xffu)).reg(0);
+  const x86::Xmm half = cc.newXmm();
+  cc.vextractf128(half, low.ymm(), 1);
+  cc.vpackusdw(half, low.xmm(), half);
+  if (width == 2) {
+    cc.vmovups(at, half);
+  } else {
+    cc.vpackuswb(half, half, half);
+    cc.vmovq(at, half);
+  }
+  if (tail) copy_elements(place, at, width, tail->count);
+}
+
+Vec TileMemoryCode::load_one_word(DType dtype, x86::Mem at) {
+  auto& cc = s_.cc;
+  const x86::Gp element = cc.newInt32();
   at.setSize(static_cast<uint32_t>(bytes_of(dtype)));
   switch (dtype) {
-    case DType::i8: cc.movsx(element.r32(), at); break;
-    case DType::i16: cc.movsx(element.r32(), at); break;
-    case DType::i32: cc.mov(element.r32(), at); break;
-    case DType::boolean: {
-      cc.movzx(element.r32(), at);
-      cc.neg(element.r32());  // carries if it is not zero
-      cc.sbb(element.r32(), element.r32());
-      cc.neg(element.r32());
-      break;
-    }
-    default: cc.movzx(element.r32(), at); break;
+    case DType::i8:
+    case DType::i16: cc.movsx(element, at); break;
+    case DType::i32: cc.mov(element, at); break;
+    default: cc.movzx(element, at); break;
   }
-  if (dtype == DType::bf16) cc.shl(element.r32(), 16);
+  if (dtype == DType::boolean) {
+    cc.neg(element);  // carries if it is not zero
+    cc.sbb(element, element);
+    cc.neg(element);
+  }
+  if (dtype == DType::bf16) cc.shl(element, 16);
   const x86::Xmm x = cc.newXmm();
-  cc.vmovd(x, element.r32());
+  cc.vmovd(x, element);
   if (dtype == DType::f16) cc.vcvtph2ps(x, x);
   const Vec out = s_.vec();
   cc.vbroadcastss(out, x);
-  if (dtype == DType::f16 || dtype == DType::bf16) return out;
-  return s_.to_real(out).reg(0);
+  return out;
+}
+
+Vec TileMemoryCode::load_one(DType dtype, const x86::Mem& at) {
+  if (dtype == DType::f32) return s_.splat(at);
+  const Vec word = load_one_word(dtype, at);
+  if (dtype == DType::f16 || dtype == DType::bf16) return word;
+  return s_.to_real(word).reg(0);
 }
 
 void TileMemoryCode::store_one(DType dtype, const x86::Mem& at, const Vec& v) {
   auto& cc = s_.cc;
   if (dtype == DType::f32) {
     cc.vmovss(at, v.xmm());
-    return;
-  }
-  const x86::Gp element = cc.newInt32();
-  const x86::Xmm x = cc.newXmm();
-  if (dtype == DType::f16) {
-    cc.vcvtps2ph(x, v.xmm(), 0);
-    cc.vmovd(element, x);
+  } else if (dtype == DType::bf16) {
+    store_one_word(2, at, bf16_words(v));
+  } else if (dtype == DType::boolean) {
+    store_one_word(1, at, truth_words(v));
   } else {
-    const Vec words = dtype == DType::bf16 ? bf16_words(v) : truth_words(v);
-    cc.vmovd(element, words.xmm());
+    const Vec half = s_.vec();
+    cc.vcvtps2ph(half.xmm(), v.xmm(), 0);
+    store_one_word(2, at, half);
   }
-  if (dtype == DType::boolean)
-    cc.mov(at, element.r8());
+}
+
+// Without a general register between: asmjit would read a spilled vector into one by an instruction that does not
+// exist.
+void TileMemoryCode::store_one_word(int width, const x86::Mem& at, const Vec& words) {
+  auto& cc = s_.cc;
+  if (width == 1)
+    cc.vpextrb(at, words.xmm(), 0);
+  else if (width == 2)
+    cc.vpextrw(at, words.xmm(), 0);
   else
-    cc.mov(at, element.r16());
+    cc.vmovd(at, words.xmm());
 }
 
 }  // namespace sinter::cpu::jit

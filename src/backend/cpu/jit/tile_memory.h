@@ -9,14 +9,21 @@ namespace sinter::cpu::jit {
 
 bool can_load(DType dtype);
 bool can_store(DType dtype);
+// Integers that registers of 32 bits hold and that become f32 in one instruction.
+bool can_be_words(DType dtype);
 
 class TileMemoryCode {
  public:
   explicit TileMemoryCode(Assembly& s) : s_(s) {}
-  Vec load(DType dtype, x86::Mem at, const Tail* tail);
+  Vec load(DType dtype, const x86::Mem& at, const Tail* tail);
   void store(DType dtype, x86::Mem at, const Vec& v, const Tail* tail);
-  Vec load_one(DType dtype, x86::Mem at);  // in every lane
+  Vec load_one(DType dtype, const x86::Mem& at);  // in every lane
   void store_one(DType dtype, const x86::Mem& at, const Vec& v);
+  // Integers as they are; `width` bytes of each are stored.
+  Vec load_words(DType dtype, x86::Mem at, const Tail* tail);
+  void store_words(int width, x86::Mem at, const Vec& words, const Tail* tail);
+  Vec load_one_word(DType dtype, x86::Mem at);
+  void store_one_word(int width, const x86::Mem& at, const Vec& words);
   Vec rounded_to(DType dtype, const Vec& v);  // f16, bf16
 
  private:
