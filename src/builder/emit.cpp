@@ -155,8 +155,8 @@ class Emitter {
       return slot;
     }
     const Dims dims = *constant_dims(*source.type.shape);
-    out_.target.weights.push_back(
-        {source.type, source.layout, Tensor(DType::u8, {layout_bytes(source.layout, source.type.dtype, dims)})});
+    const int64_t bytes = layout_bytes(source.layout, source.type.dtype, dims);
+    out_.target.weights.push_back({source.type, source.layout, Tensor(DType::u8, {bytes}, nullptr, nullptr)});
     return slot;
   }
 
