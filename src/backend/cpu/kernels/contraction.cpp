@@ -304,7 +304,9 @@ double contraction_cost(const ContractTable& table, const DeviceSpec& device, do
   constexpr double terms[] = {0, 1, 3, 6};
   const double padded = up(rows, 16) * up(columns, 16) * up(depth, 32);
   const double split = 0.06 * table.planes * up(rows, 16) * up(depth, 32), finish = 0.1 * rows * columns;
-  return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, bytes / 20);
+  // `bytes` counts four for each weight; planes take two each.
+  const double moved = bytes + (2 * table.planes - 4) * columns * up(depth, 32);
+  return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, moved / 20);
 }
 
 std::span<const Kernel> contraction_kernels() {
