@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <string>
 #include <vector>
@@ -144,17 +145,19 @@ int main(int argc, char** argv) {
   std::printf("%-30s %12s %12s %8s %12s\n", level_name(level), "interpreter", "code", "ratio", "making");
   for (const Case& c : cases) {
     if (!std::strstr(c.name, filter)) continue;
-    std::vector<std::vector<float>> memory;
+    // Aligned as an engine's memory is.
+    std::deque<Scratch> memory;
     std::vector<TileBuffer> buffers;
     for (const auto* list : {&c.program.operands, &c.program.results})
       for (const TileOperand& o : *list) {
-        memory.emplace_back(static_cast<size_t>((o.spread == Spread::full ? c.rows : 1) * c.cols));
+        const int64_t count = (o.spread == Spread::full ? c.rows : 1) * c.cols;
+        auto* at = reinterpret_cast<float*>(memory.emplace_back(count * 4).data);
         uint32_t state = 1;
-        for (float& v : memory.back()) {
+        for (int64_t i = 0; i < count; ++i) {
           state = state * 1664525u + 1013904223u;
-          v = static_cast<float>(state >> 8) / 16777216.0f * 8 - 4;
+          at[i] = static_cast<float>(state >> 8) / 16777216.0f * 8 - 4;
         }
-        buffers.push_back({memory.back().data(), c.cols, 1});
+        buffers.push_back({at, c.cols, 1});
       }
     const double begin = now();
     const auto code = make_executor(c.program, level);

@@ -6,6 +6,7 @@
 
 #include "backend/execute.h"
 #include "base/scanner.h"
+#include "ops/contraction.h"
 
 namespace sinter {
 namespace {
@@ -153,6 +154,9 @@ std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpe
       throw Error(Code::engine_incompatible, fmt::format("this library has no kernel named '{}'", printable(name)));
     executable->kernels.push_back(kernel);
   }
+  for (const Problem& problem : executable->target.problems)
+    for (const Stage& stage : problem.stages)
+      if (numerics_of(stage.attrs).value_or(Numerics::strict) != Numerics::strict) executable->flushes_denormals = true;
   executable->main = analyse(executable->target.main, executable->target, executable->kernels, device, {});
   return executable;
 }

@@ -11,6 +11,7 @@
 #include "backend/storage.h"
 #include "base/aligned.h"
 #include "base/checked.h"
+#include "base/float_mode.h"
 
 namespace sinter {
 namespace {
@@ -356,6 +357,7 @@ Status Frame::run_kernel(uint32_t i) {
       const auto work = [](void* user, int64_t chunk, unsigned worker) {
         Job& j = *static_cast<Job*>(user);
         if (j.failed.load(std::memory_order_relaxed)) return;
+        const FlushDenormals flush(worker != 0 && j.frame->executable_.flushes_denormals);
         Launch launch = j.launch;
         launch.chunk = chunk;
         if (launch.scratch) launch.scratch += static_cast<int64_t>(worker) * j.frame->state_.scratch_bytes;

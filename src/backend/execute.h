@@ -41,6 +41,7 @@ struct Executable {
   Target target;
   DeviceSpec device;
   std::vector<const Kernel*> kernels;  // behind target.kernels
+  bool flushes_denormals = false;      // some contraction may round its operands: nobody counts on such small numbers
   PlanInfo main;
 };
 

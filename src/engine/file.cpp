@@ -10,6 +10,7 @@
 #include "base/aligned.h"
 #include "base/checked.h"
 #include "base/hash.h"
+#include "base/thread_pool.h"
 #include "engine/plan_text.h"
 
 namespace sinter {
@@ -43,14 +44,25 @@ static_assert(sizeof(Header) == 56 && sizeof(Section) == 40);
   throw Error(Code::engine_invalid, fmt::format("this is no valid engine: {}", message));
 }
 
-// Over pieces, so that large sections could be checked by several threads.
-Hash128 section_hash(std::span<const std::byte> bytes) {
-  constexpr size_t piece = 1 << 20;
+constexpr size_t piece = 1 << 20;
+
+// Over the hashes of pieces, which threads share.
+Hash128 section_hash(std::span<const std::byte> bytes, unsigned threads = 0) {
   if (bytes.size() <= piece) return hash128(bytes);
-  std::vector<Hash128> hashes;
-  for (size_t at = 0; at < bytes.size(); at += piece)
-    hashes.push_back(hash128(bytes.subspan(at, std::min(piece, bytes.size() - at))));
-  return hash128(std::as_bytes(std::span(hashes)));
+  struct Job {
+    std::span<const std::byte> bytes;
+    std::vector<Hash128> hashes;
+  } job = {bytes, std::vector<Hash128>((bytes.size() + piece - 1) / piece)};
+  const Pool::Lease lease = Pool::shared().lease(threads > 0 ? threads : usable_cpus());
+  lease.parallel(
+      static_cast<int64_t>(job.hashes.size()),
+      [](void* user, int64_t chunk, unsigned) {
+        Job& j = *static_cast<Job*>(user);
+        const size_t at = static_cast<size_t>(chunk) * piece;
+        j.hashes[static_cast<size_t>(chunk)] = hash128(j.bytes.subspan(at, std::min(piece, j.bytes.size() - at)));
+      },
+      &job);
+  return hash128(std::as_bytes(std::span(job.hashes)));
 }
 
 Hash128 table_hash(std::span<const std::byte> head) {
@@ -210,7 +222,8 @@ std::shared_ptr<const Executable> load_engine(std::span<const std::byte> bytes, 
   bool have_weights = false;
   for (const Section& section : table) {
     const auto part = bytes.subspan(section.offset, section.length);
-    if (section_hash(part) != section.hash) invalid("a section is damaged (its hash differs)");
+    if (section_hash(part, static_cast<unsigned>(std::max(options.threads, 0))) != section.hash)
+      invalid("a section is damaged (its hash differs)");
     if (section.kind == static_cast<uint32_t>(SectionKind::weights)) {
       if (have_weights) invalid("two weight sections");
       if (section.offset % weight_alignment != 0) invalid("weights are not aligned");

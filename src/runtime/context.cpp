@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/float_mode.h"
 #include "runtime/engine.h"
 
 namespace sinter {
@@ -248,6 +249,7 @@ void Context::run(const Control* control, StepObserver* observer) {
   state_.observer = observer;
   const Pool::Lease lease = Pool::shared().lease(static_cast<unsigned>(state_.threads));
   state_.lease = &lease;
+  const FlushDenormals flush(engine_->executable().flushes_denormals);
   const Status status = [&] {
     try {
       return frame_->run();

@@ -267,6 +267,38 @@ TEST(Runtime, IndicesOutOfRangeAreAFault) {
   context.run();
 }
 
+// Numbers below the normal ones: kept where products are strict, 0 where they may round; the caller's setting comes
+// back.
+TEST(Runtime, DenormalNumbers) {
+  for (const Numerics numerics : {Numerics::strict, Numerics::tf32}) {
+    MatMulAttrs attrs;
+    attrs.numerics = numerics;
+    Tensor factor(DType::f32, {});
+    factor.as_mutable<float>()[0] = 0.5f;
+    BuildOptions options;
+    options.threads = 1;
+    options.passes.allow_tf32 = numerics == Numerics::tf32;
+    Module module = module_with({Type::tensor(DType::f32, Shape{2, 40})}, [&](GraphBuilder& b, const Ids& in) {
+      const ValueId product = b.op("MatMul", attrs, {in[0], b.constant(random_tensor({40, 24}))});
+      return Ids{product, b.op("Mul", {in[0], b.constant(factor)})};
+    });
+    const DeviceSpec device = this_machine(1);
+    Context context(std::make_shared<const Engine>(make_executable(build(std::move(module), options).target, device)));
+    Tensor x(DType::f32, {2, 40});
+    x.as_mutable<float>()[0] = 1e-39f;
+    set(context, 0, x);
+    context.run();
+    const float half = static_cast<const float*>(context.data(1))[0];
+#if defined(__x86_64__)
+    EXPECT_EQ(half, numerics == Numerics::strict ? 1e-39f * 0.5f : 0.0f);
+#else
+    EXPECT_LE(half, 1e-39f);
+#endif
+    volatile float tiny = 1e-39f;
+    EXPECT_NE(tiny * 0.5f, 0.0f) << "the caller's arithmetic changed";
+  }
+}
+
 // ---- control flow ----
 
 // A loop that appends the iteration number to what it carries: the carried extent grows.

@@ -507,7 +507,10 @@ bool run_code(const TileExecutor& e, std::span<const TileBuffer> buffers, int64_
 
 }  // namespace
 
-int64_t tile_scratch(const TileExecutor& executor, int64_t cols) { return Sizes(executor, cols).total(executor); }
+int64_t tile_scratch(const TileExecutor& executor, int64_t cols) {
+  const int64_t interpreted = Sizes(executor, cols).total(executor);
+  return executor.code ? std::max(interpreted, executor.code->parts * rounded_up(cols * 4)) : interpreted;
+}
 
 void run_tile(const TileExecutor& executor, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
               int64_t cols, void* scratch) {

@@ -282,32 +282,59 @@ SINTER_INLINE bool has_nan(const float* c, int tiles) {
 
 // ---- a call
 
-// Adds what the sums start from and the bias, applies bounds. `to` may lie before `block` in the same memory.
-SINTER_INLINE void finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
-                               float* to, int64_t stride) {
-  const __m512 low = _mm512_set1_ps(p.low), high = _mm512_set1_ps(p.high);
-  const auto finish = [&](__m512 v, __m512 bias, __mmask16 part, float* at) {
-    v = _mm512_add_ps(v, bias);
-    if (p.accumulate) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(part, at));
-    _mm512_mask_storeu_ps(at, part, _mm512_min_ps(high, _mm512_max_ps(low, v)));
-  };
+// Adds what the sums start from and the bias, applies bounds. `to` may lie before `block` in the same memory. True when
+// a sum is NaN.
+template <bool WHOLE>
+SINTER_INLINE bool finish_columns(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
+                                  float* to, int64_t stride) {
+  const __m512 low = _mm512_set1_ps(p.low), high = _mm512_set1_ps(p.high), none = _mm512_setzero_ps();
   const __mmask16 first = first_lanes(cols), second = first_lanes(cols - 16);
-  const __m512 none = _mm512_setzero_ps();
   const __m512 bias0 = p.bias == nullptr ? none : _mm512_maskz_loadu_ps(first, p.bias + n);
   const __m512 bias1 = p.bias == nullptr || cols <= 16 ? none : _mm512_maskz_loadu_ps(second, p.bias + n + 16);
+  const bool accumulate = p.accumulate;
+  __mmask16 nan = 0;
   for (int64_t r = 0; r < rows; ++r, block += panel_columns, to += stride) {
-    const __m512 v0 = _mm512_loadu_ps(block), v1 = _mm512_loadu_ps(block + 16);
-    finish(v0, bias0, first, to);
-    if (cols > 16) finish(v1, bias1, second, to + 16);
+    __m512 v0 = _mm512_loadu_ps(block), v1 = _mm512_loadu_ps(block + 16);
+    if constexpr (!WHOLE) {
+      v0 = _mm512_maskz_mov_ps(first, v0);
+      v1 = _mm512_maskz_mov_ps(second, v1);
+    }
+    nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v0, v1, _CMP_UNORD_Q));
+    v0 = _mm512_add_ps(v0, bias0);
+    v1 = _mm512_add_ps(v1, bias1);
+    if (accumulate) {
+      v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(first, to));
+      if (cols > 16) v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(second, to + 16));
+    }
+    v0 = _mm512_min_ps(high, _mm512_max_ps(low, v0));
+    v1 = _mm512_min_ps(high, _mm512_max_ps(low, v1));
+    if constexpr (WHOLE) {
+      _mm512_storeu_ps(to, v0);
+      _mm512_storeu_ps(to + 16, v1);
+    } else {
+      _mm512_mask_storeu_ps(to, first, v0);
+      if (cols > 16) _mm512_mask_storeu_ps(to + 16, second, v1);
+    }
   }
+  return nan != 0;
+}
+
+SINTER_INLINE bool finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
+                               float* to, int64_t stride) {
+  return cols == panel_columns ? finish_columns<true>(p, block, rows, n, cols, to, stride)
+                               : finish_columns<false>(p, block, rows, n, cols, to, stride);
 }
 
 // How rows of C lie among pixels: `width` rows, then what is no row up to `pitch`.
 struct Lines {
   int64_t width, pitch, first;  // first: position of row 0 in its line
-  int64_t pixel_of(int64_t row) const { return (first + row) / width * pitch + (first + row) % width - first; }
+  bool gaps() const { return width != pitch; }
+  int64_t pixel_of(int64_t row) const {
+    return gaps() ? (first + row) / width * pitch + (first + row) % width - first : row;
+  }
   // Rows whose pixels are among the first `pixels`.
   int64_t rows_within(int64_t pixels) const {
+    if (!gaps()) return pixels;
     const int64_t end = first + pixels;
     return end / pitch * width + least(end % pitch, width) - first;
   }
@@ -328,19 +355,27 @@ SINTER_INLINE void finish_until(const ContractArgs& p, const Operands& o, const 
   const int64_t rows = least(b.rows, lines.rows_within(end));
   while (b.finished < rows) {
     const int64_t r = b.finished, at = lines.pixel_of(r);
-    const int64_t run = least(rows - r, lines.width - (lines.first + r) % lines.width);
+    const int64_t run = lines.gaps() ? least(rows - r, lines.width - (lines.first + r) % lines.width) : rows - r;
     float* from = b.block + at * panel_columns;
-    float* to = p.epilogue == nullptr ? p.c + (b.m + r) * p.ldc + b.n : b.block + r * panel_columns;
-    const int64_t stride = p.epilogue == nullptr ? p.ldc : panel_columns;
-    if (TERMS > 1 || p.run > 1) {
-      // An infinite operand makes NaN of what is not: such rows are computed again.
-      bool wrong = false;
-      for (int64_t i = 0; i < run; ++i) wrong = wrong | has_nan(from + i * panel_columns, tiles);
-      for (int64_t i = 0; wrong && i < run; ++i)
+    const bool in_place = p.epilogue != nullptr;
+    float* to = in_place ? b.block + r * panel_columns : p.c + (b.m + r) * p.ldc + b.n;
+    const int64_t stride = in_place ? panel_columns : p.ldc;
+    // An infinite operand makes NaN of what is not: such rows are computed again, before what they were is gone.
+    const bool can_be_wrong = TERMS > 1 || p.run > 1, look_first = can_be_wrong && (in_place || p.accumulate);
+    const auto repair = [&] {
+      for (int64_t i = 0; i < run; ++i)
         if (has_nan(from + i * panel_columns, tiles))
           repair_row<planes>(p, o, b.m + r + i, at + i, tiles, from + i * panel_columns);
+    };
+    if (look_first) {
+      bool wrong = false;
+      for (int64_t i = 0; i < run; ++i) wrong = wrong | has_nan(from + i * panel_columns, tiles);
+      if (wrong) repair();
     }
-    finish_rows(p, from, run, b.n, b.cols, to, stride);
+    if (finish_rows(p, from, run, b.n, b.cols, to, stride) && can_be_wrong && !look_first) {
+      repair();
+      finish_rows(p, from, run, b.n, b.cols, to, stride);
+    }
     b.finished += run;
   }
   if (p.epilogue == nullptr) return;

@@ -26,12 +26,15 @@ Pack Assembly::scaled(const Pack& v, const Reduced& by) {
   return mul(mul(v, first), second);
 }
 
-Pack Assembly::exp(const Pack& x) {
-  const Pack bounded = larger(number(exp_low), smaller(number(exp_high), x));
+Pack Assembly::exp(const Pack& a) {
+  const Pack x = in_register(a);
+  // What rounds to 0 is told apart: scaling to less than the normal numbers takes a hundred times as long.
+  const Cond nothing = compare(x, Compare::less, number(exp_low));
+  const Pack bounded = pick(nothing, number(0), smaller(number(exp_high), x));
   const Reduced reduced = reduce_ln2(bounded);
   const Pack p = polynomial(reduced.r, exp_terms);
   overwrite_fused(p, mul(reduced.r, reduced.r), reduced.r);
-  return scaled(add(p, number(1)), reduced);
+  return pick(nothing, number(0), scaled(add(p, number(1)), reduced));
 }
 
 Pack Assembly::expm1(const Pack& x) {

@@ -294,7 +294,7 @@ Status run_product(const Launch& launch) {
 }
 
 double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,
-                        double bytes) {
+                        double bytes, double numbers) {
   if (table.planes == 0) {
     const double per_ns = device.level >= avx512 ? 60 : device.level == avx2 ? 30 : 4;
     return 1000 + std::max(rows * columns * depth / per_ns, bytes / 20);
@@ -303,7 +303,8 @@ double contraction_cost(const ContractTable& table, const DeviceSpec& device, do
   const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
   constexpr double terms[] = {0, 1, 3, 6};
   const double padded = up(rows, 16) * up(columns, 16) * up(depth, 32);
-  const double split = 0.06 * table.planes * up(rows, 16) * up(depth, 32), finish = 0.1 * rows * columns;
+  const double split = 0.06 * table.planes * (numbers > 0 ? numbers : up(rows, 16) * up(depth, 32));
+  const double finish = 0.25 * rows * columns;
   // `bytes` counts four for each weight; planes take two each.
   const double moved = bytes + (2 * table.planes - 4) * columns * up(depth, 32);
   return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, moved / 20);

@@ -201,7 +201,10 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     const double channels =
         static_cast<double>(std::max<int64_t>(1, (*problem.types[view.w].shape)[1].evaluate(symbols)));
     const double row = std::ceil(channels * taps / 32) * 32;
-    return contraction_cost(table, device, out / m, columns, row * (w / m / channels / taps), bytes / groups) * groups;
+    // Lines whose pixels overlap are not padded.
+    const double numbers = elements_at(problem.types[view.x], symbols) / groups * (taps > 1 ? 1 : row / channels);
+    return groups * contraction_cost(table, device, out / m, columns, row * (w / m / channels / taps), bytes / groups,
+                                     std::max(numbers, 1.0));
   }
   // Groups narrower than a vector waste the rest of it, and each gathers its own rows.
   const double waste = std::max(1.0, 16.0 / columns);

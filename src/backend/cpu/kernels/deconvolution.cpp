@@ -215,21 +215,35 @@ bool one_tap(const Plan& plan) {
   });
 }
 
+constexpr int64_t most_together = 256;  // numbers on the stack
+
 // The same as collect where one_tap holds: what a pixel of the operand gives a line lies as one.
 void spread(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, const float* bias) {
   const int64_t channels = plan.groups * plan.columns, line = plan.axes[1].in * plan.axes[2].in;
   const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
-  for (int64_t o1 = 0; o1 < a1.out; ++o1) {
-    const int64_t tap = (o0 % a0.stride * a1.kernel + o1 % a1.stride) * a2.kernel;
+  // A line runs along the last axis that is one.
+  const bool flat = a2.out == 1 && a2.kernel == 1;
+  const int64_t lines = flat ? 1 : a1.out, in = flat ? a1.in : a2.in, kernel = flat ? a1.kernel : a2.kernel;
+  const int64_t columns = plan.columns, row = plan.args.n, whole = kernel * columns;
+  const bool together = channels == columns && whole <= most_together;
+  float added[most_together];
+  for (int64_t k = 0; together && k < whole; ++k) added[k] = bias ? bias[k % columns] : 0.0f;
+  for (int64_t o1 = 0; o1 < lines; ++o1) {
+    const int64_t tap = (o0 % a0.stride * a1.kernel + (flat ? 0 : o1 % a1.stride)) * a2.kernel;
     const float* from =
-        products + ((o0 / a0.stride - first) * line + o1 / a1.stride * a2.in) * plan.args.n + tap * plan.columns;
-    for (int64_t i = 0; i < a2.in; ++i, from += plan.args.n) {
+        products + ((o0 / a0.stride - first) * line + (flat ? 0 : o1 / a1.stride * a2.in)) * row + tap * columns;
+    if (together) {
+      // One group: neighbours there as well.
+      for (int64_t i = 0; i < in; ++i, from += row, out += whole) add_numbers(out, from, added, whole);
+      continue;
+    }
+    for (int64_t i = 0; i < in; ++i, from += row) {
       const float* at = from;
-      for (int64_t k = 0; k < a2.kernel; ++k, at += plan.columns, out += channels) {
+      for (int64_t k = 0; k < kernel; ++k, at += columns, out += channels) {
         if (bias)
-          add_numbers(out, at, bias, plan.columns);
+          add_numbers(out, at, bias, columns);
         else
-          std::memcpy(out, at, static_cast<size_t>(plan.columns) * 4);
+          std::memcpy(out, at, static_cast<size_t>(columns) * 4);
       }
     }
   }

@@ -1,0 +1,37 @@
+// Whether a thread's arithmetic keeps numbers below the normal ones. Each such number costs some processors a hundred
+// times an operation.
+#pragma once
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace sinter {
+
+// For its lifetime this thread reads and makes 0 where f32 and f64 would be denormal. Nothing happens unless `on`, or
+// where the processor has no such switch.
+class FlushDenormals {
+ public:
+  explicit FlushDenormals(bool on) : on_(on) {
+#if defined(__x86_64__)
+    if (!on_) return;
+    before_ = _mm_getcsr();
+    _mm_setcsr(before_ | 0x8040);  // results, operands
+#endif
+  }
+  ~FlushDenormals() {
+#if defined(__x86_64__)
+    if (on_) _mm_setcsr(before_);
+#endif
+  }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  bool on_;
+#if defined(__x86_64__)
+  unsigned before_ = 0;
+#endif
+};
+
+}  // namespace sinter

@@ -1,0 +1,175 @@
+// Products of f32 over planes of bf16 on adversarial operands: any magnitude, special values, numbers that bf16 holds.
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+
+#include "backend/cpu/device.h"
+#include "backend/cpu/isa/contract.h"
+#include "op_testing.h"
+
+namespace sinter {
+namespace {
+
+using namespace cpu;
+
+constexpr float infinite = std::numeric_limits<float>::infinity();
+constexpr float largest = std::numeric_limits<float>::max();
+
+struct Release {
+  void operator()(void* p) const { std::free(p); }
+};
+template <typename T>
+std::unique_ptr<T, Release> aligned(int64_t bytes) {
+  return std::unique_ptr<T, Release>(
+      static_cast<T*>(std::aligned_alloc(64, static_cast<size_t>(bytes + 127) / 64 * 64)));
+}
+
+struct Matrices {
+  int64_t m, n, k;
+  std::vector<float> a, b;
+  float& at_a(int64_t r, int64_t i) { return a[static_cast<size_t>(r * k + i)]; }
+  float& at_b(int64_t i, int64_t c) { return b[static_cast<size_t>(i * n + c)]; }
+};
+
+Matrices filled(int64_t m, int64_t n, int64_t k, float value) {
+  return {m, n, k, std::vector<float>(static_cast<size_t>(m * k), value),
+          std::vector<float>(static_cast<size_t>(k * n), value)};
+}
+
+std::vector<float> product_of(const ContractTable& table, const Matrices& x) {
+  const int nr = table.panel_width(x.n);
+  const auto packed = aligned<float>(table.packed_size(1, x.k, x.n, nr, 1) * 4);
+  PackArgs pack;
+  pack.src = x.b.data();
+  pack.k_stride = x.n;
+  pack.n_stride = 1;
+  pack.taps = 1;
+  pack.k = x.k;
+  pack.n = x.n;
+  pack.nr = nr;
+  table.pack_b(pack, 0, x.n, packed.get());
+  std::vector<float> c(static_cast<size_t>(x.m * x.n), -1);
+  ContractArgs args;
+  args.m = x.m;
+  args.n = x.n;
+  args.k = x.k;
+  args.a = x.a.data();
+  args.lda = x.k;
+  args.b = packed.get();
+  args.nr = nr;
+  args.c = c.data();
+  args.ldc = x.n;
+  const auto scratch = aligned<char>(table.scratch_size(args, x.m, x.n));
+  table.chunk(args, 0, x.m, 0, x.n, scratch.get());
+  return c;
+}
+
+// Largest part of sum |a| |b| that a class may be off by: operands of p planes leave 2^-8p of themselves, and sums of
+// f32 round.
+double allowed(int planes) { return planes == 1 ? 8.0e-3 : planes == 2 ? 2.0e-5 : 2.0e-6; }
+
+class Planes : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    table = plane_table(this_machine(1).level, GetParam());
+    if (!table) GTEST_SKIP() << "this machine has no AMX tiles for bf16";
+  }
+  const ContractTable* table = nullptr;
+};
+
+TEST_P(Planes, AnyMagnitude) {
+  std::mt19937_64 random(7);
+  std::uniform_real_distribution<double> mantissa(1, 2);
+  for (const int spread : {0, 6, 20, 50})
+    for (const int64_t k : {1, 31, 33, 200}) {
+      Matrices x = filled(19, 37, k, 0);
+      const auto draw = [&] {
+        const int exponent = spread == 0 ? 0 : static_cast<int>(random() % static_cast<uint64_t>(2 * spread)) - spread;
+        return static_cast<float>(std::ldexp(mantissa(random), exponent) * (random() % 2 ? 1 : -1));
+      };
+      for (float& v : x.a) v = draw();
+      for (float& v : x.b) v = draw();
+      const std::vector<float> made = product_of(*table, x);
+      for (int64_t r = 0; r < x.m; ++r)
+        for (int64_t c = 0; c < x.n; ++c) {
+          double sum = 0, size = 0;
+          for (int64_t i = 0; i < k; ++i) {
+            sum += static_cast<double>(x.at_a(r, i)) * x.at_b(i, c);
+            size += std::abs(static_cast<double>(x.at_a(r, i)) * x.at_b(i, c));
+          }
+          ASSERT_LE(std::abs(made[static_cast<size_t>(r * x.n + c)] - sum), allowed(GetParam()) * size)
+              << "spread " << spread << ", k " << k << ", element " << r << ", " << c;
+        }
+    }
+}
+
+// Numbers that one plane holds are multiplied exactly in every class.
+TEST_P(Planes, WhatBf16HoldsIsExact) {
+  Matrices x = filled(33, 17, 64, 0);
+  std::mt19937_64 random(3);
+  for (float& v : x.a) v = static_cast<float>(static_cast<int>(random() % 255) - 127);
+  for (float& v : x.b) v = static_cast<float>(static_cast<int>(random() % 255) - 127);
+  const std::vector<float> made = product_of(*table, x);
+  for (int64_t r = 0; r < x.m; ++r)
+    for (int64_t c = 0; c < x.n; ++c) {
+      float sum = 0;
+      for (int64_t i = 0; i < x.k; ++i) sum += x.at_a(r, i) * x.at_b(i, c);
+      ASSERT_EQ(made[static_cast<size_t>(r * x.n + c)], sum);
+    }
+}
+
+TEST_P(Planes, InfinitiesAreWhatF32Says) {
+  for (const float other : {1.0f, -0.5f, 1.1f, 3e36f}) {
+    Matrices x = filled(20, 40, 50, 0.25f);
+    x.at_a(3, 7) = infinite;
+    x.at_a(4, 49) = -infinite;
+    for (float& v : x.b) v = other;
+    x.at_b(7, 5) = 0;
+    const std::vector<float> made = product_of(*table, x);
+    const float sign = other > 0 ? 1.0f : -1.0f;
+    EXPECT_EQ(made[3 * 40 + 4], sign * infinite);
+    EXPECT_TRUE(std::isnan(made[3 * 40 + 5])) << "infinity times 0";
+    EXPECT_EQ(made[4 * 40 + 4], -sign * infinite);
+    EXPECT_TRUE(std::isfinite(made[5 * 40 + 4]));
+  }
+  Matrices x = filled(20, 40, 50, 0.25f);
+  x.at_b(7, 30) = infinite;
+  const std::vector<float> made = product_of(*table, x);
+  EXPECT_EQ(made[30], infinite);
+  EXPECT_EQ(made[29], 0.25f * 0.25f * 50);
+}
+
+TEST_P(Planes, NanStaysInItsRow) {
+  Matrices x = filled(20, 40, 50, 0.5f);
+  x.at_a(6, 1) = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> made = product_of(*table, x);
+  for (int64_t c = 0; c < x.n; ++c) {
+    EXPECT_TRUE(std::isnan(made[static_cast<size_t>(6 * 40 + c)]));
+    EXPECT_EQ(made[static_cast<size_t>(7 * 40 + c)], 12.5f);
+  }
+}
+
+// Up to what rounding may push beyond the largest number.
+TEST_P(Planes, NearTheLargestNumber) {
+  constexpr float high = largest * 0.9999f;
+  if (GetParam() == 1) return;  // bf16 rounds it to infinity, as documented
+  Matrices x = filled(16, 16, 32, 0);
+  x.at_a(2, 3) = high;
+  x.at_b(3, 4) = 0.5f;
+  x.at_b(3, 5) = -1;
+  const std::vector<float> made = product_of(*table, x);
+  EXPECT_NEAR(made[2 * 16 + 4] / (high / 2), 1, 1e-5);
+  EXPECT_NEAR(made[2 * 16 + 5] / high, -1, 1e-5);
+}
+
+TEST_P(Planes, ZerosGiveZero) {
+  Matrices x = filled(5, 7, 3, -0.0f);
+  for (float v : product_of(*table, x)) EXPECT_EQ(v, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Counts, Planes, ::testing::Values(1, 2, 3));
+
+}  // namespace
+}  // namespace sinter
