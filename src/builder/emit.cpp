@@ -10,6 +10,7 @@
 #include "base/checked.h"
 #include "builder/problem_of.h"
 #include "ops/control.h"
+#include "ops/movement.h"
 
 namespace sinter {
 namespace {
@@ -251,6 +252,7 @@ class Emitter {
   void emit_fragment(Scope& scope, const Node& node);
   void emit_control(Scope& scope, const Node& node);
   bool emit_view(Scope& scope, const Node& node);
+  bool emit_transposed(Scope& scope, const Node& node);
   uint32_t output_slot(Scope& scope, ValueId v, uint32_t binding);
   void finish_init(Scope& init);
 };
@@ -295,11 +297,55 @@ void Emitter::emit_nodes(Scope& scope) {
   }
 }
 
+// Whether the axes of a value come one after the other in this order, apart from those of extent one.
+bool stored_as(const Type& type, std::span<const uint8_t> order, const Layout& layout) {
+  const auto long_axes = [&](auto axis_at) {
+    std::vector<size_t> out;
+    for (size_t k = 0; k < order.size(); ++k)
+      if (const size_t axis = axis_at(k); !((*type.shape)[axis] == Dim(1))) out.push_back(axis);
+    return out;
+  };
+  return long_axes([&](size_t k) { return order[k]; }) ==
+         long_axes([&](size_t k) { return layout.order.empty() ? k : layout.order[k]; });
+}
+
+// A Transpose between row-major and channels last moves nothing. Other orders are made: few rows take them.
+bool Emitter::emit_transposed(Scope& scope, const Node& node) {
+  const ValueId x = node.inputs[0], y = node.outputs[0];
+  if (!scope.init) return false;  // rows that pack weights want them row-major
+  if (!scope.graph[x].type.is_plain() || scope.graph[x].type.shape->size() < 3) return false;
+  natural_slot(scope, x);
+  for (const uint32_t base : scope.slot_of[x].slots) {
+    const Slot& source = scope.plan.slots[base];
+    if (source.kind == SlotKind::boxed || !source.type.is_plain() || bit_size(source.type.dtype) < 8 ||
+        !source.layout.is_strided())
+      continue;
+    FragmentProblem made = problem_of(module_, node.bodies[0], std::span(&source.type, 1), {});
+    Type type = rename(made.problem.types[made.problem.results[0].value], made.symbols);
+    if (!type.is_plain() || !made.problem.defined.empty()) return false;
+    const std::vector<int64_t>& perm = node.bodies[0].nodes[0].attrs.as<TransposeAttrs>().perm;
+    const size_t rank = type.shape->size();
+    std::vector<uint8_t> to(rank), order;  // the result's axis of each axis of the operand
+    for (size_t k = 0; k < rank; ++k) {
+      const int64_t from = perm.empty() ? static_cast<int64_t>(rank - 1 - k) : perm[k];
+      to[static_cast<size_t>(from < 0 ? from + static_cast<int64_t>(rank) : from)] = static_cast<uint8_t>(k);
+    }
+    for (size_t k = 0; k < rank; ++k) order.push_back(to[source.layout.order.empty() ? k : source.layout.order[k]]);
+    for (const Layout& layout : {Layout(), Layout::channels_last(rank)}) {
+      if (!stored_as(type, order, layout)) continue;
+      scope.slot_of[y] = {add_slot(scope, {std::move(type), layout, SlotKind::view, base, {}, {}})};
+      return true;
+    }
+  }
+  return false;
+}
+
 // Reshape and Identity of a row-major value move nothing.
 bool Emitter::emit_view(Scope& scope, const Node& node) {
   const Graph& body = node.bodies[0];
   if (body.nodes.size() != 1) return false;
   const std::string_view name = body.nodes[0].op->name;
+  if (name == "Transpose") return emit_transposed(scope, node);
   if (name != "Reshape" && name != "Squeeze" && name != "Unsqueeze" && name != "Flatten" && name != "Identity")
     return false;
   const ValueId x = node.inputs[0], y = node.outputs[0];

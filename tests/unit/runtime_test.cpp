@@ -552,5 +552,30 @@ TEST(Runtime, BodiesReadCapturedWeights) {
   }
 }
 
+// Pictures with their channels last in the model too: the Transposes around a convolution are views.
+TEST(Runtime, TransposesBetweenLayoutsMoveNothing) {
+  const Tensor weights = random_tensor({5, 4, 1, 1}, 2), x = random_tensor({2, 3, 6, 4}, 3);
+  Target target = build_target(module_with({Type::tensor(DType::f32, Shape{2, 3, 6, 4})}, [&](auto& b, const Ids& in) {
+    const ValueId first = wiring::transpose(b, in[0], {0, 3, 1, 2});
+    const ValueId y = b.op("Conv", ConvAttrs(), {first, b.constant(weights)});
+    // An extent of one may stand anywhere in between.
+    const ValueId last = wiring::unsqueeze(b, wiring::transpose(b, y, {0, 2, 3, 1}), {1});
+    return Ids{b.op("Relu", {wiring::transpose(b, last, {0, 2, 1, 3, 4})})};
+  }));
+  for (const std::string& kernel : target.kernels) EXPECT_NE(kernel, "cpu/copy");
+  const DeviceSpec device = this_machine(1);
+  verify_target(target, device);
+  Context context(std::make_shared<const Engine>(make_executable(std::move(target), device)));
+  set(context, 0, x);
+  context.run();
+  EXPECT_EQ(context.extents(0), (Dims{2, 3, 1, 6, 5}));
+  for (int64_t pixel = 0; pixel < 2 * 3 * 6; ++pixel)
+    for (int64_t m = 0; m < 5; ++m) {
+      double sum = 0;
+      for (int64_t k = 0; k < 4; ++k) sum += x.get_real(pixel * 4 + k) * weights.get_real(m * 4 + k);
+      EXPECT_NEAR(context.output(0).tensor.get_real(pixel * 5 + m), std::max(0.0, sum), 1e-4);
+    }
+}
+
 }  // namespace
 }  // namespace sinter
