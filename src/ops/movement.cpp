@@ -188,6 +188,7 @@ Dim slice_extent(const Dim& extent, const Dim& start, const Dim& end, int64_t by
     const Dim a = start.is_constant() && start.constant() <= -max_elements ? Dim(0) : from_start(start, extent);
     const Dim b = is_end(end) ? extent : from_start(end, extent);
     const Dim n = smallest({b - a, b, extent - a, extent}, extent);
+    if (n == extent) return ceildiv(n, std::min(by, far));  // no extent is negative
     return at_least_zero(ceildiv(at_least_zero(n, extent), std::min(by, far)));
   }
   // min(max(start, 0), extent - 1) - max(end, -1)
