@@ -118,9 +118,10 @@ class Verifier {
       case SlotKind::view: {
         of(plan.slots.size(), "slot");
         const Slot& base = plan.slots[slot.of];
-        const bool same_order = base.layout == slot.layout;
-        if (!plain || !base.type.is_plain() || slot.of == s || !same_order ||
-            (!slot.layout.is_row_major() && !(base.type == slot.type)) || base.type.dtype != slot.type.dtype)
+        // Elements that lie densely may be read in any order: as many bytes there are is checked when shapes are bound.
+        const bool dense = base.layout.is_strided() && slot.layout.is_strided();
+        const bool same = base.layout == slot.layout && base.type == slot.type;
+        if (!plain || !base.type.is_plain() || slot.of == s || !(dense || same) || base.type.dtype != slot.type.dtype)
           fail(fmt::format("slot {} is no possible view of slot {}", s, slot.of));
         break;
       }

@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "builder/problem_of.h"
+#include "ops/movement.h"
 
 namespace sinter {
 namespace {
@@ -250,6 +251,7 @@ class Emitter {
   void emit_fragment(Scope& scope, const Node& node);
   void emit_control(Scope& scope, const Node& node);
   bool emit_view(Scope& scope, const Node& node);
+  bool emit_transposed(Scope& scope, const Node& node);
   uint32_t output_slot(Scope& scope, ValueId v, uint32_t binding);
   void finish_init(Scope& init);
 };
@@ -294,11 +296,25 @@ void Emitter::emit_nodes(Scope& scope) {
   }
 }
 
-// Reshape and Identity of a row-major value move nothing.
+// Where the axes of a transposed value lie if its elements stay where they are.
+Layout transposed(const Layout& layout, std::span<const int64_t> perm, size_t rank) {
+  std::vector<uint8_t> order;
+  for (size_t k = 0; k < rank; ++k) {
+    const size_t axis = layout.order.empty() ? k : layout.order[k];
+    for (size_t j = 0; j < rank; ++j)
+      if (static_cast<size_t>(perm.empty() ? static_cast<int64_t>(rank - 1 - j) : perm[j]) == axis)
+        order.push_back(static_cast<uint8_t>(j));
+  }
+  return Layout::ordered(std::move(order));
+}
+
+// Reshape and Identity of a row-major value move nothing, nor does a Transpose between channels first and last of a
+// value that lies as the other one would.
 bool Emitter::emit_view(Scope& scope, const Node& node) {
   const Graph& body = node.bodies[0];
   if (body.nodes.size() != 1) return false;
   const std::string_view name = body.nodes[0].op->name;
+  if (name == "Transpose") return emit_transposed(scope, node);
   if (name != "Reshape" && name != "Squeeze" && name != "Unsqueeze" && name != "Flatten" && name != "Identity")
     return false;
   const ValueId x = node.inputs[0], y = node.outputs[0];
@@ -312,6 +328,24 @@ bool Emitter::emit_view(Scope& scope, const Node& node) {
   Type type = rename(made.problem.types[made.problem.results[0].value], made.symbols);
   if (!type.is_plain()) return false;
   scope.slot_of[y] = {add_slot(scope, {std::move(type), source.layout, SlotKind::view, base, {}, {}})};
+  return true;
+}
+
+bool Emitter::emit_transposed(Scope& scope, const Node& node) {
+  const ValueId x = node.inputs[0], y = node.outputs[0];
+  // Constants move while building, into the layout that is wanted.
+  if (!scope.init || is_weight(scope, x) || node.inputs.size() != 1 || !scope.graph[x].type.is_plain()) return false;
+  const uint32_t base = natural_slot(scope, x);
+  const Slot& source = scope.plan.slots[base];
+  if (source.kind == SlotKind::boxed || !source.layout.is_strided()) return false;
+  const Graph& body = node.bodies[0];
+  const size_t rank = source.type.shape->size();
+  Layout layout = transposed(source.layout, body.nodes[0].attrs.as<TransposeAttrs>().perm, rank);
+  if (!layout.is_row_major() && layout != Layout::channels_last(rank)) return false;
+  FragmentProblem made = problem_of(module_, body, std::span(&source.type, 1), {});
+  Type type = rename(made.problem.types[made.problem.results[0].value], made.symbols);
+  if (!made.problem.defined.empty() || !type.is_plain()) return false;
+  scope.slot_of[y] = {add_slot(scope, {std::move(type), std::move(layout), SlotKind::view, base, {}, {}})};
   return true;
 }
 
