@@ -10,6 +10,8 @@
 #include <nanobind/stl/vector.h>
 #include <sinter/sinter.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -307,11 +309,29 @@ class Context {
         if (*as == sinter_dtype_name(static_cast<sinter_dtype>(d))) dtype = static_cast<sinter_dtype>(d);
     }
     if (!dtype) throw nb::type_error("the array's dtype is not known");
-    int64_t dims[16];
     if (array.ndim() > 16) throw nb::value_error("arrays have at most 16 axes");
-    for (size_t k = 0; k < array.ndim(); ++k) dims[k] = static_cast<int64_t>(array.shape(k));
-    check(sinter_context_set_input(handle_, index, *dtype, dims, array.ndim(), array.data(), array.nbytes()));
+    set_array(index, array, *dtype);
     inputs_.at(index) = nb::cast(array);
+  }
+
+  // Runs on arrays in the order of the inputs; None, and nothing is set, where one of them is not as set_input takes
+  // it.
+  nb::object run_arrays(const nb::tuple& arrays) {
+    if (arrays.size() != inputs_.size()) return nb::none();
+    std::vector<std::pair<Input, sinter_dtype>> taken(inputs_.size());
+    for (size_t i = 0; i < taken.size(); ++i) {
+      Input& array = taken[i].first;
+      if (!nb::try_cast<Input>(arrays[i], array, false) || array.ndim() > 16) return nb::none();
+      const std::optional<sinter_dtype> dtype = from_dlpack(array.dtype());
+      if (!dtype || reinterpret_cast<uintptr_t>(array.data()) % std::max<size_t>(1, array.itemsize()) != 0)
+        return nb::none();
+      taken[i].second = *dtype;
+    }
+    for (size_t i = 0; i < taken.size(); ++i) {
+      set_array(i, taken[i].first, taken[i].second);
+      inputs_[i] = nb::borrow(arrays[i]);
+    }
+    return nb::cast(run());
   }
 
   void set_packed_input(size_t index, const Input& bytes, const std::string& dtype, const std::vector<int64_t>& dims) {
@@ -453,6 +473,12 @@ class Context {
   }
 
  private:
+  void set_array(size_t index, const Input& array, sinter_dtype dtype) {
+    int64_t dims[16];
+    for (size_t k = 0; k < array.ndim(); ++k) dims[k] = static_cast<int64_t>(array.shape(k));
+    check(sinter_context_set_input(handle_, index, dtype, dims, array.ndim(), array.data(), array.nbytes()));
+  }
+
   struct OutputKind {
     bool numbers = false, maps = false;
     sinter_dtype dtype = SINTER_F32;
@@ -494,6 +520,7 @@ NB_MODULE(_sinter, m) {
       .def("set_input_proto", &Context::set_input_proto)
       .def("set_tap", &Context::set_tap, nb::arg("tap").none())
       .def("run", &Context::run)
+      .def("run_arrays", &Context::run_arrays)
       .def("memory", &Context::memory);
   m.def("build", &build, nb::arg("path").none(), nb::arg("model").none(), nb::arg("threads"), nb::arg("level").none(),
         nb::arg("dims"), nb::arg("tf32"), nb::arg("bf16"), nb::arg("fp16"), nb::arg("timing_cache").none(),

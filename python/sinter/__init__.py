@@ -70,6 +70,9 @@ class Context:
         self.engine = engine
         self._turn = threading.RLock()   # inputs set by one thread must not be run by another
         self._native = _sinter.Context(engine._native, threads)
+        # Whether arrays pass through as they are.
+        self._arrays = all(i.kind == "tensor" and i._dtype != "string" and i._dtype not in _ML_DTYPES
+                           for i in (*engine.inputs, *engine.outputs))
 
     def run(self, *args, **kwargs):
         """Runs with inputs in order, by name, or both. Returns a list of the outputs.
@@ -80,6 +83,11 @@ class Context:
         A dict alone gives the inputs by name, unless the first input is a map: then it is that one. Raises sinter.Error
         for shapes, dtypes and data that do not fit, TypeError for inputs that are missing.
         """
+        if self._arrays and not kwargs:
+            with self._turn:
+                results = self._native.run_arrays(args)
+            if results is not None:
+                return results
         inputs = self.engine.inputs
         if len(args) == 1 and isinstance(args[0], dict) and not kwargs and not (inputs and inputs[0].kind == "map"):
             args, kwargs = (), args[0]

@@ -10,7 +10,7 @@ void* allocate_aligned(size_t bytes) {
   constexpr size_t large_page = size_t{2} << 20;
   const size_t padded = (bytes + cache_line - 1) / cache_line * cache_line;
   if (padded < bytes) return nullptr;
-  if (padded < 2 * large_page) return std::aligned_alloc(cache_line, padded);
+  if (padded < large_page) return std::aligned_alloc(cache_line, padded);
   const size_t pages = (padded + large_page - 1) / large_page * large_page;
   if (pages < padded) return nullptr;
   void* data = std::aligned_alloc(large_page, pages);

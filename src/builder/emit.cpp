@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "builder/problem_of.h"
+#include "ops/control.h"
 #include "ops/movement.h"
 
 namespace sinter {
@@ -155,8 +156,8 @@ class Emitter {
       return slot;
     }
     const Dims dims = *constant_dims(*source.type.shape);
-    out_.target.weights.push_back(
-        {source.type, source.layout, Tensor(DType::u8, {layout_bytes(source.layout, source.type.dtype, dims)})});
+    const int64_t bytes = layout_bytes(source.layout, source.type.dtype, dims);
+    out_.target.weights.push_back({source.type, source.layout, Tensor(DType::u8, {bytes}, nullptr, nullptr)});
     return slot;
   }
 
@@ -430,14 +431,40 @@ void Emitter::emit_control(Scope& scope, const Node& node) {
   step.op = node.op;
   step.attrs = node.attrs;
   step.sources = node.sources;
-  for (ValueId v : node.inputs) step.operands.push_back(v == no_id ? no_slot : slot_in(scope, v, {}));
-  if (std::string_view(node.op->name) == "Loop" && step.operands.size() < 2) step.operands.resize(2, no_slot);
+  // Captured weights are no operands: bodies read them as weights of their own, so that what they make of them (packed
+  // panels) is made when the engine is built.
+  const bool loop = std::string_view(node.op->name) == "Loop";
+  const size_t first = loop ? 0 : 1;  // an If's parameters are its operands behind the condition
+  size_t captures = 1;
+  if (loop) {
+    const LoopAttrs& attrs = node.attrs.as<LoopAttrs>();
+    captures = 2 + static_cast<size_t>(attrs.carried) + attrs.scan_axes.size();
+  }
+  std::vector<bool> weight(node.inputs.size(), false);
+  for (size_t k = 0; k < node.inputs.size(); ++k) {
+    const ValueId v = node.inputs[k];
+    weight[k] = k >= captures && v != no_id && is_weight(scope, v);
+    // A body that knows less of its type binds extents when it is passed.
+    for (const Graph& body : node.bodies)
+      weight[k] = weight[k] && body[body.inputs[k - first]].type == scope.graph[v].type;
+    if (!weight[k]) step.operands.push_back(v == no_id ? no_slot : slot_in(scope, v, {}));
+  }
+  if (loop && step.operands.size() < 2) step.operands.resize(2, no_slot);
   for (const Graph& body : node.bodies) {
     step.bodies.push_back(static_cast<uint32_t>(scope.plan.bodies.size()));
     Plan plan;
     body_inits_.emplace_back(body, init_.main, nullptr);
-    Scope inner(body, plan, &body_inits_.back());
-    for (ValueId v : body.inputs) {
+    Scope& inner_init = body_inits_.back();
+    Scope inner(body, plan, &inner_init);
+    const auto captured = [&](size_t p) { return p + first < weight.size() && weight[p + first]; };
+    for (size_t p = 0; p < body.inputs.size(); ++p) {
+      const ValueId v = body.inputs[p];
+      if (captured(p)) {
+        natural_slot(*scope.init, node.inputs[p + first]);
+        inner_init.slot_of[v] = scope.init->slot_of[node.inputs[p + first]];
+        inner.constant[v] = true;
+        continue;
+      }
       const Slot slot{body[v].type, {}, SlotKind::parameter, 0, {}, {}};
       plan.parameters.push_back(add_slot(inner, slot));
       // A parameter whose contents are known is read as the constant that it is.
@@ -445,6 +472,9 @@ void Emitter::emit_control(Scope& scope, const Node& node) {
     }
     emit_nodes(inner);
     for (ValueId v : body.outputs) plan.results.push_back(slot_in(inner, v, {}));
+    // The next body finds the layouts that this one asked for.
+    for (size_t p = 0; p < body.inputs.size(); ++p)
+      if (captured(p)) scope.init->slot_of[node.inputs[p + first]] = inner_init.slot_of[body.inputs[p]];
     scope.plan.bodies.push_back(std::move(plan));
   }
   for (ValueId v : node.outputs) {

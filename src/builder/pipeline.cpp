@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/checked.h"
 #include "base/file.h"
 #include "builder/schedule.h"
 #include "builder/timing.h"
@@ -79,8 +80,27 @@ constexpr PassEntry passes[] = {
 };
 
 // Weights computed from constants: packed, scaled, merged. They run once, on the kernels that runs use.
+// Room for what the init plan makes, in the order of use. All of it together has large pages, and pages that follow
+// each other in memory as well: those of a small network then share no sets of the second-level cache.
+void allocate_weights(Emitted& emitted) {
+  std::vector<uint32_t> made = emitted.init_weights;
+  std::sort(made.begin(), made.end());
+  int64_t total = 0;
+  for (uint32_t weight : made)
+    total = checked_add(total, align_up(emitted.target.weights[weight].bytes.bytes(), 64, "weights"), "weights");
+  const Tensor all(DType::u8, {total});
+  int64_t at = 0;
+  for (uint32_t weight : made) {
+    Tensor& bytes = emitted.target.weights[weight].bytes;
+    if (bytes.bytes() > 0)
+      bytes = Tensor(DType::u8, bytes.dims(), static_cast<const std::byte*>(all.data()) + at, all.owner());
+    at += align_up(bytes.bytes(), 64, "weights");
+  }
+}
+
 void run_init(Emitted& emitted, const BuildOptions& options, const DeviceSpec& device) {
   if (emitted.init.bindings.empty()) return;
+  allocate_weights(emitted);
   std::vector<int64_t> symbols(emitted.init.symbols.size(), 1);
   schedule(emitted.init.main, symbols);
   const auto executable = make_executable(std::move(emitted.init), device);

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "backend/verify.h"
+#include "base/aligned.h"
 #include "base/checked.h"
 #include "base/hash.h"
 #include "base/thread_pool.h"
@@ -233,6 +234,13 @@ std::shared_ptr<const Executable> load_engine(std::span<const std::byte> bytes, 
     }
   }
   if (!have_weights) invalid("no weight section");
+  if (!options.map || !owner || reinterpret_cast<uintptr_t>(weights.data()) % cache_line != 0) {
+    // Kernels read whole cache lines, which must not lie across two: bytes that lie anywhere are moved.
+    Tensor moved(DType::u8, {static_cast<int64_t>(weights.size())});
+    if (!weights.empty()) std::memcpy(moved.mutable_data(), weights.data(), weights.size());
+    weights = {moved.as<std::byte>(), weights.size()};
+    owner = moved.owner();
+  }
   const DeviceSpec machine = this_machine(options.threads);
   std::string reasons;
   for (const Section& section : table) {
@@ -255,8 +263,7 @@ std::shared_ptr<const Executable> load_engine(std::span<const std::byte> bytes, 
       if (offsets[w] % weight_alignment != 0 || offsets[w] > static_cast<int64_t>(weights.size()) ||
           size > static_cast<int64_t>(weights.size()) - offsets[w])
         invalid(fmt::format("weight {} lies outside the weight section", w));
-      const Tensor mapped(DType::u8, {size}, weights.data() + offsets[w], owner);
-      weight.bytes = options.map && owner ? mapped : mapped.clone();
+      weight.bytes = Tensor(DType::u8, {size}, weights.data() + offsets[w], owner);
     }
     DeviceSpec device = machine;
     device.level = target.needs.level;

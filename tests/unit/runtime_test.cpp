@@ -491,5 +491,66 @@ TEST(Runtime, ContinuationOfBranchesOfDifferentRank) {
   }
 }
 
+// What bodies make of weights that they capture is made when the engine is built, through any number of bodies.
+TEST(Runtime, BodiesReadCapturedWeights) {
+  constexpr int64_t size = 192;
+  const Tensor low = random_tensor({size / 2, size}, 2), high = random_tensor({size / 2, size}, 3);
+  const Type square = Type::tensor(DType::f32, Shape{size, size}), row = Type::tensor(DType::f32, Shape{1, size});
+  Target target = build_target(module_with(
+      {Type::tensor(DType::i64, Shape{}), Type::tensor(DType::boolean, Shape{}), row},
+      [&](GraphBuilder& b, const Ids& in) {
+        const ValueId weights = wiring::concat(b, {b.constant(low), b.constant(high)}, 0);  // too large to be folded
+        Graph body;
+        GraphBuilder inner(b.module, body);
+        inner.input(Type::tensor(DType::i64, Shape{}));
+        const ValueId on = inner.input(Type::tensor(DType::boolean, Shape{}));
+        const ValueId x = inner.input(row), condition = inner.input(Type::tensor(DType::boolean, Shape{}));
+        const ValueId captured = inner.input(square);
+        std::vector<Graph> branches(2);
+        for (size_t k = 0; k < 2; ++k) {
+          GraphBuilder branch(b.module, branches[k]);
+          const ValueId y = branch.input(row), w = branch.input(square);
+          branches[k].outputs = {wiring::matmul(branch, y, w, k == 1)};
+        }
+        body.outputs = {on, inner.add(op_named("If"), {}, {condition, x, captured}, 1, std::move(branches))[0]};
+        LoopAttrs attrs;
+        attrs.carried = 1;
+        std::vector<Graph> bodies;
+        bodies.push_back(std::move(body));
+        return b.add(op_named("Loop"), attrs, {in[0], no_id, in[2], in[1], weights}, 1, std::move(bodies));
+      }));
+  const Plan& body = target.main.bodies.at(0);
+  EXPECT_EQ(body.parameters.size(), 4u);
+  for (const Plan& branch : body.bodies) {
+    EXPECT_EQ(branch.parameters.size(), 1u);
+    EXPECT_EQ(branch.steps.size(), 1u) << "weights are packed in every run";
+  }
+  const DeviceSpec device = this_machine(1);
+  verify_target(target, device);
+  Context context(std::make_shared<const Engine>(make_executable(std::move(target), device)));
+  const Tensor x = random_tensor({1, size}, 4), two = Tensor::scalar_i64(2);
+  for (const bool plain : {true, false, true}) {
+    Tensor condition(DType::boolean, {});
+    condition.set_integer(0, plain);
+    set(context, 0, two);
+    set(context, 1, condition);
+    set(context, 2, x);
+    context.run();
+    std::vector<double> now(static_cast<size_t>(size)), next(now.size());
+    for (int64_t i = 0; i < size; ++i) now[static_cast<size_t>(i)] = x.get_real(i);
+    for (int trip = 0; trip < 2; ++trip, now = next)
+      for (int64_t n = 0; n < size; ++n) {
+        double sum = 0;
+        for (int64_t k = 0; k < size; ++k) {
+          const int64_t at = plain ? k * size + n : n * size + k, half = low.count();
+          sum += now[static_cast<size_t>(k)] * (at < half ? low.get_real(at) : high.get_real(at - half));
+        }
+        next[static_cast<size_t>(n)] = sum;
+      }
+    for (int64_t n = 0; n < size; ++n)
+      EXPECT_NEAR(context.output(0).tensor.get_real(n), now[static_cast<size_t>(n)], 1e-2);
+  }
+}
+
 }  // namespace
 }  // namespace sinter

@@ -36,7 +36,13 @@ struct alignas(64) TileConfig {
   uint16_t column_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
-constexpr TileConfig tile_config;
+
+// Tiles of A and C have no more rows than there are: the tile unit's time goes by them.
+SINTER_INLINE void configure_tiles(int64_t rows) {
+  TileConfig config;
+  for (int i = 0; i < 6; ++i) config.rows[i] = static_cast<uint8_t>(rows < 16 ? rows : 16);
+  _tile_loadconfig(&config);
+}
 
 #include "backend/cpu/isa/amx_planes.inc"
 #include "backend/cpu/isa/amx_weights.inc"
@@ -50,7 +56,8 @@ struct Shape {
   int64_t steps;         // of 32, over all taps
   int64_t chunk_steps;   // of K, multiplied for all panels before the next ones
   int64_t m_block;       // rows whose planes are made together
-  int64_t block_pixels;  // of a block of C: rows and what lies between them
+  int64_t block_pixels;  // room for a block of C: rows and what lies between them
+  int64_t most_pixels;   // that a block has
   int64_t blocks;        // two that take turns, or one for each panel where K comes in several chunks
   Window strip;          // with a window: of the lines whose image is made at once
   int64_t planes_bytes, line_bytes, blocks_bytes, offsets_bytes, total_bytes;
@@ -91,6 +98,7 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     }
     s.planes_bytes = s.m_block * s.chunk_steps * PLANES * 64;
     s.block_pixels = s.m_block;
+    s.most_pixels = least(rows, s.m_block);
   } else {
     // As many lines as fit, and no more than the rows reach.
     ContractArgs part = p;
@@ -106,7 +114,8 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     const Image image = image_of<PLANES>(part);
     s.planes_bytes = up_to(image.image, 64);
     s.line_bytes = line_bytes(p);
-    s.block_pixels = even_part(s.strip.out[1] * image.extent[2], most_block_pixels, 32);
+    s.most_pixels = s.strip.out[1] * image.extent[2];
+    s.block_pixels = even_part(s.most_pixels, most_block_pixels, 32);
   }
   s.blocks_bytes = s.blocks * s.block_pixels * panel_columns * 4;
   s.offsets_bytes = up_to(s.steps * 8, 64);
@@ -395,9 +404,9 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
     o.b = reinterpret_cast<const char*>(p.b) + n / 16 * tile_column;
     const int64_t number = (n - n_begin) / panel_columns % s.blocks;
     Block block = {m, rows, n, cols, blocks + number * s.block_pixels * panel_columns};
-    // The next panel's steps come nearer.
+    // The next panel's steps come nearer. Panels that are read once are one stream, which needs no help.
     Ahead ahead = {o.b + tiles * (tile_column + first * planes * tile_bytes),
-                   (tiles * planes * 16 + pairs - 1) / pairs};
+                   pixels <= tile_rows ? 0 : (tiles * planes * 16 + pairs - 1) / pairs};
     for (int64_t i = 0; i < pixels; i += 32) {
       float* c = block.block + i * panel_columns;
       const bool two = pixels - i > tile_rows;
@@ -497,7 +506,7 @@ void chunk(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begi
   float* line = reinterpret_cast<float*>(planes + s.planes_bytes);
   float* blocks = reinterpret_cast<float*>(planes + s.planes_bytes + s.line_bytes);
   int64_t* offsets = reinterpret_cast<int64_t*>(planes + s.planes_bytes + s.line_bytes + s.blocks_bytes);
-  _tile_loadconfig(&tile_config);
+  configure_tiles(s.most_pixels);
   Operands o = {};
   o.steps = s.steps;
   o.offsets = offsets;

@@ -305,7 +305,9 @@ double contraction_cost(const ContractTable& table, const DeviceSpec& device, do
   const double padded = up(rows, 16) * up(columns, 16) * up(depth, 32);
   const double split = 0.06 * table.planes * (numbers > 0 ? numbers : up(rows, 16) * up(depth, 32));
   const double finish = 0.25 * rows * columns;
-  return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, bytes / 20);
+  // `bytes` counts four for each weight; planes take two each.
+  const double moved = bytes + (2 * table.planes - 4) * columns * up(depth, 32);
+  return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, moved / 20);
 }
 
 std::span<const Kernel> contraction_kernels() {
