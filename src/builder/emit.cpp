@@ -312,8 +312,9 @@ bool stored_as(const Type& type, std::span<const uint8_t> order, const Layout& l
 // A Transpose between row-major and channels last moves nothing. Other orders are made: few rows take them.
 bool Emitter::emit_transposed(Scope& scope, const Node& node) {
   const ValueId x = node.inputs[0], y = node.outputs[0];
-  if (!scope.init) return false;  // rows that pack weights want them row-major
-  if (!scope.graph[x].type.is_plain() || scope.graph[x].type.shape->size() < 3) return false;
+  // Constants move while building, into the layout that is wanted.
+  if (!scope.init || is_weight(scope, x) || node.inputs.size() != 1) return false;
+  if (!scope.graph[x].type.is_plain()) return false;
   natural_slot(scope, x);
   for (const uint32_t base : scope.slot_of[x].slots) {
     const Slot& source = scope.plan.slots[base];

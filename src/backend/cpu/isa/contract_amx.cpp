@@ -85,10 +85,11 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     const int64_t row_bytes = most(s.steps, 1) * PLANES * 64, panels = up_to(cols, panel_columns) / panel_columns;
     s.m_block = even_part(rows, p.m_block > 0 ? p.m_block : most_block_pixels, 32);
     if (s.m_block * row_bytes > planes_limit) {
-      // Long rows: K in chunks if the sums of all panels may wait, else fewer rows.
-      const int64_t enough = up_to(least(rows, 128), 32);
-      if (panels * enough * panel_columns * 4 <= sums_limit) {
-        s.m_block = even_part(rows, 128, 32);
+      // Long rows: K in chunks if the sums of all panels may wait, for as many rows as that allows, else fewer rows:
+      // each part of the rows reads all of B.
+      const int64_t room = sums_limit / (panels * panel_columns * 4) / 32 * 32;
+      if (room >= least(rows, 96)) {
+        s.m_block = even_part(rows, least(room, most_block_pixels), 32);
         s.chunk_steps = even_part(s.steps, most(planes_limit / (s.m_block * PLANES * 64), 1), 1);
         if (s.chunk_steps < s.steps) s.blocks = panels;
       } else {
