@@ -6,8 +6,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "ops/contraction.h"
+#include "ops/indexing.h"
 #include "ops/movement.h"
 #include "passes/rules.h"
 
@@ -20,6 +22,7 @@ constexpr Rule matmul_scale_rule = {"column scale into MatMul", Effect::reassoci
 constexpr Rule matmul_late_scale_rule = {"scale behind MatMul", Effect::reassociates};
 constexpr Rule transpose_rule = {"Transpose into MatMul"};
 constexpr Rule pad_rule = {"zero padding into convolution"};
+constexpr Rule one_hot_rule = {"MatMul of one-hot rows as Gather", Effect::rounding};
 
 // A constant that has one element a channel of a value [N, C, ...] (axis 1), or a column (last axis), or only one.
 struct PerChannel {
@@ -306,10 +309,65 @@ bool absorb_pad(Site& site, NodeId n) {
   return site.replace(site.out(n), made, pad_rule);
 }
 
+bool all_finite(const Tensor& tensor) {
+  for (int64_t i = 0; i < tensor.count(); ++i)
+    if (!std::isfinite(tensor.get_real(i))) return false;
+  return true;
+}
+
+// MatMul(Cast(Equal(x, [0, 1 ... K - 1])), w): rows of the product are rows of w, or zeros where x is no such number.
+// Signs of zeros may differ.
+bool gather_one_hot(Site& site, NodeId n) {
+  constexpr int64_t fewest = 16, most = 1 << 22;  // rows for which it pays; elements to look at
+  const auto cast = site.def(site.in(n, 0), "Cast");
+  const auto equal = cast ? site.def(site.in(*cast, 0), "Equal") : std::nullopt;
+  if (!equal || site.graph.nodes[n].attrs.as<MatMulAttrs>().transpose_b) return false;
+  const ValueId w = site.in(n, 1);
+  const auto dims = site.type(w).has_shape() ? constant_dims(*site.type(w).shape) : std::nullopt;
+  if (!dims || dims->size() != 2 || (*dims)[0] < fewest || !is_float(site.type(w).dtype)) return false;
+  const int64_t count = (*dims)[0];
+  for (size_t side = 0; side < 2; ++side) {
+    const ValueId x = site.in(*equal, side), numbers = site.in(*equal, 1 - side);
+    const DType dtype = site.type(x).dtype;
+    if ((dtype != DType::i32 && dtype != DType::i64) || !site.type(x).has_shape() || site.type(x).shape->empty() ||
+        !(site.type(x).shape->back() == Dim(1)) || !site.type(numbers).has_shape())
+      continue;
+    const auto row = constant_dims(*site.type(numbers).shape);
+    const auto values = site.integers(numbers);
+    if (!row || row->empty() || row->size() > site.type(x).shape->size() || row->back() != count || !values ||
+        static_cast<int64_t>(values->size()) != count)
+      continue;
+    bool counts = true;
+    for (int64_t k = 0; k < count && counts; ++k) counts = (*values)[static_cast<size_t>(k)] == k;
+    if (!counts) continue;
+    const Tensor* weights = site.rw.peek(w);
+    if (weights == nullptr || weights->count() > most || !all_finite(*weights)) {
+      site.refuse(one_hot_rule, n, "the matrix is not known to be finite");
+      return false;
+    }
+    site.at({*cast, n});
+    GraphBuilder& b = site.rw.build;
+    Shape rows = *site.type(x).shape;
+    rows.pop_back();
+    const ValueId zeros = b.constant(Tensor(site.type(w).dtype, {1, (*dims)[1]}));
+    const ValueId index = site.reshape(x, rows);
+    const auto end = [&] { return b.scalar(dtype, static_cast<double>(count)); };
+    const ValueId inside =
+        b.op("And", {b.op("Not", {b.op("Less", {index, b.scalar(dtype, 0)})}), b.op("Less", {index, end()})});
+    const ValueId table = b.op("Concat", ConcatAttrs{.axis = 0}, {w, zeros});
+    const ValueId y = b.op("Gather", GatherAttrs{.axis = 0}, {table, b.op("Where", {inside, index, end()})});
+    if (!site.same_type(y, site.out(n))) return false;
+    return site.replace(site.out(n), y, one_hot_rule);
+  }
+  return false;
+}
+
 constexpr NodeRule rules[] = {
-    {"Mul", scale_conv},     {"Div", scale_conv},   {"Add", shift_conv},
-    {"Sub", shift_conv},     {"Mul", scale_matmul}, {"Div", scale_matmul},
-    {"MatMul", transpose_b}, {"Conv", absorb_pad},  {"MatMul", scale_behind_matmul},
+    {"MatMul", gather_one_hot}, {"Mul", scale_conv},
+    {"Div", scale_conv},        {"Add", shift_conv},
+    {"Sub", shift_conv},        {"Mul", scale_matmul},
+    {"Div", scale_matmul},      {"MatMul", transpose_b},
+    {"Conv", absorb_pad},       {"MatMul", scale_behind_matmul},
 };
 
 }  // namespace
