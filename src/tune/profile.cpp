@@ -1,8 +1,8 @@
 #include "tune/profile.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
+
+#include "tune/compare.h"
 
 namespace sinter {
 
@@ -14,10 +14,7 @@ void StepProfiler::after(const Frame& frame, const Step& step, uint32_t choice) 
   if (fresh) {
     const Target& target = frame.executable().target;
     Entry entry;
-    for (uint32_t source : step.sources) {
-      const SourceNode& node = target.sources[source];
-      entry.nodes += fmt::format("{}{} '{}'", entry.nodes.empty() ? "" : " + ", node.op_type, node.name);
-    }
+    entry.nodes = sources_text(target, step.sources);
     entry.kernel = target.kernels[step.choices[choice].kernel];
     entry.problem = to_text(target.problems[step.choices[choice].problem]);
     entries_.push_back(std::move(entry));

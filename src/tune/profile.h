@@ -15,7 +15,7 @@ namespace sinter {
 class StepProfiler final : public StepObserver {
  public:
   struct Entry {
-    std::string nodes;    // of the model, as "op 'name' + op 'name'"
+    std::string nodes;    // of the model, as sources_text has them
     std::string kernel;   // as `sinter list kernels` has it
     std::string problem;  // its text
     uint64_t calls = 0;

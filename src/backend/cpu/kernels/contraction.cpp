@@ -136,6 +136,11 @@ Answer convolution_operands(const Problem& problem, const Stage& stage) {
     if (i == 2 && stage.inputs[i] == absent_operand) continue;
     if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
   }
+  const size_t rank = problem.operands[stage.inputs[0]].type.shape->size();
+  if (rank < 3 || problem.operands[stage.inputs[1]].type.shape->size() != rank) return Answer::no("ranks do not fit");
+  if (!has(stage, 2)) return Answer::yes();
+  const Operand& bias = problem.operands[stage.inputs[2]];
+  if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
   return Answer::yes();
 }
 

@@ -44,7 +44,8 @@ struct Product {
 // Whether the problem's stage operand is a device operand of f32 in a strided layout or `any`; host operands and
 // operands with known contents have no bytes.
 Answer device_f32(const Problem& problem, uint16_t value);
-// Image, weights and perhaps a bias, each as above: what every kind of convolution takes.
+// Image, weights of the same rank and perhaps a vector of bias, each as above: what every kind of convolution takes.
+// Precondition: plain_problem.
 Answer convolution_operands(const Problem& problem, const Stage& stage);
 // The panels that loops want for N columns.
 Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed);

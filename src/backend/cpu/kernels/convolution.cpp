@@ -141,7 +141,6 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (Answer a = convolution_operands(problem, stage); !a) return a;
   if (Answer a = accurate_enough(kernel, device, stage.attrs.as<ConvAttrs>().numerics); !a) return a;
   const View view = view_of(problem);
-  if (view.rank < 3 || problem.types[view.w].shape->size() != view.rank) return Answer::no("ranks do not fit");
   if (Answer a = window_known(view.rank - 2, window_ref(stage.attrs.as<ConvAttrs>())); !a) return a;
   if (view.groups < 1 || view.groups > INT32_MAX) return Answer::no("group out of range");
   if (table_of(kernel, device)->planes > 0)
@@ -155,10 +154,6 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
     const auto n = columns(problem, view);
     if (!n || in_epilogue(problem, view.w) || w != weights_layout(problem, view, *table_of(kernel, device), *n))
       return Answer::no("the weights have a layout of another kernel");
-  }
-  if (view.bias >= 0) {
-    const Operand& bias = problem.operands[view.bias];
-    if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
   }
   return epilogue_supported(problem, view.output);
 }
@@ -294,10 +289,6 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   }
   bind_product(prepared, c, std::move(p), bound);
 }
-
-}  // namespace
-
-namespace {
 
 constexpr Kernel row(const char* name, const void* planes) {
   return {.name = name,

@@ -35,7 +35,6 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
   const size_t rank = x.type.shape->size();
-  if (rank < 3 || w.type.shape->size() != rank) return Answer::no("ranks do not fit");
   if (Answer a = window_known(rank - 2, {attrs.auto_pad, {}, attrs.strides, attrs.dilations, {}}); !a) return a;
   constexpr int64_t high = int64_t{1} << 31;
   const auto few = [&](const std::vector<int64_t>& values, size_t count, int64_t low) {
@@ -50,10 +49,6 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (w.layout.kind != Layout::Kind::any && w.layout != weight_layout(rank))
     return Answer::no("the weights have another layout");
   if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
-  if (stage.inputs.size() > 2 && stage.inputs[2] != absent_operand) {
-    const Operand& bias = problem.operands[stage.inputs[2]];
-    if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
-  }
   if (problem.results.size() != 1 || !channels_last_or_any(problem.results[0].layout, rank))
     return Answer::no("the result must have its channels last");
   return Answer::yes();

@@ -195,10 +195,6 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bind_product(prepared, c, std::move(p), bound);
 }
 
-}  // namespace
-
-namespace {
-
 constexpr Kernel row(const char* name, const void* planes) {
   return {.name = name,
           .self = planes,

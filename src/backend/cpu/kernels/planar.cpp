@@ -35,7 +35,6 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
   const size_t rank = x.type.shape->size();
-  if (rank < 3 || w.type.shape->size() != rank) return Answer::no("ranks do not fit");
   if (attrs.group != 1) return Answer::no("several groups");
   const auto few = [&](size_t axis, int64_t most) {
     const Dim& d = (*w.type.shape)[axis];
@@ -47,11 +46,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (!row_major_or_any(x.layout)) return Answer::no("the operand must have its channels first");
   if (!row_major_or_any(w.layout)) return Answer::no("the weights must be row-major");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
-  if (has(stage, 2)) {
-    const Operand& bias = problem.operands[stage.inputs[2]];
-    if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
-    if (in_epilogue(problem, stage.inputs[2])) return Answer::no("the bias is read twice");
-  }
+  if (has(stage, 2) && in_epilogue(problem, stage.inputs[2])) return Answer::no("the bias is read twice");
   return epilogue_supported(problem, row_view(rank));
 }
 

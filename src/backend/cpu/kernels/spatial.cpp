@@ -115,7 +115,6 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
   const size_t rank = x.type.shape->size();
-  if (rank < 3 || w.type.shape->size() != rank) return Answer::no("ranks do not fit");
   if (attrs.group < 1 || (*w.type.shape)[0] != Dim(attrs.group) || (*w.type.shape)[1] != Dim(1))
     return Answer::no("not depthwise");
   if (Answer a = window_known(rank - 2, window_ref(attrs)); !a) return a;
@@ -123,10 +122,6 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
   if (w.layout.kind != Layout::Kind::any && w.layout != taps_first(rank))
     return Answer::no("the weights must have their channels last");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
-  if (stage.inputs.size() > 2 && stage.inputs[2] != absent_operand) {
-    const Operand& bias = problem.operands[stage.inputs[2]];
-    if (bias.type.shape->size() != 1 || !row_major_or_any(bias.layout)) return Answer::no("the bias is no vector");
-  }
   return epilogue_supported(problem, image_view(rank));
 }
 
