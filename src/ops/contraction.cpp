@@ -95,8 +95,8 @@ namespace {
 
 void infer_matmul(InferContext& c) {
   const bool transposed = c.attrs<MatMulAttrs>().transpose_b;
-  c.set(0, c.dtype(0));
-  check_dtypes(c, {1});
+  c.set(0, c.dtype(1));
+  const DType dtype = check_factors(c, {});
   const Shape &a = c.shape(0), &b = c.shape(1);
   if (a.empty() || b.empty()) c.fail("an operand is a scalar, it must have an axis to sum over");
   if (transposed && b.size() < 2) c.fail("transpose_b needs an operand of rank 2 or more");
@@ -106,7 +106,7 @@ void infer_matmul(InferContext& c) {
   Shape out = c.broadcast(batch(a), batch(b));
   if (a.size() > 1) out.push_back(a[a.size() - 2]);
   if (b.size() > 1) out.push_back(transposed ? b[b.size() - 2] : b[b.size() - 1]);
-  c.set(0, c.dtype(0), std::move(out));
+  c.set(0, dtype, std::move(out));
 }
 
 template <typename T>

@@ -136,6 +136,19 @@ void check_dtypes(InferContext& c, std::initializer_list<size_t> operands) {
                          dtype_name(dtype)));
 }
 
+DType check_factors(InferContext& c, std::initializer_list<size_t> others) {
+  const DType narrow = c.dtype(0), dtype = c.dtype(1);
+  if (dtype != DType::f32 || (narrow != DType::bf16 && narrow != DType::f16)) {
+    check_dtypes(c, {1});
+    check_dtypes(c, others);
+    return narrow;
+  }
+  for (size_t i : others)
+    if (c.has(i) && c.dtype(i) != dtype)
+      c.fail(fmt::format("operand {} is {}, operand 1 is f32: they must be equal", i, dtype_name(c.dtype(i))));
+  return dtype;
+}
+
 void check_channels(InferContext& c, int64_t group, const Dim& w_inputs, const Dim& outputs, size_t bias) {
   c.require_equal(c.shape(0)[1], w_inputs, "channels of operand and weights");
   const Fact divides{Fact::Kind::divides, group, outputs, "groups divide channels"};
@@ -149,8 +162,8 @@ void check_channels(InferContext& c, int64_t group, const Dim& w_inputs, const D
 
 void infer_conv(InferContext& c) {
   const auto& a = c.attrs<ConvAttrs>();
-  c.set(0, c.dtype(0));
-  check_dtypes(c, {1, 2});
+  c.set(0, c.dtype(1));
+  const DType dtype = check_factors(c, {2});
   if (a.group < 1) c.fail(fmt::format("group is {}, it must be at least 1", a.group));
   check_ranks(c);
   const Shape &x = c.shape(0), &w = c.shape(1);
@@ -158,7 +171,7 @@ void infer_conv(InferContext& c) {
   Shape out{x[0], w[0]};
   const WindowRef window{a.auto_pad, {}, a.strides, a.dilations, a.pads};
   for (Dim& d : window_extents(c, spatial_of(x), spatial_of(w), window)) out.push_back(std::move(d));
-  c.set(0, c.dtype(0), std::move(out));
+  c.set(0, dtype, std::move(out));
 }
 
 void eval_conv(EvalContext& c) {
@@ -170,8 +183,8 @@ void eval_conv(EvalContext& c) {
 
 void infer_conv_transpose(InferContext& c) {
   const auto& a = c.attrs<ConvTransposeAttrs>();
-  c.set(0, c.dtype(0));
-  check_dtypes(c, {1, 2});
+  c.set(0, c.dtype(1));
+  const DType dtype = check_factors(c, {2});
   if (a.group < 1) c.fail(fmt::format("group is {}, it must be at least 1", a.group));
   check_ranks(c);
   const Shape &x = c.shape(0), &w = c.shape(1);
@@ -214,7 +227,7 @@ void infer_conv_transpose(InferContext& c) {
       out.push_back(std::move(extent));
     }
   }
-  c.set(0, c.dtype(0), std::move(out));
+  c.set(0, dtype, std::move(out));
 }
 
 void eval_conv_transpose(EvalContext& c) {

@@ -12,6 +12,9 @@ namespace sinter {
 void check_channels(InferContext& c, int64_t group, const Dim& w_inputs, const Dim& outputs, size_t bias);
 // All operands in [first, inputs) that are present must have operand 0's dtype, a float or an integer.
 void check_dtypes(InferContext& c, std::initializer_list<size_t> operands);
+// The dtype of a contraction's result. Operands 0, 1 and `others` have one dtype, or operand 0 is held in bf16 or f16
+// and all others are f32, as is the result.
+DType check_factors(InferContext& c, std::initializer_list<size_t> others);
 
 // Padding before each spatial axis of ConvTranspose for concrete extents; what the result loses at its start. May be
 // negative.
