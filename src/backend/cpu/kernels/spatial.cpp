@@ -97,16 +97,6 @@ double spatial_cost(const DeviceSpec& device, double loads, double bytes) {
   return 500 + std::max(loads / per_ns, bytes / 20);
 }
 
-// Images are f32 or bf16.
-Answer is_image(const Problem& problem, uint16_t value) {
-  if (value >= problem.operands.size()) return Answer::no("an operand is made by a stage");
-  const Operand& operand = problem.operands[value];
-  if (operand.type.dtype != DType::f32 && operand.type.dtype != DType::bf16)
-    return Answer::no("the operand must be f32 or bf16");
-  if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
-    return Answer::no("an operand lies on the host");
-  return Answer::yes();
-}
 bool is_narrow(const Problem& problem, uint16_t value) { return problem.types[value].dtype == DType::bf16; }
 double width_of(const Problem& problem, uint16_t value) { return is_narrow(problem, value) ? 2 : 4; }
 
