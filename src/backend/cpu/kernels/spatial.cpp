@@ -9,7 +9,6 @@
 #include "backend/cpu/kernels/convolution.h"
 #include "backend/cpu/kernels/families.h"
 #include "base/checked.h"
-#include "ops/cast.h"
 #include "ops/contraction.h"
 #include "ops/pooling.h"
 #include "ops/reduction.h"
@@ -102,14 +101,6 @@ double width_of(const Problem& problem, uint16_t value) { return is_narrow(probl
 
 // ---- depthwise convolution ----
 
-OutputView image_view(size_t rank) {
-  OutputView view;
-  view.batch = {0};
-  for (size_t k = 2; k < rank; ++k) view.rows.push_back(k);
-  view.col = 1;
-  return view;
-}
-
 Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
@@ -160,21 +151,6 @@ double depthwise_cost(const Kernel&, const Problem& problem, std::span<const int
   const double in = elements_at(problem.types[stage.inputs[0]], symbols);
   return spatial_cost(device, out * taps,
                       width_of(problem, stage.inputs[0]) * in + width_of(problem, problem.results[0].value) * out);
-}
-
-// The problem without a last stage that only rounds its one result to bf16, which the loops do as they store.
-std::optional<Problem> stored_narrow(const Problem& problem) {
-  const size_t last = problem.stages.size() - 1;
-  const Stage& stage = problem.stages[last];
-  if (last == 0 || !is_op(stage, "Cast") || stage.attrs.as<CastAttrs>().to != DType::bf16) return std::nullopt;
-  if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[last] ||
-      stage.inputs[0] < problem.first_result[0] || problem.types[stage.inputs[0]].dtype != DType::f32)
-    return std::nullopt;
-  Problem out = problem;
-  out.results[0].value = stage.inputs[0];
-  out.stages.pop_back();
-  out.first_result.pop_back();
-  return out;
 }
 
 struct PreparedDepthwise {
