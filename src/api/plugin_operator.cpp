@@ -511,8 +511,8 @@ std::unique_ptr<const CustomOperator> plugin_operator(const sinter_plugin_op& op
       else if (a.initial)
         attribute.initial = parse_custom(attribute.kind, a.initial);
     } catch (const Error& error) {
-      refuse(fmt::format("attribute '{}' is initially no {}: {}", attribute.name, custom_kind_name(attribute.kind),
-                         error.message()));
+      refuse(fmt::format("the initial value of attribute '{}' is not {}: {}", attribute.name,
+                         custom_kind_name(attribute.kind), error.message()));
     }
     out->attributes.push_back(std::move(attribute));
   }
