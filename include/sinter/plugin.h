@@ -42,7 +42,7 @@ typedef enum sinter_attribute_kind {
 
 typedef struct sinter_attribute {
   const char* name; /* letters, digits, '_' and '.' */
-  sinter_attribute_kind kind;
+  int kind;         /* sinter_attribute_kind */
   /* What it is where the model does not say: "1", "0.5", any text, "[1, 2]", "[\"a\", \"b\"]". NULL: it must say. */
   const char* initial;
 } sinter_attribute;
@@ -81,10 +81,10 @@ struct sinter_call {
 
   /* ---- infer only ---- */
 
-  /* The type of an output. rank -1: unknown until it runs. */
-  void (*set_output)(sinter_call* c, size_t output, sinter_dtype dtype, const sinter_dim* dims, int rank);
+  /* The type of an output; dtype is a sinter_dtype. rank -1: unknown until it runs. */
+  void (*set_output)(sinter_call* c, size_t output, int dtype, const sinter_dim* dims, int rank);
   /* The same with the extents of an input. */
-  void (*set_like)(sinter_call* c, size_t output, sinter_dtype dtype, size_t input);
+  void (*set_like)(sinter_call* c, size_t output, int dtype, size_t input);
   /* Extent of an input; axes below 0 count from the end. Where the input's rank is unknown, outputs of such extents
    * are of unknown rank, and infer is called again when the network runs. */
   sinter_dim (*extent)(sinter_call* c, size_t input, int axis);

@@ -163,13 +163,13 @@ const char* const* texts(sinter_call* c, const char* name, size_t* count) {
 
 // ---- infer ----
 
-DType dtype_of(sinter_dtype dtype) {
-  if (static_cast<unsigned>(dtype) >= static_cast<unsigned>(dtype_count))
-    throw Error(Code::invalid_argument, fmt::format("there is no dtype {}", static_cast<int>(dtype)));
+DType dtype_of(int dtype) {
+  if (dtype < 0 || dtype >= dtype_count)
+    throw Error(Code::invalid_argument, fmt::format("there is no dtype {}", dtype));
   return static_cast<DType>(dtype);
 }
 
-void set_output(sinter_call* c, size_t output, sinter_dtype dtype, const sinter_dim* dims, int rank) {
+void set_output(sinter_call* c, size_t output, int dtype, const sinter_dim* dims, int rank) {
   attempt(c, [&](Call& call) {
     InferContext& infer = call.inferring();
     call.output_at(output);
@@ -193,7 +193,7 @@ void set_output(sinter_call* c, size_t output, sinter_dtype dtype, const sinter_
   });
 }
 
-void set_like(sinter_call* c, size_t output, sinter_dtype dtype, size_t input) {
+void set_like(sinter_call* c, size_t output, int dtype, size_t input) {
   attempt(c, [&](Call& call) {
     InferContext& infer = call.inferring();
     if (!infer.has(input)) throw Error(Code::model_invalid, fmt::format("input {} is missing", input));
@@ -497,7 +497,7 @@ std::unique_ptr<const CustomOperator> plugin_operator(const sinter_plugin_op& op
   out->most_outputs = most_of(op.max_outputs);
   for (size_t i = 0; i < op.attribute_count; ++i) {
     const sinter_attribute& a = op.attributes[i];
-    CustomAttribute attribute{a.name ? a.name : "", static_cast<size_t>(a.kind), std::nullopt};
+    CustomAttribute attribute{a.name ? a.name : "", static_cast<size_t>(static_cast<unsigned>(a.kind)), std::nullopt};
     Scanner name(attribute.name);
     if (!name.at_identifier() || name.identifier() != attribute.name)
       refuse(fmt::format("attribute {} has no name of letters, digits, '_' and '.'", i));

@@ -143,7 +143,7 @@ int troubled(sinter_call* c) {
     case 7: c->make(c, 0, nullptr, 0); return 0;
     case 8: c->set_like(c, 0, SINTER_F32, 0); return 0;
     case 9: c->set_like(c, 9, SINTER_F32, 0); return 0;
-    case 10: c->set_output(c, 0, static_cast<sinter_dtype>(how + 89), nullptr, 0); return 0;
+    case 10: c->set_output(c, 0, static_cast<int>(how + 89), nullptr, 0); return 0;
     case 11: c->set_output(c, 0, SINTER_F32, nullptr, 17); return 0;
     case 12: c->extent(c, 0, 5); return 0;
     case 13: c->div(c, c->extent(c, 0, 0), c->number(c, 0)); return 0;
@@ -300,7 +300,7 @@ TEST_F(Plugin, TablesThatMakeNoSense) {
   attribute_refused({"a b", SINTER_INTEGER, "1"}, "no name of letters");
   attribute_refused({"a", SINTER_INTEGER, "1.5"}, "initial value of attribute 'a' is not an integer");
   attribute_refused({"a", SINTER_INTEGERS, "[1"}, "initial value of attribute 'a' is not a list of integers");
-  attribute_refused({"a", static_cast<sinter_attribute_kind>(6), "1"}, "unknown kind");
+  attribute_refused({"a", 6, "1"}, "unknown kind");
   // Nothing of any of them was kept.
   int64_t oldest = 1;
   EXPECT_EQ(find_custom("u", "Good", 1, oldest), nullptr);
