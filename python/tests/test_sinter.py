@@ -472,7 +472,7 @@ def test_plugins(tmp_path):
     sinter.load_plugins(str(library))
     engine = sinter.build(data)
     np.testing.assert_array_equal(engine(np.arange(3, dtype=np.float32)), [5, 6, 7])
-    with pytest.raises(sinter.Error, match="python.tests.More: 13 elements bring bad luck") as fault:
+    with pytest.raises(sinter.Error, match=r"node 'plus' \(python.tests.More\): python.tests.More: 13 elements bring bad luck") as fault:
         engine(np.zeros(13, np.float32))
     assert fault.value.code == "fault at run time"
     # A new process lacks it, then has it.
