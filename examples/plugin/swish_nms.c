@@ -20,7 +20,8 @@ static int swish_compute(sinter_call* c) {
   const float* x = c->inputs[0].data;
   float* y = c->outputs[0].data;
   const float beta = (float)c->real(c, "beta");
-  for (int64_t i = 0; i < c->inputs[0].count; ++i) y[i] = x[i] / (1 + expf(-beta * x[i]));
+  const int64_t each = c->inputs[0].count / c->part_count + 1, first = c->part * each;
+  for (int64_t i = first; i < first + each && i < c->inputs[0].count; ++i) y[i] = x[i] / (1 + expf(-beta * x[i]));
   return 0;
 }
 
@@ -70,8 +71,8 @@ static const sinter_attribute swish_attributes[] = {{"beta", SINTER_REAL, "1"}};
 static const sinter_attribute nms_attributes[] = {{"iou", SINTER_REAL, 0}, {"score", SINTER_REAL, "0"}};
 
 static const sinter_plugin_op operators[] = {
-    {"com.example", "Swish", 1, 1, 1, 1, 1, swish_attributes, 1, swish_infer, swish_compute, 0},
-    {"com.example", "Nms", 1, 2, 2, 1, 1, nms_attributes, 2, nms_infer, nms_compute, 0}};
+    {"com.example", "Swish", 1, 1, 1, 1, 1, swish_attributes, 1, swish_infer, swish_compute, 0, 1},
+    {"com.example", "Nms", 1, 2, 2, 1, 1, nms_attributes, 2, nms_infer, nms_compute, 0, 0}};
 
 static const sinter_plugin plugin = {SINTER_PLUGIN_ABI, "example", "1.0", operators, 2};
 

@@ -106,6 +106,8 @@ struct sinter_call {
 
   /* ---- compute only ---- */
 
+  /* Of an operator that splits: which part of how many this call makes. All others make part 0 of 1. */
+  int64_t part, part_count;
   /* Gives an output its extents, where they are found out, and its memory; afterwards outputs[output] has both. All
    * other outputs have memory from the start, also those that nobody reads. NULL for extents that infer excludes. */
   void* (*make)(sinter_call* c, size_t output, const int64_t* dims, int rank);
@@ -125,6 +127,9 @@ typedef struct sinter_plugin_op {
   int (*infer)(sinter_call* c);
   int (*compute)(sinter_call* c);
   void* user;
+  /* 1: compute is called once for each part of the work, by several threads at once, and writes the elements of that
+   * part, which are the same however many parts there are. Whatever has to be made at once is one part. */
+  int splits;
 } sinter_plugin_op;
 
 typedef struct sinter_plugin {

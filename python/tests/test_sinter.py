@@ -446,7 +446,7 @@ static int compute(sinter_call* c) {
   return 0;
 }
 static const sinter_attribute attributes[] = {{"more", SINTER_INTEGER, "1"}};
-static const sinter_plugin_op operators[] = {{"python.tests", "More", 1, 1, 1, 1, 1, attributes, 1, infer, compute, 0}};
+static const sinter_plugin_op operators[] = {{"python.tests", "More", 1, 1, 1, 1, 1, attributes, 1, infer, compute, 0, 0}};
 static const sinter_plugin plugin = {SINTER_PLUGIN_ABI, "more", "1", operators, 1};
 const sinter_plugin* sinter_plugin_entry(void) { return &plugin; }
 """

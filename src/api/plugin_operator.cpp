@@ -366,6 +366,7 @@ Call::Call(const PluginOperator& o, const CustomValues& v, size_t inputs_given, 
   user = o.user_data;
   input_count = inputs_given;
   output_count = outputs_given;
+  part_count = 1;
   inputs = input_views.data();
   outputs = output_views.data();
   sinter_call::fail = sinter::fail;
@@ -454,14 +455,17 @@ void PluginOperator::compute(const CustomRun& run) const {
     view.dims = out.dims->data();
   }
   call.run = &run;
+  call.part = run.part;
+  call.part_count = run.parts;
   call.finish(compute_function, "compute", Code::fault);
 }
 
 bool PluginOperator::same_as(const CustomOperator& other) const {
   const auto* o = dynamic_cast<const PluginOperator*>(&other);
   if (!o || plugin != o->plugin || infer_function != o->infer_function || compute_function != o->compute_function ||
-      user_data != o->user_data || least_inputs != o->least_inputs || most_inputs != o->most_inputs ||
-      least_outputs != o->least_outputs || most_outputs != o->most_outputs || attributes.size() != o->attributes.size())
+      user_data != o->user_data || splits != o->splits || least_inputs != o->least_inputs ||
+      most_inputs != o->most_inputs || least_outputs != o->least_outputs || most_outputs != o->most_outputs ||
+      attributes.size() != o->attributes.size())
     return false;
   for (size_t i = 0; i < attributes.size(); ++i) {
     const CustomAttribute &a = attributes[i], &b = o->attributes[i];
@@ -520,6 +524,7 @@ std::unique_ptr<const CustomOperator> plugin_operator(const sinter_plugin_op& op
   out->infer_function = op.infer;
   out->compute_function = op.compute;
   out->user_data = op.user;
+  out->splits = op.splits != 0;
   return out;
 }
 

@@ -48,6 +48,7 @@ struct CustomRun {
   std::span<Output> outputs;
   void* user;
   Tensor& (*make)(void* user, size_t output, DType dtype, const Dims& dims);
+  int64_t part = 0, parts = 1;  // of an operator that splits
 };
 
 class CustomOperator {
@@ -56,6 +57,7 @@ class CustomOperator {
   std::string domain, name, plugin;
   int64_t version = 1;
   size_t least_inputs = 1, most_inputs = 1, least_outputs = 1, most_outputs = 1;  // SIZE_MAX: any number
+  bool splits = false;  // compute may be called for parts of the outputs, where all of them have a tensor
   std::vector<CustomAttribute> attributes;
 
   // Sets every result; throws Error. May be called by several threads at once, as compute may.

@@ -141,7 +141,7 @@ int main(int argc, char** argv) try {
     c->set_like(c, 0, SINTER_F32, 0);
     return 0;
   };
-  const sinter_plugin_op op = {"interface", "Op", 1, 1, 1, 1, 1, nullptr, 0, like_x, like_x, nullptr};
+  const sinter_plugin_op op = {"interface", "Op", 1, 1, 1, 1, 1, nullptr, 0, like_x, like_x, nullptr, 0};
   const sinter_plugin other = {SINTER_PLUGIN_ABI + 1, "interface", "1", &op, 1};
   const sinter_plugin plugin = {SINTER_PLUGIN_ABI, "interface", "1", &op, 1};
   REFUSED(sinter_register_plugin(&other));

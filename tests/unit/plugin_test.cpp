@@ -29,7 +29,7 @@ int like_x(sinter_call* c) {
 // y = x * by, of any rank.
 int scale(sinter_call* c) {
   const auto by = static_cast<float>(c->real(c, "by"));
-  for (int64_t i = 0; i < c->inputs[0].count; ++i)
+  for (int64_t i = c->part; i < c->inputs[0].count; i += c->part_count)
     static_cast<float*>(c->outputs[0].data)[i] = static_cast<const float*>(c->inputs[0].data)[i] * by;
   return 0;
 }
@@ -178,14 +178,14 @@ constexpr sinter_attribute kinds[] = {{"integer", SINTER_INTEGER, "-3"},     {"r
 constexpr sinter_attribute troubles[] = {{"infer", SINTER_INTEGER, "0"}, {"compute", SINTER_INTEGER, "0"}};
 
 constexpr sinter_plugin_op operators[] = {
-    {"t", "Scale", 1, 1, 1, 1, 1, by, 1, like_x, scale, nullptr},
-    {"t", "Scale", 3, 1, 1, 1, 1, nullptr, 0, like_x, scale, nullptr},
-    {"t", "Extents", 1, 1, 1, 1, 1, nullptr, 0, extents_infer, extents_compute, nullptr},
-    {"t", "Positive", 1, 1, 1, 1, 3, lie, 1, positive_infer, positive_compute, nullptr},
-    {"t", "Join", 1, 1, 2, 1, 1, between, 1, join_infer, join_compute, nullptr},
-    {"t", "Kinds", 1, 0, -1, 1, 1, kinds, 6, six_doubles, kinds_compute, nullptr},
-    {"t", "Troubled", 1, 1, 1, 1, 1, troubles, 2, troubled, troubled, nullptr},
-    {"t", "Unset", 1, 1, 1, 1, 1, nullptr, 0, nothing_set, nothing_set, nullptr},
+    {"t", "Scale", 1, 1, 1, 1, 1, by, 1, like_x, scale, nullptr, 1},
+    {"t", "Scale", 3, 1, 1, 1, 1, nullptr, 0, like_x, scale, nullptr, 0},
+    {"t", "Extents", 1, 1, 1, 1, 1, nullptr, 0, extents_infer, extents_compute, nullptr, 0},
+    {"t", "Positive", 1, 1, 1, 1, 3, lie, 1, positive_infer, positive_compute, nullptr, 0},
+    {"t", "Join", 1, 1, 2, 1, 1, between, 1, join_infer, join_compute, nullptr, 0},
+    {"t", "Kinds", 1, 0, -1, 1, 1, kinds, 6, six_doubles, kinds_compute, nullptr, 0},
+    {"t", "Troubled", 1, 1, 1, 1, 1, troubles, 2, troubled, troubled, nullptr, 0},
+    {"t", "Unset", 1, 1, 1, 1, 1, nullptr, 0, nothing_set, nothing_set, nullptr, 0},
 };
 constexpr sinter_plugin plugin = {SINTER_PLUGIN_ABI, "tests", "1", operators, std::size(operators)};
 
@@ -253,7 +253,7 @@ void expect_table_refused(const sinter_plugin& table, std::string_view part) {
 
 TEST_F(Plugin, TablesThatMakeNoSense) {
   EXPECT_EQ(sinter_register_plugin(nullptr), SINTER_INVALID_ARGUMENT);
-  const sinter_plugin_op good = {"u", "Good", 1, 1, 1, 1, 1, nullptr, 0, like_x, scale, nullptr};
+  const sinter_plugin_op good = {"u", "Good", 1, 1, 1, 1, 1, nullptr, 0, like_x, scale, nullptr, 0};
   expect_table_refused({SINTER_PLUGIN_ABI + 1, "p", "1", &good, 1}, "plugin interface 2");
   expect_table_refused({SINTER_PLUGIN_ABI, nullptr, "1", &good, 1}, "name is missing");
   expect_table_refused({SINTER_PLUGIN_ABI, "p", "", &good, 1}, "version is missing");
@@ -554,12 +554,13 @@ TEST_F(Plugin, RowsComputeWhatTheDefinitionDoes) {
     const int64_t symbols[] = {6};
     int rows = 0;
     for (const Kernel* kernel : cpu_backend().kernels())
-      if (kernel->supports(*kernel, p, this_machine(1))) {
-        ++rows;
-        const Answer answer = accept(p, *kernel, this_machine(1), symbols, 1);
-        EXPECT_TRUE(answer) << kernel->name << ": " << answer.reason();
-      }
-    EXPECT_EQ(rows, 1);
+      for (const int threads : {1, 3})
+        if (kernel->supports(*kernel, p, this_machine(threads))) {
+          ++rows;
+          const Answer answer = accept(p, *kernel, this_machine(threads), symbols, 1);
+          EXPECT_TRUE(answer) << kernel->name << ": " << answer.reason();
+        }
+    EXPECT_EQ(rows, 2);
   }
 }
 

@@ -46,11 +46,12 @@ std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const
   return std::make_shared<const Prepared>(Prepared{op, parse_custom(op, attrs.attributes)});
 }
 
-void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
   Extents& extents = emplace<Extents>(bound);
   extents.operands.assign(c.operands.begin(), c.operands.end());
   for (size_t v = c.problem.operands.size(); v < c.problem.types.size(); ++v)
     extents.results.push_back(evaluate(*c.problem.types[v].shape, c.symbols));
+  if (static_cast<const Prepared*>(prepared)->op.splits) bound.chunks[0] = std::max(c.threads, 1);
 }
 
 Status run(const Launch& launch) {
@@ -83,7 +84,7 @@ Status run(const Launch& launch) {
     const auto make = [](void*, size_t, DType, const Dims&) -> Tensor& {
       throw Error(Code::internal, "an output is there already");
     };
-    prepared.op.compute({prepared.values, inputs, outputs, nullptr, make});
+    prepared.op.compute({prepared.values, inputs, outputs, nullptr, make, launch.chunk, launch.bound->chunks[0]});
   } catch (const Error& error) {
     return Status(error);
   }
