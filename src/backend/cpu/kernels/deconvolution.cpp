@@ -16,6 +16,7 @@
 namespace sinter::cpu {
 namespace {
 
+constexpr int64_t few_channels = 8;
 constexpr int64_t strip_bytes = 512 << 10;  // of products a thread holds
 
 // [C][taps][M / group]: the columns of the product, taps outermost.
@@ -35,6 +36,13 @@ const ContractTable& table_for(const Problem& problem, const DeviceSpec& device)
   const int planes = attrs.numerics == Numerics::bf16 ? 1 : attrs.numerics != Numerics::strict && depth >= 48 ? 2 : 0;
   const ContractTable* split = planes > 0 ? plane_table(device.level, planes) : nullptr;
   return split ? *split : contract_table(device.level);
+}
+
+// Whether stages behind the first are more than loops do themselves.
+bool has_program(const Problem& problem) {
+  return std::any_of(problem.stages.begin() + 1, problem.stages.end(), [](const Stage& stage) {
+    return !is_op(stage, "Add") && !is_op(stage, "Relu") && !is_op(stage, "Clip") && !is_op(stage, "Cast");
+  });
 }
 
 Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
@@ -61,6 +69,10 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
     return Answer::no("the weights have another layout");
   if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
+  // Rows of programs are pixels: apart, the work behind runs over all of the result.
+  const Dim channels = (*problem.types[problem.first_result[0]].shape)[1];
+  if (channels.as_constant().value_or(few_channels) < few_channels && has_program(problem))
+    return Answer::no("a program over few channels");
   return epilogue_supported(problem, image_view(rank));
 }
 
