@@ -146,10 +146,18 @@ void Frame::refresh_pointers() {
       case SlotKind::boxed:
         pointers_[s] = owned_[s].kind == Box::Kind::tensor ? owned_[s].tensor.mutable_data() : nullptr;
         break;
-      case SlotKind::view: pointers_[s] = pointers_[slot.of]; break;
+      case SlotKind::view: pointers_[s] = view_of(s); break;
       default: break;
     }
   }
+}
+
+// Empty parts have no place: their base may end before it.
+void* Frame::view_of(uint32_t s) const {
+  const Slot& slot = info_.plan->slots[s];
+  void* base = pointers_[slot.of];
+  if (slot.offset == 0 || bytes_[s] == 0 || !base) return base;
+  return static_cast<std::byte*>(base) + byte_size(slot.type.dtype, slot.offset);
 }
 
 void Frame::size_slot(uint32_t s) {
@@ -171,6 +179,13 @@ void Frame::bind_segment(size_t index) {
     const Slot& slot = plan.slots[s];
     size_slot(s);
     if (slot.kind == SlotKind::view) {
+      if (slot.is_part()) {
+        const int64_t end = checked_add(byte_size(slot.type.dtype, slot.offset), bytes_[s], "part");
+        if (bytes_[s] > 0 && end > bytes_[slot.of])
+          throw Error(Code::invalid_argument,
+                      fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
+        continue;
+      }
       // Sizes that inference could not prove equal are checked here.
       if (bytes_[s] != bytes_[slot.of])
         throw Error(Code::invalid_argument,
@@ -196,7 +211,7 @@ void Frame::bind_segment(size_t index) {
     const Slot& slot = plan.slots[s];
     if (slot.kind == SlotKind::arena || slot.kind == SlotKind::known)
       pointers_[s] = memory + ends_[s] - align_up(bytes_[s], alignment, "arena");
-    if (slot.kind == SlotKind::view) pointers_[s] = pointers_[slot.of];
+    if (slot.kind == SlotKind::view) pointers_[s] = view_of(s);
     if (slot.kind != SlotKind::known) continue;
     if (const auto* tensor = std::get_if<Tensor>(&slot.contents)) {
       if (bytes_[s] > 0) std::memcpy(pointers_[s], tensor->data(), static_cast<size_t>(bytes_[s]));

@@ -75,12 +75,16 @@ Status rows_run(const Launch& launch) {
   return {};
 }
 
-void set_window(Plan& plan, const Dims& x, const Dims& y, std::span<const int64_t> kernel, const WindowRef& window) {
+void set_window(Plan& plan, const BindContext& c, std::span<const int64_t> kernel, const WindowRef& window) {
+  const Dims& x = c.operands[static_cast<size_t>(plan.x)];
+  const Dims& y = c.results[0];
   SpatialArgs& args = plan.args;
   args.window = make_window(x, y, kernel, window);
-  args.channels = args.pixel_stride = args.out_stride = x[1];
-  args.image_stride = checked_mul(product(x, 2, x.size()), x[1], "image");
-  plan.out_image = checked_mul(product(y, 2, y.size()), x[1], "image");
+  args.channels = x[1];
+  args.pixel_stride = row_pitch(c.problem.operands[static_cast<size_t>(plan.x)].layout, x[1]);
+  args.out_stride = row_pitch(c.problem.results[0].layout, x[1]);
+  args.image_stride = checked_mul(product(x, 2, x.size()), args.pixel_stride, "image");
+  plan.out_image = checked_mul(product(y, 2, y.size()), args.out_stride, "image");
   plan.images = x[0];
   plan.rows_per_image = checked_mul(args.window.out[0], args.window.out[1], "rows");
 }
@@ -103,6 +107,7 @@ OutputView image_view(size_t rank) {
   view.batch = {0};
   for (size_t k = 2; k < rank; ++k) view.rows.push_back(k);
   view.col = 1;
+  view.pitched = true;
   return view;
 }
 
@@ -118,7 +123,7 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
   if (attrs.group < 1 || (*w.type.shape)[0] != Dim(attrs.group) || (*w.type.shape)[1] != Dim(1))
     return Answer::no("not depthwise");
   if (Answer a = window_known(rank - 2, window_ref(attrs)); !a) return a;
-  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (!pixels_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
   if (w.layout.kind != Layout::Kind::any && w.layout != taps_first(rank))
     return Answer::no("the weights must have their channels last");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
@@ -139,7 +144,8 @@ Needs depthwise_needs(const Kernel&, const Problem& problem, const Config&, cons
                                          : Layout();
     out.operands.push_back(std::move(layout));
   }
-  out.results.assign(problem.results.size(), Layout::channels_last(rank));
+  for (const Problem::Result& result : problem.results)
+    out.results.push_back(settled(result.layout, Layout::channels_last(rank)));
   return out;
 }
 
@@ -187,7 +193,7 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   plan.prepared = &prepared.epilogue;
   plan.x = stage.inputs[0];
   plan.weights = stage.inputs[1];
-  set_window(plan, x, y, std::span(w).subspan(2), window_ref(attrs));
+  set_window(plan, c, std::span(w).subspan(2), window_ref(attrs));
   plan.args.low = prepared.epilogue.low;
   plan.args.high = prepared.epilogue.high;
   plan.by_image = !prepared.epilogue.whole_batch;
@@ -230,10 +236,10 @@ Answer pool_supports(const Kernel& kernel, const Problem& problem, const DeviceS
   const PoolWindow window = pool_window(family, stage);
   if (window.ref.kernel.size() != rank - 2) return Answer::no("the kernel has another rank");
   if (Answer a = window_known(rank - 2, window.ref); !a) return a;
-  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (!pixels_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
   if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[0])
     return Answer::no("only the first result");
-  if (!channels_last_or_any(problem.results[0].layout, rank))
+  if (!pixels_or_any(problem.results[0].layout, rank))
     return Answer::no("the result must have its channels last");
   return Answer::yes();
 }
@@ -276,7 +282,7 @@ void pool_bind(const Kernel& kernel, const void* prepared, const BindContext& c,
   plan.function = family.average ? plan.table->average_pool : plan.table->max_pool;
   plan.x = stage.inputs[0];
   const PoolWindow window = pool_window(family, stage);
-  set_window(plan, x, y, window.ref.kernel, window.ref);
+  set_window(plan, c, window.ref.kernel, window.ref);
   plan.args.count_padding = window.count_padding;
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(window.ref.kernel), bound);
 }
@@ -300,7 +306,7 @@ Answer global_supports(const Kernel& kernel, const Problem& problem, const Devic
   const Operand& x = problem.operands[stage.inputs[0]];
   const auto rank = static_cast<int64_t>(x.type.shape->size());
   if (rank < 3 || rank > 5) return Answer::no("only one to three spatial axes");
-  if (!channels_last_or_any(x.layout, x.type.shape->size()))
+  if (!pixels_or_any(x.layout, x.type.shape->size()))
     return Answer::no("the operand must have its channels last");
   if (stage.inputs[1] >= problem.operands.size()) return Answer::no("axes are computed");
   const Tensor* axes = std::get_if<Tensor>(&problem.operands[stage.inputs[1]].contents);
@@ -329,7 +335,7 @@ struct GlobalPlan {
   const SpatialTable* table;
   bool average;
   SpatialArgs args;  // of the maximum
-  int64_t pixels, channels, images, step, parts;
+  int64_t pixels, channels, pitch, images, step, parts;
 };
 
 void global_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
@@ -340,6 +346,7 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   plan.images = x[0];
   plan.channels = x[1];
   plan.pixels = product(x, 2, x.size());
+  plan.pitch = row_pitch(c.problem.operands[c.problem.stages[0].inputs[0]].layout, plan.channels);
   if (product(c.results[0]) != checked_mul(x[0], x[1], "result"))
     throw Error(Code::invalid_argument, "the extents of a reduction do not fit together");
   // Whole cache lines of channels.
@@ -351,7 +358,8 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   bound.chunks[0] = checked_mul(plan.images, plan.parts, "chunks");
   SpatialArgs& args = plan.args;
   args.window.in[2] = args.window.kernel[2] = plan.pixels;
-  args.pixel_stride = args.out_stride = plan.channels;
+  args.pixel_stride = plan.pitch;
+  args.out_stride = plan.channels;
 }
 
 Status global_run(const Launch& launch) {
@@ -360,9 +368,9 @@ Status global_run(const Launch& launch) {
   const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
   float* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]) + image * plan.channels;
   const auto* in = static_cast<const float*>(launch.operands[launch.problem->stages[0].inputs[0]]);
-  in = plan.pixels == 0 ? out : in + image * plan.pixels * plan.channels;  // no pixel is read of an empty operand
+  in = plan.pixels == 0 ? out : in + image * plan.pixels * plan.pitch;  // no pixel is read of an empty operand
   if (plan.average) {
-    plan.table->global_average(in, plan.pixels, plan.channels, begin, end, out);
+    plan.table->global_average(in, plan.pixels, plan.pitch, begin, end, out);
     return {};
   }
   SpatialArgs args = plan.args;
