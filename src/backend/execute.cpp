@@ -182,8 +182,19 @@ void Frame::bind_segment(size_t index) {
       if (slot.is_part()) {
         const int64_t end = checked_add(byte_size(slot.type.dtype, slot.offset), bytes_[s], "part");
         if (bytes_[s] > 0 && end > bytes_[slot.of])
-          throw Error(Code::invalid_argument,
-                      fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
+          throw Error(
+              Code::invalid_argument,
+              fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
+        // Parts that are written make up their base.
+        const Slot& base = plan.slots[slot.of];
+        if (base.kind != SlotKind::view && base.layout.order == slot.layout.order &&
+            extents_[s].size() == extents_[slot.of].size())
+          for (size_t k = 0; k < extents_[s].size(); ++k)
+            if (k != slot.layout.innermost(extents_[s].size()) && extents_[s][k] != extents_[slot.of][k])
+              throw Error(Code::invalid_argument,
+                          fmt::format("these extents do not fit together: axis {} of a part has {} elements, that of "
+                                      "the whole {}",
+                                      k, extents_[s][k], extents_[slot.of][k]));
         continue;
       }
       // Sizes that inference could not prove equal are checked here.
@@ -491,7 +502,7 @@ void Frame::finish_results(const Step& step) {
 Box Frame::snapshot(uint32_t s) const {
   if (boxes_[s]) return *boxes_[s];
   const Slot& slot = this->slot(s);
-  if (!slot.layout.is_strided()) throw Error(Code::unsupported, "packed weights cannot be read back");
+  if (!slot.layout.has_strides()) throw Error(Code::unsupported, "packed weights cannot be read back");
   Tensor out(slot.type.dtype, extents_[s]);
   if (slot.layout.is_row_major()) {
     if (out.bytes() > 0) std::memcpy(out.mutable_data(), pointers_[s], static_cast<size_t>(out.bytes()));

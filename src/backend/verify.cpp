@@ -272,7 +272,7 @@ class Verifier {
 
   using Columns = std::vector<std::pair<int64_t, int64_t>>;  // begin and end, in order, none touching the next
 
-  // The columns of its base's rows that a part is, where that is the same for all extents.
+  // The columns of its base's rows that a part is. That both have as many rows is tested when they are sized.
   static std::optional<std::pair<int64_t, int64_t>> columns_of(const Plan& plan, uint32_t s) {
     const Slot& part = plan.slots[s];
     const Slot& base = plan.slots[part.of];
@@ -280,8 +280,6 @@ class Verifier {
     const Shape &whole = *base.type.shape, &own = *part.type.shape;
     if (own.empty() || own.size() != whole.size()) return std::nullopt;
     const size_t inner = part.layout.innermost(own.size());
-    for (size_t k = 0; k < own.size(); ++k)
-      if (k != inner && !(own[k] == whole[k])) return std::nullopt;
     const auto count = own[inner].as_constant(), all = whole[inner].as_constant();
     if (!count || !all || part.layout.pitch != (base.layout.pitch ? base.layout.pitch : *all)) return std::nullopt;
     if (*count < 0 || part.offset > *all || *count > *all - part.offset) return std::nullopt;
@@ -292,9 +290,8 @@ class Verifier {
   static bool is_there(const Plan& plan, uint32_t s, const std::vector<Columns>& columns) {
     if (!plan.slots[s].is_part()) return false;
     const auto own = columns_of(plan, s);
-    return own && std::any_of(columns[plan.slots[s].of].begin(), columns[plan.slots[s].of].end(), [&](const auto& c) {
-             return c.first <= own->first && own->second <= c.second;
-           });
+    return own && std::any_of(columns[plan.slots[s].of].begin(), columns[plan.slots[s].of].end(),
+                              [&](const auto& c) { return c.first <= own->first && own->second <= c.second; });
   }
 
   // Whether the base is complete with it.

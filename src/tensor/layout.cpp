@@ -27,7 +27,8 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
     if (dims.empty()) throw Error(Code::invalid_argument, "a scalar has no rows");
     const int64_t row = dims[layout.innermost(dims.size())];
     if (row > layout.pitch)
-      throw Error(Code::invalid_argument, fmt::format("rows of {} elements do not fit a pitch of {}", row, layout.pitch));
+      throw Error(Code::invalid_argument,
+                  fmt::format("rows of {} elements do not fit a pitch of {}", row, layout.pitch));
     if (count == 0) return 0;
     return byte_size(dtype, checked_add(checked_mul(count / row - 1, layout.pitch, "rows"), row, "rows"));
   }

@@ -1,8 +1,8 @@
 // Layout: how a value's elements lie in memory. Closed data, so packing, sizing and verification share it.
 //
-// `strided` stores axes densely in a physical order, or with a `pitch` from row to row of its innermost axis: the elements
-// between rows are somebody else's. Panels are the packed weights of contractions, `width` columns
-// each, the last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
+// `strided` stores axes densely in a physical order, or with a `pitch` from row to row of its innermost axis: the
+// elements between rows are somebody else's. Panels are the packed weights of contractions, `width` columns each, the
+// last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
 // groups as [group][panel][tap][C][columns]. Panels of f32 may be split into `planes` of bf16, each what the planes
 // before it leave: [panel][tap][step of 32 of K][16 columns][plane][pair of K][column][2], K padded to 32; `run` taps
@@ -52,8 +52,8 @@ struct Layout {
   bool operator==(const Layout&) const = default;
 };
 
-// Bytes of a value of this type at these extents, from its first to its last; checked. Throws where rows are longer than
-// the pitch.
+// Bytes of a value of this type at these extents, from its first to its last; checked. Throws where rows are longer
+// than the pitch.
 int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims);
 // Element strides by logical axis of a strided layout.
 Dims layout_strides(const Layout& layout, const Dims& dims);
@@ -61,7 +61,8 @@ Dims layout_strides(const Layout& layout, const Dims& dims);
 bool layout_fits(const Layout& layout, size_t rank);
 
 // "" for row-major, else "@any", "@(0, 2, 3, 1)", "@(0, 2, 3, 1, pitch 96)", "@(pitch 96)", "@matrix(32, 16)",
-// "@matrix_t(32, 16)", "@conv(32, 16, 1)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run 3)".
+// "@matrix_t(32, 16)", "@conv(32, 16, 1)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run
+// 3)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);
 

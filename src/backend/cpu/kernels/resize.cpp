@@ -1,6 +1,6 @@
-// Resize of f32, nearest and linear, in any strided layout: lines along the last resampled axis are mixed from the lines
-// of the other resampled axes, then resampled along it with everything behind it as one run. With channels last those
-// runs are channels. Other modes are those of resample.cpp.
+// Resize of f32, nearest and linear, in any strided layout: lines along the last resampled axis are mixed from the
+// lines of the other resampled axes, then resampled along it with everything behind it as one run. With channels last
+// those runs are channels. Other modes are those of resample.cpp.
 
 #include "ops/resize.h"
 
@@ -38,8 +38,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (x.layout.pitch && attrs.mode != ResizeMode::nearest) return Answer::no("the operand must be dense");
   if (problem.results.size() != 1) return Answer::no("not one result");
   const Layout& y = problem.results[0].layout;
-  if (y.kind != Layout::Kind::any && x.layout.kind != Layout::Kind::any &&
-      y.order != x.layout.order)
+  if (y.kind != Layout::Kind::any && x.layout.kind != Layout::Kind::any && y.order != x.layout.order)
     return Answer::no("the result must lie as the operand");
   if (!strides_or_any(y)) return Answer::no("the result is packed");
   return Answer::yes();

@@ -239,8 +239,7 @@ Answer pool_supports(const Kernel& kernel, const Problem& problem, const DeviceS
   if (!pixels_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
   if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[0])
     return Answer::no("only the first result");
-  if (!pixels_or_any(problem.results[0].layout, rank))
-    return Answer::no("the result must have its channels last");
+  if (!pixels_or_any(problem.results[0].layout, rank)) return Answer::no("the result must have its channels last");
   return Answer::yes();
 }
 
@@ -306,8 +305,7 @@ Answer global_supports(const Kernel& kernel, const Problem& problem, const Devic
   const Operand& x = problem.operands[stage.inputs[0]];
   const auto rank = static_cast<int64_t>(x.type.shape->size());
   if (rank < 3 || rank > 5) return Answer::no("only one to three spatial axes");
-  if (!pixels_or_any(x.layout, x.type.shape->size()))
-    return Answer::no("the operand must have its channels last");
+  if (!pixels_or_any(x.layout, x.type.shape->size())) return Answer::no("the operand must have its channels last");
   if (stage.inputs[1] >= problem.operands.size()) return Answer::no("axes are computed");
   const Tensor* axes = std::get_if<Tensor>(&problem.operands[stage.inputs[1]].contents);
   if (!axes || !is_integer(axes->dtype())) return Answer::no("axes are not known");
