@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "ops/cast.h"
+
 namespace sinter::cpu {
 
 Answer plain_problem(const Problem& problem) {
@@ -43,6 +45,29 @@ Answer row_major_problem(const Problem& problem) {
 Answer row_major_problem(const Problem& problem, std::string_view name) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
   return row_major_problem(problem);
+}
+
+Answer is_image(const Problem& problem, uint16_t value) {
+  if (value >= problem.operands.size()) return Answer::no("an operand is made by a stage");
+  const Operand& operand = problem.operands[value];
+  if (operand.type.dtype != DType::f32 && operand.type.dtype != DType::bf16)
+    return Answer::no("the operand must be f32 or bf16");
+  if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
+    return Answer::no("an operand lies on the host");
+  return Answer::yes();
+}
+std::optional<Problem> stored_narrow(const Problem& problem) {
+  const size_t last = problem.stages.size() - 1;
+  const Stage& stage = problem.stages[last];
+  if (last == 0 || !is_op(stage, "Cast") || stage.attrs.as<CastAttrs>().to != DType::bf16) return std::nullopt;
+  if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[last] ||
+      stage.inputs[0] < problem.first_result[0] || problem.types[stage.inputs[0]].dtype != DType::f32)
+    return std::nullopt;
+  Problem out = problem;
+  out.results[0].value = stage.inputs[0];
+  out.stages.pop_back();
+  out.first_result.pop_back();
+  return out;
 }
 
 Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {

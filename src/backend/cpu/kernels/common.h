@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -40,6 +41,12 @@ Answer plain_problem(const Problem& problem);
 Answer row_major_problem(const Problem& problem);
 // The same for one stage of this operator.
 Answer row_major_problem(const Problem& problem, std::string_view name);
+
+// Whether a stage's operand is a device operand of f32 or bf16.
+Answer is_image(const Problem& problem, uint16_t value);
+
+// The problem without a last stage that only rounds its one result to bf16, which loops can do as they store.
+std::optional<Problem> stored_narrow(const Problem& problem);
 
 // Everything row-major.
 Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);

@@ -145,6 +145,10 @@ Answer convolution_operands(const Problem& problem, const Stage& stage, bool nar
   return Answer::yes();
 }
 
+LoopsCan loops_can(const ContractTable& table) {
+  return {.add = table.planes > 0, .add_narrow = table.planes == 1, .store_narrow = table.planes == 1};
+}
+
 Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed) {
   return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed, table.planes);
 }
@@ -272,6 +276,9 @@ Status run_product(const Launch& launch) {
   const Epilogue& epilogue = plan.prepared->epilogue;
   const float* bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(launch.operands[epilogue.bias]);
   auto* c = launch.operands[launch.problem->operands.size()];
+  const void* residual = epilogue.residual < 0 ? nullptr : launch.operands[epilogue.residual];
+  const bool narrow_residual =
+      residual != nullptr && launch.problem->types[static_cast<size_t>(epilogue.residual)].dtype == DType::bf16;
   EpilogueRun epilogue_run(plan.epilogue, launch, launch.scratch + plan.tile_offset);
   args.user = &epilogue_run;
   const int64_t per_call = plan.m_parts * plan.n_parts;
@@ -291,12 +298,17 @@ Status run_product(const Launch& launch) {
       b_here = b + place.dot(p.b_strides) * (p.unpacked ? 1 : plan.matrix_size);
       args.b = b_here;
       args.bias = bias ? bias + first_col : nullptr;
+      const int64_t result = place.dot(p.c_strides) + first_col;
       if (args.epilogue)
         epilogue_run.at(std::span(place.at.data(), p.batch_axes), first_col);
       else if (epilogue.narrow)
-        args.narrow_c = static_cast<uint16_t*>(c) + place.dot(p.c_strides) + first_col;
+        args.narrow_c = static_cast<uint16_t*>(c) + result;
       else
-        args.c = static_cast<float*>(c) + place.dot(p.c_strides) + first_col;
+        args.c = static_cast<float*>(c) + result;
+      if (narrow_residual)
+        args.narrow_residual = static_cast<const uint16_t*>(residual) + result;
+      else if (residual != nullptr)
+        args.residual = static_cast<const float*>(residual) + result;
     }
     if (p.unpacked)
       run_unpacked(plan, args, b_here, unit % per_call, launch.scratch);
