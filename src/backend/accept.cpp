@@ -390,8 +390,8 @@ std::vector<Tensor> run_boxed(const Problem& problem, const Kernel& kernel, cons
 }  // namespace
 
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
-                               std::span<const int64_t> symbols, std::span<const Tensor> operands,
-                               double* nanoseconds) {
+                               std::span<const int64_t> symbols, std::span<const Tensor> operands, double* nanoseconds,
+                               std::optional<size_t> over) {
   if (kernel.takes_boxes) {
     std::vector<Tensor> bytes;
     for (const Tensor& t : run_boxed(problem, kernel, device, operands, nanoseconds))
@@ -403,6 +403,7 @@ std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, con
   std::vector<Guarded> memory;
   std::vector<void*> pointers;
   std::vector<Box*> boxes(operands.size() + problem.results.size(), nullptr);
+  std::vector<size_t> operand_memory(operands.size(), 0);
   for (size_t i = 0; i < operands.size(); ++i) {
     operand_dims.push_back(operands[i].dims());
     if (!std::holds_alternative<std::monostate>(problem.operands[i].contents)) {
@@ -411,6 +412,7 @@ std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, con
       continue;
     }
     const Tensor bytes = in_layout(operands[i], problem.operands[i].layout);
+    operand_memory[i] = memory.size();
     const Guarded& here = memory.emplace_back(bytes.bytes());
     if (bytes.bytes() > 0) std::memcpy(here.data(), bytes.data(), static_cast<size_t>(bytes.bytes()));
     pointers.push_back(bytes.bytes() > 0 ? here.data() : nullptr);
@@ -418,6 +420,11 @@ std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, con
   std::vector<size_t> result_memory;
   for (const Problem::Result& result : problem.results) {
     result_dims.push_back(evaluate(*problem.types[result.value].shape, symbols));
+    if (over) {
+      result_memory.push_back(operand_memory[*over]);
+      pointers.push_back(pointers[*over]);
+      continue;
+    }
     result_memory.push_back(memory.size());
     const Guarded& here =
         memory.emplace_back(layout_bytes(result.layout, problem.types[result.value].dtype, result_dims.back()));

@@ -14,10 +14,12 @@
 namespace sinter {
 
 enum class SlotKind : uint8_t {
-  arena,      // memory of the context, placed by `above`
-  binding,    // the caller's buffer: Target::bindings[of]
-  weight,     // Target::weights[of]
-  view,       // the bytes of slot `of` under another type; or a part of them, `offset` elements in, with a pitch
+  arena,    // memory of the context, placed by `above`
+  binding,  // the caller's buffer: Target::bindings[of]
+  weight,   // Target::weights[of]
+  // The bytes of slot `of` under another type; or a part of them, `offset` elements in, with a pitch. A step may make
+  // its result over an operand that nobody reads afterwards: it writes a view of it.
+  view,
   boxed,      // a Box of the context: sequences, optionals, strings, unknown ranks, extents found by running
   known,      // contents (numbers or Dims) written when shapes are bound
   parameter,  // of a body: the value that the step passes

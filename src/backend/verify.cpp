@@ -191,6 +191,13 @@ class Verifier {
       while (plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
       return s;
     };
+    std::vector<uint32_t> holder(count);  // of memory: the slot that says what lies there now
+    for (uint32_t s = 0; s < count; ++s) holder[s] = s;
+    const auto overwritten = [&](uint32_t s) {
+      const uint32_t valid = holder[base_of(s)];
+      while (s != valid && plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
+      return s != valid;
+    };
     uint32_t now = 0, part = 0;
     const auto touch = [&](uint32_t s) {
       for (;; s = plan.slots[s].of) {
@@ -225,12 +232,18 @@ class Verifier {
         if (s >= count) fail(fmt::format("step {} reads no slot", now));
         if (!written[base_of(s)] && !is_there(plan, s, columns))
           fail(fmt::format("step {} reads slot {} before it is written", now, s));
+        if (overwritten(s)) fail(fmt::format("step {} reads slot {} after it was overwritten", now, s));
         if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
         touch(s);
       }
       for (uint32_t s : step.results) {
         if (s >= count) fail(fmt::format("step {} writes no slot", now));
         const Slot& slot = plan.slots[s];
+        if (slot.kind == SlotKind::view && !slot.is_part()) {
+          need_symbols(plan, s);
+          touch(s);
+          continue;  // made over an operand, see below
+        }
         const uint32_t base = slot.is_part() ? slot.of : s;
         const SlotKind kind = plan.slots[base].kind;
         const bool writable = kind == SlotKind::arena || (kind == SlotKind::boxed && base == s) ||
@@ -253,6 +266,11 @@ class Verifier {
         kernel_step(plan, step, now);
       else
         control_step(plan, step, now, depth);
+      for (uint32_t s : step.results)
+        if (plan.slots[s].kind == SlotKind::view && !plan.slots[s].is_part()) {
+          made_over_operand(plan, step, base_of, now);
+          holder[base_of(s)] = s;
+        }
       for (SymbolId id : step.defines) {
         claim(id);
         known_[id] = true;
@@ -262,12 +280,31 @@ class Verifier {
     }
     for (uint32_t s : plan.results) {
       // Parts are no results: they are not row-major.
-      if (s >= count || !written[base_of(s)]) fail("a result is not written");
+      if (s >= count || !written[base_of(s)] || overwritten(s)) fail("a result is not written");
       if (!plan.slots[s].layout.is_row_major()) fail("a result is not row-major");
       if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
       touch(s);
     }
     lifetimes(plan, first, last, segment);
+  }
+
+  // The one result of a step is a view of an operand: nothing else of the step lies there, and its kernels may.
+  template <typename F>
+  void made_over_operand(const Plan& plan, const Step& step, F base_of, uint32_t now) const {
+    const uint32_t s = step.results[0], over = plan.slots[s].of, base = base_of(s);
+    size_t operand = step.operands.size();
+    bool sound = step.kind == Step::Kind::kernel && step.results.size() == 1 &&
+                 plan.slots[base].kind == SlotKind::arena && plan.slots[over].type == plan.slots[s].type &&
+                 plan.slots[over].layout == plan.slots[s].layout;
+    for (size_t k = 0; k < step.operands.size(); ++k) {
+      if (step.operands[k] == no_slot || base_of(step.operands[k]) != base) continue;
+      sound = sound && operand == step.operands.size() && step.operands[k] == over;
+      operand = k;
+    }
+    if (sound)
+      for (const Choice& choice : step.choices)
+        sound = sound && may_overwrite(*kernels_[choice.kernel], target_.problems[choice.problem], operand);
+    if (!sound) fail(fmt::format("step {} may not make its result over slot {}", now, over));
   }
 
   using Columns = std::vector<std::pair<int64_t, int64_t>>;  // begin and end, in order, none touching the next

@@ -292,6 +292,10 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bind_product(prepared, c, std::move(p), bound);
 }
 
+bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  return epilogue_overwrites(problem, view_of(problem).output, operand);
+}
+
 constexpr Kernel row(const char* name, const void* planes) {
   return {.name = name,
           .self = planes,
@@ -300,7 +304,8 @@ constexpr Kernel row(const char* name, const void* planes) {
           .cost = cost,
           .prepare = prepare,
           .bind = bind,
-          .run = run_product};
+          .run = run_product,
+          .may_overwrite = overwrites};
 }
 
 }  // namespace

@@ -216,6 +216,12 @@ Answer epilogue_supported(const Problem& problem, const OutputView& view) {
   return Answer::yes();
 }
 
+bool epilogue_overwrites(const Problem& problem, const OutputView& view, size_t operand) {
+  const std::vector<uint16_t>& main = problem.stages[0].inputs;
+  return in_epilogue(problem, operand) && std::find(main.begin(), main.end(), operand) == main.end() &&
+         meet(*problem.operands[operand].type.shape, shape_of(problem, main_value(problem)), view).is_full();
+}
+
 Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t operand) {
   const Shape& made = shape_of(problem, main_value(problem));
   const Shape& shape = *problem.operands[operand].type.shape;

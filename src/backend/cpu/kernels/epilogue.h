@@ -30,6 +30,8 @@ struct OutputView {
 Answer epilogue_supported(const Problem& problem, const OutputView& view);
 // Whether stages behind the first read this operand.
 bool in_epilogue(const Problem& problem, size_t operand);
+// Whether the result may be made over this operand: blocks of it are read as the same blocks are stored.
+bool epilogue_overwrites(const Problem& problem, const OutputView& view, size_t operand);
 // The layout that the epilogue wants for an operand that it reads and that is given as `any`.
 Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t operand);
 

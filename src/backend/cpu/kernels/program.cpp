@@ -450,6 +450,11 @@ Status program_run(const Launch& launch) {
   return {};
 }
 
+// The executor reads each element of a tile before it stores it, and rows are whole where it needs them twice.
+bool program_overwrites(const Kernel&, const Problem& problem, size_t) {
+  return shape_of(problem, problem.results[0].value) == form_of(problem).whole;
+}
+
 }  // namespace
 
 std::span<const Kernel> program_kernels() {
@@ -460,14 +465,16 @@ std::span<const Kernel> program_kernels() {
        .cost = program_cost,
        .prepare = program_prepare,
        .bind = program_bind,
-       .run = program_run},
+       .run = program_run,
+       .may_overwrite = program_overwrites},
       {.name = "rows",
        .supports = rows_supports,
        .needs = program_needs,
        .cost = program_cost,
        .prepare = program_prepare,
        .bind = program_bind,
-       .run = program_run},
+       .run = program_run,
+       .may_overwrite = program_overwrites},
       reduce_kernel,
   };
   return table;

@@ -215,6 +215,11 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(2)), bound);
 }
 
+bool depthwise_overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  const size_t rank = problem.types[problem.stages[0].inputs[0]].shape->size();
+  return epilogue_overwrites(problem, pixels_view(rank), operand);
+}
+
 // ---- pooling ----
 
 struct Pooling {
@@ -416,7 +421,8 @@ constexpr Kernel rows[] = {
      .cost = depthwise_cost,
      .prepare = depthwise_prepare,
      .bind = depthwise_bind,
-     .run = rows_run},
+     .run = rows_run,
+     .may_overwrite = depthwise_overwrites},
     {.name = "max_pool_f32",
      .self = &max_pooling,
      .supports = pool_supports,
