@@ -2,8 +2,6 @@
 
 #include <fmt/core.h>
 
-#include "ops/cast.h"
-
 namespace sinter::cpu {
 
 Answer plain_problem(const Problem& problem) {
@@ -56,20 +54,6 @@ Answer is_image(const Problem& problem, uint16_t value) {
     return Answer::no("an operand lies on the host");
   return Answer::yes();
 }
-std::optional<Problem> stored_narrow(const Problem& problem) {
-  const size_t last = problem.stages.size() - 1;
-  const Stage& stage = problem.stages[last];
-  if (last == 0 || !is_op(stage, "Cast") || stage.attrs.as<CastAttrs>().to != DType::bf16) return std::nullopt;
-  if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[last] ||
-      stage.inputs[0] < problem.first_result[0] || problem.types[stage.inputs[0]].dtype != DType::f32)
-    return std::nullopt;
-  Problem out = problem;
-  out.results[0].value = stage.inputs[0];
-  out.stages.pop_back();
-  out.first_result.pop_back();
-  return out;
-}
-
 Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
   return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
 }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -44,9 +43,6 @@ Answer row_major_problem(const Problem& problem, std::string_view name);
 
 // Whether a stage's operand is a device operand of f32 or bf16.
 Answer is_image(const Problem& problem, uint16_t value);
-
-// The problem without a last stage that only rounds its one result to bf16, which loops can do as they store.
-std::optional<Problem> stored_narrow(const Problem& problem);
 
 // Everything row-major.
 Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);

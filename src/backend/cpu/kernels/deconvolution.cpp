@@ -16,6 +16,7 @@
 namespace sinter::cpu {
 namespace {
 
+constexpr int64_t few_channels = 8;
 constexpr int64_t strip_bytes = 512 << 10;  // of products a thread holds
 
 // [C][taps][M / group]: the columns of the product, taps outermost.
@@ -37,14 +38,18 @@ const ContractTable& table_for(const Problem& problem, const DeviceSpec& device)
   return split ? *split : contract_table(device.level);
 }
 
+// Whether stages behind the first are more than loops do themselves.
+bool has_program(const Problem& problem) {
+  return std::any_of(problem.stages.begin() + 1, problem.stages.end(), [](const Stage& stage) {
+    return !is_op(stage, "Add") && !is_op(stage, "Relu") && !is_op(stage, "Clip") && !is_op(stage, "Cast");
+  });
+}
+
 Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "ConvTranspose")) return Answer::no("not a ConvTranspose");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  if (Answer a = is_image(problem, stage.inputs[0]); !a) return a;
-  Problem wide = problem;  // bf16 are held, nothing else
-  wide.operands[stage.inputs[0]].type.dtype = DType::f32;
-  if (Answer a = convolution_operands(wide, stage); !a) return a;
+  if (Answer a = convolution_operands(problem, stage, true); !a) return a;
   const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
@@ -64,6 +69,10 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
     return Answer::no("the weights have another layout");
   if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
+  // Rows of programs are pixels: apart, the work behind runs over all of the result.
+  const Dim channels = (*problem.types[problem.first_result[0]].shape)[1];
+  if (channels.as_constant().value_or(few_channels) < few_channels && has_program(problem))
+    return Answer::no("a program over few channels");
   return epilogue_supported(problem, image_view(rank));
 }
 
@@ -116,7 +125,6 @@ struct Prepared {
   const SpatialTable* convert;  // to bf16 and from it
   OutputView view;
   Epilogue epilogue;
-  bool narrow_out = false;  // bf16 as results are stored
 };
 
 std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
@@ -126,21 +134,16 @@ std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const
   out->convert = &spatial_table(device.level);
   out->view = image_view(problem.types[stage.inputs[0]].shape->size());
   const int bias = has(stage, 2) ? stage.inputs[2] : -1;
-  if (const auto wide = stored_narrow(problem)) {
-    out->epilogue = make_epilogue(*wide, out->view, bias, device.level);
-    out->narrow_out = !out->epilogue.executor;
-    if (out->narrow_out) return out;
-  }
-  out->epilogue = make_epilogue(problem, out->view, bias, device.level);
+  out->epilogue = make_epilogue(problem, out->view, bias, device.level, {.store_narrow = true});
   return out;
 }
 
 struct Plan {
   const Prepared* prepared;
   const ContractTable* table;
-  bool narrow_in = false;
-  bool direct = false;    // taps do not overlap, and loops finish the result
-  bool by_image = false;  // the epilogue wants a call per image
+  bool narrow_in = false, widens = false;  // bf16, and not for the loops to read
+  bool direct = false;                     // taps do not overlap, and loops finish the result
+  bool by_image = false;                   // the epilogue wants a call per image
   BoundEpilogue epilogue;
   int64_t run = 0;              // direct: products that lie as one in the result
   std::vector<int64_t> run_at;  // where those of a pixel begin
@@ -202,6 +205,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   plan.prepared = &prepared;
   plan.table = prepared.table;
   plan.narrow_in = c.problem.types[stage.inputs[0]].dtype == DType::bf16;
+  plan.widens = plan.narrow_in && plan.table->planes != 1;
   plan.images = x[0];
   plan.groups = attrs.group;
   plan.columns = w[1];
@@ -286,7 +290,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
     return at;
   };
   if (!plan.direct) plan.product_offset = reserve(pixels, args.n);
-  if (plan.narrow_in) plan.wide_offset = reserve(pixels, args.lda);
+  if (plan.widens) plan.wide_offset = reserve(pixels, args.lda);
   if (!plan.direct) plan.line_offset = reserve(checked_mul(plan.axes[1].out, plan.axes[2].out, "line"), plan.columns);
   plan.tile_offset = align_up(bound.scratch, 64, "scratch");
   bound.scratch = checked_add(plan.tile_offset, plan.epilogue.scratch, "scratch");
@@ -440,7 +444,7 @@ void scatter(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float
     for (int64_t at = n; at < n + cols;) {
       const int64_t r = at / plan.run, inside = at % plan.run, count = std::min(plan.run - inside, n + cols - at);
       const int64_t place = base + plan.run_at[static_cast<size_t>(r)] + inside;
-      if (plan.prepared->narrow_out)
+      if (plan.prepared->epilogue.narrow)
         narrow_runs(plan, block + (at - n), stride, pixels, count, reinterpret_cast<uint16_t*>(target.out) + place,
                     step);
       else
@@ -460,7 +464,7 @@ void finish_line(const Plan& plan, EpilogueRun& epilogue, int64_t pixel, int64_t
   finish_block(line, pixels, plan.columns, stride, nullptr, finish.low, finish.high);
   if (finish.executor) {
     EpilogueRun::block(&epilogue, pixel, pixels, group * plan.columns, plan.columns, line, stride);
-  } else if (plan.prepared->narrow_out) {
+  } else if (plan.prepared->epilogue.narrow) {
     auto* to = reinterpret_cast<uint16_t*>(out);
     const int64_t channels = plan.groups * plan.columns;
     for (int64_t i = 0; i < pixels; ++i, to += channels, line += stride)
@@ -473,13 +477,13 @@ void finish_strip(const Plan& plan, const Launch& launch, int64_t image, int64_t
                   int64_t end, const float* bias, std::byte* out) {
   const auto* products = reinterpret_cast<const float*>(launch.scratch + plan.product_offset);
   const int64_t channels = plan.groups * plan.columns, pixels = plan.axes[1].out * plan.axes[2].out;
-  const bool in_place = !plan.prepared->epilogue.executor && !plan.prepared->narrow_out;
+  const bool in_place = !plan.prepared->epilogue.executor && !plan.prepared->epilogue.narrow;
   EpilogueRun epilogue(plan.epilogue, launch, launch.scratch + plan.tile_offset);
   if (plan.by_image) epilogue.at(std::span(&image, 1), 0);
   const bool single = one_tap(plan);
   for (int64_t o = begin; o < end; ++o) {
     const int64_t pixel = ((plan.by_image ? 0 : image) * plan.axes[0].out + o) * pixels;
-    std::byte* to = out + (image * plan.axes[0].out + o) * pixels * channels * (plan.prepared->narrow_out ? 2 : 4);
+    std::byte* to = out + (image * plan.axes[0].out + o) * pixels * channels * (plan.prepared->epilogue.narrow ? 2 : 4);
     float* line = in_place ? reinterpret_cast<float*>(to) : reinterpret_cast<float*>(launch.scratch + plan.line_offset);
     const int64_t stride = in_place ? channels : plan.columns;
     (single ? spread : collect)(plan, products, first, o, line, stride, bias);
@@ -507,14 +511,16 @@ Status run(const Launch& launch) {
   const Reach reach = reach_of(axes[0], begin, end);
   const int64_t line = axes[1].in * axes[2].in, channels = plan.groups * plan.columns;
   auto* out = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]) +
-              group * plan.columns * (plan.prepared->narrow_out ? 2 : 4);
+              group * plan.columns * (plan.prepared->epilogue.narrow ? 2 : 4);
   Target target{plan, nullptr};
   ContractArgs args = plan.args;
   args.m = (reach.last - reach.first) * line;
   if (args.m > 0) {
     const void* x = launch.operands[stage.inputs[0]];
     const int64_t at = (image * axes[0].in + reach.first) * line * args.lda;
-    if (plan.narrow_in) {
+    if (plan.narrow_in && !plan.widens) {
+      args.narrow_a = x ? static_cast<const uint16_t*>(x) + at + group * plan.depth : nullptr;
+    } else if (plan.narrow_in) {
       auto* wide = reinterpret_cast<float*>(launch.scratch + plan.wide_offset);
       plan.prepared->convert->widen(static_cast<const uint16_t*>(x) + at, args.m * args.lda, wide);
       args.a = wide + group * plan.depth;
@@ -525,7 +531,7 @@ Status run(const Launch& launch) {
     if (plan.direct) {
       const int64_t row = axes[1].out * axes[2].out * channels;
       target.out =
-          out + (image * axes[0].out + reach.first * axes[0].stride) * row * (plan.prepared->narrow_out ? 2 : 4);
+          out + (image * axes[0].out + reach.first * axes[0].stride) * row * (plan.prepared->epilogue.narrow ? 2 : 4);
       args.user = &target;
       if (bias) args.bias = bias_by_product + group * args.n;
     } else {

@@ -115,10 +115,7 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  if (Answer a = is_image(problem, stage.inputs[0]); !a) return a;
-  Problem wide = problem;  // bf16 are held, nothing else
-  wide.operands[stage.inputs[0]].type.dtype = DType::f32;
-  if (Answer a = convolution_operands(wide, stage); !a) return a;
+  if (Answer a = convolution_operands(problem, stage, true); !a) return a;
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
@@ -168,7 +165,6 @@ struct PreparedDepthwise {
   const SpatialTable* table;
   OutputView view;
   Epilogue epilogue;
-  bool narrow_out = false;  // the loops store bf16
 };
 
 std::shared_ptr<const void> depthwise_prepare(const Kernel&, const Problem& problem, const Config&,
@@ -178,13 +174,8 @@ std::shared_ptr<const void> depthwise_prepare(const Kernel&, const Problem& prob
   out->table = &spatial_table(device.level);
   out->view = pixels_view(problem.types[stage.inputs[0]].shape->size());
   const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
-  const int bias = biased ? stage.inputs[2] : -1;
-  if (const auto wide = stored_narrow(problem)) {
-    out->epilogue = make_epilogue(*wide, out->view, bias, device.level);
-    out->narrow_out = !out->epilogue.executor;
-    if (out->narrow_out) return out;
-  }
-  out->epilogue = make_epilogue(problem, out->view, bias, device.level);
+  out->epilogue =
+      make_epilogue(problem, out->view, biased ? stage.inputs[2] : -1, device.level, {.store_narrow = true});
   return out;
 }
 
@@ -209,7 +200,7 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   plan.args.low = prepared.epilogue.low;
   plan.args.high = prepared.epilogue.high;
   plan.args.narrow_in = is_narrow(c.problem, stage.inputs[0]);
-  plan.args.narrow_out = prepared.narrow_out;
+  plan.args.narrow_out = prepared.epilogue.narrow;
   plan.by_image = !prepared.epilogue.whole_batch;
   plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, x[1], x[1]);
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(2)), bound);
