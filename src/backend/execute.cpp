@@ -153,10 +153,18 @@ void Frame::refresh_pointers() {
       case SlotKind::boxed:
         pointers_[s] = owned_[s].kind == Box::Kind::tensor ? owned_[s].tensor.mutable_data() : nullptr;
         break;
-      case SlotKind::view: pointers_[s] = pointers_[slot.of]; break;
+      case SlotKind::view: pointers_[s] = view_of(s); break;
       default: break;
     }
   }
+}
+
+// Empty parts have no place: their base may end before it.
+void* Frame::view_of(uint32_t s) const {
+  const Slot& slot = info_.plan->slots[s];
+  void* base = pointers_[slot.of];
+  if (slot.offset == 0 || bytes_[s] == 0 || !base) return base;
+  return static_cast<std::byte*>(base) + byte_size(slot.type.dtype, slot.offset);
 }
 
 void Frame::size_slot(uint32_t s) {
@@ -178,6 +186,24 @@ void Frame::bind_segment(size_t index) {
     const Slot& slot = plan.slots[s];
     size_slot(s);
     if (slot.kind == SlotKind::view) {
+      if (slot.is_part()) {
+        const int64_t end = checked_add(byte_size(slot.type.dtype, slot.offset), bytes_[s], "part");
+        if (bytes_[s] > 0 && end > bytes_[slot.of])
+          throw Error(
+              Code::invalid_argument,
+              fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
+        // Parts that are written make up their base.
+        const Slot& base = plan.slots[slot.of];
+        if (base.kind != SlotKind::view && base.layout.order == slot.layout.order &&
+            extents_[s].size() == extents_[slot.of].size())
+          for (size_t k = 0; k < extents_[s].size(); ++k)
+            if (k != slot.layout.innermost(extents_[s].size()) && extents_[s][k] != extents_[slot.of][k])
+              throw Error(Code::invalid_argument,
+                          fmt::format("these extents do not fit together: axis {} of a part has {} elements, that of "
+                                      "the whole {}",
+                                      k, extents_[s][k], extents_[slot.of][k]));
+        continue;
+      }
       // Sizes that inference could not prove equal are checked here.
       if (bytes_[s] != bytes_[slot.of])
         throw Error(Code::invalid_argument,
@@ -203,7 +229,7 @@ void Frame::bind_segment(size_t index) {
     const Slot& slot = plan.slots[s];
     if (slot.kind == SlotKind::arena || slot.kind == SlotKind::known)
       pointers_[s] = memory + ends_[s] - align_up(bytes_[s], alignment, "arena");
-    if (slot.kind == SlotKind::view) pointers_[s] = pointers_[slot.of];
+    if (slot.kind == SlotKind::view) pointers_[s] = view_of(s);
     if (slot.kind != SlotKind::known) continue;
     if (const auto* tensor = std::get_if<Tensor>(&slot.contents)) {
       if (bytes_[s] > 0) std::memcpy(pointers_[s], tensor->data(), static_cast<size_t>(bytes_[s]));
@@ -483,7 +509,7 @@ void Frame::finish_results(const Step& step) {
 Box Frame::snapshot(uint32_t s) const {
   if (boxes_[s]) return *boxes_[s];
   const Slot& slot = this->slot(s);
-  if (!slot.layout.is_strided()) throw Error(Code::unsupported, "packed weights cannot be read back");
+  if (!slot.layout.has_strides()) throw Error(Code::unsupported, "packed weights cannot be read back");
   Tensor out(slot.type.dtype, extents_[s]);
   if (slot.layout.is_row_major()) {
     if (out.bytes() > 0) std::memcpy(out.mutable_data(), pointers_[s], static_cast<size_t>(out.bytes()));

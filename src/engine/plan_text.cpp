@@ -43,6 +43,7 @@ class Printer {
     } else {
       out += to_text(slot.type, target_.symbols) + to_text(slot.layout);
     }
+    if (slot.offset != 0) out += fmt::format(" at {}", slot.offset);
     if (!slot.above.empty()) out += " above " + list_text(slot.above);
     return out;
   }
@@ -250,6 +251,7 @@ class Parser {
     } else {
       slot.layout = parse_layout(s_);
     }
+    if (s_.accept("at")) slot.offset = number(INT64_MAX);
     if (s_.accept("above")) slot.above = list(false);
     return slot;
   }

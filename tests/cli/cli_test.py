@@ -100,7 +100,7 @@ def build_then_run(folder):
     model, expected = mlp(folder)
     engine = f"{folder}/mlp.engine"
     out, _ = sinter("build", model, "-o", engine, "--dim", "N=1:4:8", "--threads", 1)
-    assert engine in out
+    assert engine in out and "a run holds " in out, out
     x = np.random.default_rng(1).standard_normal((4, 8), np.float32)
     np.save(f"{folder}/x.npy", x)
     for network in (engine, model):
@@ -324,8 +324,13 @@ def inspecting(folder):
     facts = json.loads(sinter("inspect", engine, "--json")[0])
     assert facts["kind"] == "engine" and facts["outputs"] == [{"name": "y", "type": "f32[N, 4]"}]
     assert facts["profiles"] == [{"name": "N", "min": 1, "opt": 4, "max": 8}]
+    memory = facts["memory"]
+    assert memory["weights"] == facts["weight_bytes"] and memory["outputs"] == 4 * 4 * 4 and memory["complete"], memory
+    assert memory["values"] >= 4 * 16 * 4, memory
     out, _ = sinter("inspect", engine)
-    assert "dimension" in out and "kernel" in out
+    assert "dimension" in out and "kernel" in out and "a run holds " in out, out
+    sinter("build", model, "-o", engine)
+    assert "memory" not in json.loads(sinter("inspect", engine, "--json")[0])
     assert "steps {" in sinter("inspect", engine, "--plan")[0]
     assert "MatMul" in sinter("inspect", engine, "--graph")[0]
 
