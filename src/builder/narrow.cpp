@@ -22,8 +22,8 @@ namespace {
 constexpr DType narrow_dtype = DType::bf16;
 // Elements below which there is nothing to gain.
 constexpr int64_t few_elements = 4096;
-// Of a fragment's time, beyond which other rows are meant for it.
-constexpr double clearly_slower = 1.3;
+// Beyond so much of a fragment's time, and as many nanoseconds, other rows are meant for it.
+constexpr double clearly_slower = 1.3, little_time = 3000;
 
 bool is_fragment(const Node& node) { return node.bodies.size() == 1 && std::string_view(node.op->name) == "Fragment"; }
 
@@ -153,7 +153,7 @@ class Narrower {
       constant.push_back(constant_[v]);
     }
     const auto cost = cost_of_fragment(module_, copy.bodies[0], types, constant, device_);
-    return cost && *cost <= clearly_slower * cost_when_wide(node);
+    return cost && *cost <= clearly_slower * cost_when_wide(node) + little_time;
   }
 
   double cost_when_wide(const Node& node) {

@@ -189,7 +189,9 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double out = elements_at(y, symbols), w = elements_at(problem.types[view.w], symbols);
   const double m = static_cast<double>(std::max<int64_t>(1, (*y.shape)[1].evaluate(symbols)));
   const double groups = static_cast<double>(view.groups), columns = std::max(1.0, m / groups);
-  const double bytes = 4 * (out + w + elements_at(problem.types[view.x], symbols));
+  const auto width = [&](uint16_t v) { return bit_size(problem.types[v].dtype) / 8.0; };
+  const double bytes =
+      width(problem.results[0].value) * out + 4 * w + width(view.x) * elements_at(problem.types[view.x], symbols);
   const double taps = static_cast<double>(taps_in_a_row(problem, view));
   const ContractTable& table = *table_of(kernel, device);
   if (table.planes > 0) {
