@@ -30,12 +30,12 @@ struct Plan {
   int64_t tile_offset = 0;
 };
 
-// An epilogue whose operands lie as the result: pixels that lie densely are one row to it, of about as many numbers as
-// this, which costs less than many short rows.
+// An epilogue whose operands lie as the result or are one number: pixels that lie densely are one row to it, of about
+// as many numbers as this, which costs less than many short rows.
 constexpr int64_t flat_row = 2048;
 bool is_flat(const Epilogue& epilogue) {
-  const auto full = [](const Epilogue::Part& part) { return part.rows && part.cols; };
-  return epilogue.executor && std::all_of(epilogue.operands.begin(), epilogue.operands.end(), full);
+  const auto even = [](const Epilogue::Part& part) { return part.rows == part.cols; };  // or one number for all
+  return epilogue.executor && std::all_of(epilogue.operands.begin(), epilogue.operands.end(), even);
 }
 void flat_block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride) {
   const int64_t together = stride == cols ? flat_row / cols : 0;
