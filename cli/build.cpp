@@ -52,6 +52,8 @@ int run(const Args& args) {
              bytes_text(static_cast<double>(MappedFile::open(file)->bytes().size())),
              time_text(built.report.total_milliseconds), built.target.main.steps.size(), built.report.sources.size(),
              rewrites, refusals);
+  if (const auto use = memory_at_best(*make_executable(built.target, built.target.needs)))
+    fmt::print("  {}\n", memory_text(*use));
   if (reference > 0)
     fmt::print("  {} run by reference, which is slow; the report says why (--report FILE.json)\n",
                reference == 1 ? "1 step is" : fmt::format("{} steps are", reference));

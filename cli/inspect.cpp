@@ -157,6 +157,7 @@ int inspect_engine(const Args& args) {
   count_kernels(target, target.main, uses, steps);
   int64_t bytes = 0;
   for (const Weight& weight : target.weights) bytes += weight.bytes.bytes();
+  const std::optional<MemoryUse> memory = memory_at_best(*executable);
   const auto file_bytes = MappedFile::open(args.network)->bytes().size();
   if (args.json) {
     Json json;
@@ -176,6 +177,12 @@ int inspect_engine(const Args& args) {
     json["bytes"] = file_bytes;
     json["weights"] = target.weights.size();
     json["weight_bytes"] = bytes;
+    if (memory)
+      json["memory"] = {{"weights", memory->weights},
+                        {"values", memory->values},
+                        {"working", memory->working},
+                        {"outputs", memory->outputs},
+                        {"complete", memory->complete}};
     json["steps"] = steps;
     json["kernels"] = Json::object();
     for (const auto& [kernel, use] : uses) json["kernels"][kernel] = use.steps;
@@ -185,9 +192,10 @@ int inspect_engine(const Args& args) {
     return exit_ok;
   }
   fmt::print("{}  {}\n", bold("engine"), args.network);
-  fmt::print("  {}, of these {} in {} weights; {} steps for {} at level {}\n\n",
+  fmt::print("  {}, of these {} in {} weights; {} steps for {} at level {}\n",
              bytes_text(static_cast<double>(file_bytes)), bytes_text(static_cast<double>(bytes)), target.weights.size(),
              steps, target.needs.name, target.needs.level);
+  fmt::print("{}\n", memory ? fmt::format("  {}\n", memory_text(*memory)) : "");
   Table values({"", "name", "type"});
   for (const bool output : {false, true})
     for (const Binding& binding : output ? engine.outputs() : engine.inputs())

@@ -57,6 +57,13 @@ std::string report_json(const BuildReport& report, const Target* target, const s
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+std::string memory_text(const MemoryUse& use) {
+  const auto text = [](int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+  return fmt::format("a run holds {}{}: weights {}, values {}, working memory {}, outputs {}",
+                     use.complete ? "" : "at least ", text(use.total()), text(use.weights), text(use.values),
+                     text(use.working), text(use.outputs));
+}
+
 void print_kernel_summary(const BuildReport& report) {
   struct Row {
     size_t steps = 0;

@@ -32,10 +32,12 @@ Type concrete(const Type& type, std::span<const int64_t> symbols) {
   return Type::tensor(type.dtype, std::move(shape));
 }
 
+constexpr std::byte untouched{0xff};
+
 // Memory that is exactly as large as asked. Beyond it lies what the sanitizer watches, else a pattern that is checked.
 class Guarded {
  public:
-  explicit Guarded(int64_t bytes, std::byte fill = std::byte{0xff}) : bytes_(bytes) {
+  explicit Guarded(int64_t bytes, std::byte fill = untouched) : bytes_(bytes) {
     if (posix_memalign(&memory_, 64, static_cast<size_t>(bytes + 2 * guard)) != 0)
       throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes", bytes));
     std::memset(memory_, static_cast<int>(pattern), static_cast<size_t>(bytes + 2 * guard));
@@ -324,9 +326,11 @@ Problem settle(const Problem& problem, const Kernel& kernel, const DeviceSpec& d
 
 Tensor in_layout(const Tensor& tensor, const Layout& layout) {
   const auto width = static_cast<size_t>(bit_size(tensor.dtype()) / 8);
-  if (!layout.is_strided()) return in_panels(tensor, layout, width);
-  Tensor out(DType::u8, {tensor.bytes()});
+  if (!layout.has_strides()) return in_panels(tensor, layout, width);
+  Tensor out(DType::u8, {layout_bytes(layout, tensor.dtype(), tensor.dims())});
   auto* to = out.as_mutable<std::byte>();
+  // What lies between rows is as untouched memory, and no number.
+  if (layout.pitch) std::memset(to, static_cast<int>(untouched), static_cast<size_t>(out.bytes()));
   const auto* from = tensor.as<std::byte>();
   for_layout(layout, tensor.dims(), [&](int64_t n, int64_t offset) {
     std::memcpy(to + static_cast<size_t>(offset) * width, from + static_cast<size_t>(n) * width, width);
@@ -386,8 +390,8 @@ std::vector<Tensor> run_boxed(const Problem& problem, const Kernel& kernel, cons
 }  // namespace
 
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
-                               std::span<const int64_t> symbols, std::span<const Tensor> operands,
-                               double* nanoseconds) {
+                               std::span<const int64_t> symbols, std::span<const Tensor> operands, double* nanoseconds,
+                               std::optional<size_t> over) {
   if (kernel.takes_boxes) {
     std::vector<Tensor> bytes;
     for (const Tensor& t : run_boxed(problem, kernel, device, operands, nanoseconds))
@@ -399,6 +403,7 @@ std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, con
   std::vector<Guarded> memory;
   std::vector<void*> pointers;
   std::vector<Box*> boxes(operands.size() + problem.results.size(), nullptr);
+  std::vector<size_t> operand_memory(operands.size(), 0);
   for (size_t i = 0; i < operands.size(); ++i) {
     operand_dims.push_back(operands[i].dims());
     if (!std::holds_alternative<std::monostate>(problem.operands[i].contents)) {
@@ -407,6 +412,7 @@ std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, con
       continue;
     }
     const Tensor bytes = in_layout(operands[i], problem.operands[i].layout);
+    operand_memory[i] = memory.size();
     const Guarded& here = memory.emplace_back(bytes.bytes());
     if (bytes.bytes() > 0) std::memcpy(here.data(), bytes.data(), static_cast<size_t>(bytes.bytes()));
     pointers.push_back(bytes.bytes() > 0 ? here.data() : nullptr);
@@ -414,6 +420,11 @@ std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, con
   std::vector<size_t> result_memory;
   for (const Problem::Result& result : problem.results) {
     result_dims.push_back(evaluate(*problem.types[result.value].shape, symbols));
+    if (over) {
+      result_memory.push_back(operand_memory[*over]);
+      pointers.push_back(pointers[*over]);
+      continue;
+    }
     result_memory.push_back(memory.size());
     const Guarded& here =
         memory.emplace_back(layout_bytes(result.layout, problem.types[result.value].dtype, result_dims.back()));
@@ -531,12 +542,14 @@ Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& de
     if (first == "LSTM" || first == "GRU" || first == "RNN") bounds.absolute = 3e-5;
     for (size_t r = 0; r < expected.size(); ++r) {
       const Layout& layout = settled.results[r].layout;
-      if (moves || !layout.is_strided()) {
+      if (moves || !layout.has_strides()) {
         if (!made[r].identical(in_layout(expected[r], layout)))
           return Answer::no(fmt::format("result {} has other bytes than the definition gives", r));
         continue;
       }
       const Tensor rows = from_layout(made[r], expected[r].dtype(), expected[r].dims(), layout);
+      if (layout.pitch && !in_layout(rows, layout).identical(made[r]))
+        return Answer::no(fmt::format("result {} is written between its rows", r));
       if (Answer a = compare(rows, expected[r], bounds, r); !a) return a;
     }
     return Answer::yes();

@@ -6,6 +6,8 @@
 // bug reports share it.
 #pragma once
 
+#include <optional>
+
 #include "backend/kernel.h"
 
 namespace sinter {
@@ -20,10 +22,10 @@ Problem settle(const Problem& problem, const Kernel& kernel, const DeviceSpec& d
 // What the kernel makes of row-major operands, as the bytes of its results in their layouts (u8). The problem is
 // settled. Throws Error when it refuses the shapes, reports a fault, or writes where it may not. Chunks of a phase run
 // on device.threads threads. nanoseconds: the kernel then runs again for about two milliseconds, at least three times,
-// and the shortest run is given.
+// and the shortest run is given. over: the operand in whose place the result is made (may_overwrite).
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                                std::span<const int64_t> symbols, std::span<const Tensor> operands,
-                               double* nanoseconds = nullptr);
+                               double* nanoseconds = nullptr, std::optional<size_t> over = std::nullopt);
 
 // The same by definition: row-major tensors.
 std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_t> symbols,

@@ -33,6 +33,13 @@ void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_
                                                     to_string(fact.right, problem.symbols), right));
 }
 
+// A step that fails is named as the user's model names it.
+Status located(const Status& status, const Step& step, const Target& target) {
+  if (step.sources.empty() || step.sources[0] >= target.sources.size()) return status;
+  const SourceNode& node = target.sources[step.sources[0]];
+  return Status(status.code(), fmt::format("node '{}' ({}): {}", node.name, node.op_type, status.message()));
+}
+
 }  // namespace
 
 Memory::~Memory() { std::free(data_); }
@@ -146,10 +153,18 @@ void Frame::refresh_pointers() {
       case SlotKind::boxed:
         pointers_[s] = owned_[s].kind == Box::Kind::tensor ? owned_[s].tensor.mutable_data() : nullptr;
         break;
-      case SlotKind::view: pointers_[s] = pointers_[slot.of]; break;
+      case SlotKind::view: pointers_[s] = view_of(s); break;
       default: break;
     }
   }
+}
+
+// Empty parts have no place: their base may end before it.
+void* Frame::view_of(uint32_t s) const {
+  const Slot& slot = info_.plan->slots[s];
+  void* base = pointers_[slot.of];
+  if (slot.offset == 0 || bytes_[s] == 0 || !base) return base;
+  return static_cast<std::byte*>(base) + byte_size(slot.type.dtype, slot.offset);
 }
 
 void Frame::size_slot(uint32_t s) {
@@ -171,6 +186,24 @@ void Frame::bind_segment(size_t index) {
     const Slot& slot = plan.slots[s];
     size_slot(s);
     if (slot.kind == SlotKind::view) {
+      if (slot.is_part()) {
+        const int64_t end = checked_add(byte_size(slot.type.dtype, slot.offset), bytes_[s], "part");
+        if (bytes_[s] > 0 && end > bytes_[slot.of])
+          throw Error(
+              Code::invalid_argument,
+              fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
+        // Parts that are written make up their base.
+        const Slot& base = plan.slots[slot.of];
+        if (base.kind != SlotKind::view && base.layout.order == slot.layout.order &&
+            extents_[s].size() == extents_[slot.of].size())
+          for (size_t k = 0; k < extents_[s].size(); ++k)
+            if (k != slot.layout.innermost(extents_[s].size()) && extents_[s][k] != extents_[slot.of][k])
+              throw Error(Code::invalid_argument,
+                          fmt::format("these extents do not fit together: axis {} of a part has {} elements, that of "
+                                      "the whole {}",
+                                      k, extents_[s][k], extents_[slot.of][k]));
+        continue;
+      }
       // Sizes that inference could not prove equal are checked here.
       if (bytes_[s] != bytes_[slot.of])
         throw Error(Code::invalid_argument,
@@ -196,7 +229,7 @@ void Frame::bind_segment(size_t index) {
     const Slot& slot = plan.slots[s];
     if (slot.kind == SlotKind::arena || slot.kind == SlotKind::known)
       pointers_[s] = memory + ends_[s] - align_up(bytes_[s], alignment, "arena");
-    if (slot.kind == SlotKind::view) pointers_[s] = pointers_[slot.of];
+    if (slot.kind == SlotKind::view) pointers_[s] = view_of(s);
     if (slot.kind != SlotKind::known) continue;
     if (const auto* tensor = std::get_if<Tensor>(&slot.contents)) {
       if (bytes_[s] > 0) std::memcpy(pointers_[s], tensor->data(), static_cast<size_t>(bytes_[s]));
@@ -349,7 +382,7 @@ Status Frame::run_kernel(uint32_t i) {
           {}};
   if (kernel.takes_boxes) {
     Status status = run_boxed(step, job.launch);
-    if (!status.ok()) return status;
+    if (!status.ok()) return located(status, step, executable_.target);
   } else {
     for (int phase = 0; phase < bound.phases; ++phase) {
       job.launch.phase = phase;
@@ -369,7 +402,7 @@ Status Frame::run_kernel(uint32_t i) {
       } else {
         state_.lease->parallel(chunks, work, &job);
       }
-      if (job.failed) return std::move(job.status);
+      if (job.failed) return located(job.status, step, executable_.target);
     }
   }
   if (state_.fault.load(std::memory_order_relaxed) != no_fault && state_.fault_source == no_slot &&
@@ -476,7 +509,7 @@ void Frame::finish_results(const Step& step) {
 Box Frame::snapshot(uint32_t s) const {
   if (boxes_[s]) return *boxes_[s];
   const Slot& slot = this->slot(s);
-  if (!slot.layout.is_strided()) throw Error(Code::unsupported, "packed weights cannot be read back");
+  if (!slot.layout.has_strides()) throw Error(Code::unsupported, "packed weights cannot be read back");
   Tensor out(slot.type.dtype, extents_[s]);
   if (slot.layout.is_row_major()) {
     if (out.bytes() > 0) std::memcpy(out.mutable_data(), pointers_[s], static_cast<size_t>(out.bytes()));

@@ -143,6 +143,7 @@ class Frame {
   bool is_bound(size_t segment) const;  // for the present values of the symbols it depends on
   void bind_segment(size_t segment);
   void size_slot(uint32_t s);
+  void* view_of(uint32_t s) const;
   void bind_step(uint32_t step);
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);

@@ -16,6 +16,15 @@ const char* fault_text(uint32_t fault) {
   }
 }
 
+bool may_overwrite(const Kernel& kernel, const Problem& problem, size_t operand) {
+  if (!kernel.may_overwrite || problem.results.size() != 1 || operand >= problem.operands.size()) return false;
+  const Operand& over = problem.operands[operand];
+  const Problem::Result& result = problem.results[0];
+  return !over.host && !over.constant && std::holds_alternative<std::monostate>(over.contents) &&
+         over.type.is_plain() && over.type == problem.types[result.value] && over.layout == result.layout &&
+         over.layout.has_strides() && kernel.may_overwrite(kernel, problem, operand);
+}
+
 std::span<const Backend* const> backends() {
   static const Backend* const list[] = {&cpu_backend(), &reference_backend()};
   return list;

@@ -71,6 +71,10 @@ struct Launch {
 enum Fault : uint32_t { no_fault = 0, index_out_of_range = 1 };
 const char* fault_text(uint32_t fault);
 
+struct Kernel;
+// Whether a kernel makes the only result of a problem over this operand when both have one place.
+bool may_overwrite(const Kernel& kernel, const Problem& problem, size_t operand);
+
 struct Kernel {
   const char* name;            // family_types_tile_level
   const void* self = nullptr;  // what rows of one family differ in
@@ -86,6 +90,9 @@ struct Kernel {
   Status (*run)(const Launch&);
   const Fields* (*config)() = nullptr;  // its tuning parameters; null: none
   bool takes_boxes = false;             // reads and writes Box operands; may allocate
+  // Whether the result may be made over an operand of its type and layout that nothing else reads: whatever the
+  // extents, each element is read before the same element is written, by the same chunk. Null: never.
+  bool (*may_overwrite)(const Kernel&, const Problem&, size_t operand) = nullptr;
 };
 
 // A backend: its table and what it says of the machine.

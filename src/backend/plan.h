@@ -14,10 +14,12 @@
 namespace sinter {
 
 enum class SlotKind : uint8_t {
-  arena,      // memory of the context, placed by `above`
-  binding,    // the caller's buffer: Target::bindings[of]
-  weight,     // Target::weights[of]
-  view,       // the bytes of slot `of` under another type
+  arena,    // memory of the context, placed by `above`
+  binding,  // the caller's buffer: Target::bindings[of]
+  weight,   // Target::weights[of]
+  // The bytes of slot `of` under another type; or a part of them, `offset` elements in, with a pitch. A step may make
+  // its result over an operand that nobody reads afterwards: it writes a view of it.
+  view,
   boxed,      // a Box of the context: sequences, optionals, strings, unknown ranks, extents found by running
   known,      // contents (numbers or Dims) written when shapes are bound
   parameter,  // of a body: the value that the step passes
@@ -30,6 +32,10 @@ struct Slot {
   uint32_t of = 0;
   Contents contents;
   std::vector<uint32_t> above;
+  int64_t offset = 0;  // of a part
+
+  // A view of some elements of each row of its base. Steps may write parts, which together make up their base.
+  bool is_part() const { return kind == SlotKind::view && (offset != 0 || layout.pitch != 0); }
 };
 
 // Nonnegative `value` makes the choice possible.

@@ -94,8 +94,15 @@ class Verifier {
         (slot.type.shape->size() > max_rank_of_values || !layout_fits(slot.layout, slot.type.shape->size())))
       fail(fmt::format("slot {} has a layout that does not fit its type", s));
     if (slot.layout.kind == Layout::Kind::any) fail(fmt::format("slot {} has no fixed layout", s));
-    if (!slot.layout.is_row_major() && (!slot.type.is_plain() || bit_size(slot.type.dtype) < 8))
+    if ((!slot.layout.is_row_major() || slot.offset != 0) && (!slot.type.is_plain() || bit_size(slot.type.dtype) < 8))
       fail(fmt::format("slot {} has a layout that its dtype does not allow", s));
+    if (slot.layout.pitch != 0) {
+      const auto row = (*slot.type.shape)[slot.layout.innermost(slot.type.shape->size())].as_constant();
+      if (!slot.layout.has_strides() || !row || *row > slot.layout.pitch)
+        fail(fmt::format("slot {} has rows that do not fit its pitch", s));
+    }
+    if (slot.kind != SlotKind::view && (slot.offset != 0 || (slot.layout.pitch != 0 && slot.kind != SlotKind::arena)))
+      fail(fmt::format("slot {} cannot be a part", s));
     const bool plain = slot.type.is_plain();
     switch (slot.kind) {
       case SlotKind::arena:
@@ -118,6 +125,13 @@ class Verifier {
       case SlotKind::view: {
         of(plan.slots.size(), "slot");
         const Slot& base = plan.slots[slot.of];
+        if (slot.is_part()) {
+          // That it ends within its base is tested when the slots are sized.
+          if (!base.type.is_plain() || base.is_part() || !base.layout.has_strides() || slot.offset < 0 ||
+              slot.layout.pitch == 0 || base.type.dtype != slot.type.dtype)
+            fail(fmt::format("slot {} is no possible part of slot {}", s, slot.of));
+          break;
+        }
         // Dense values of as many bytes, which is tested when the slots are sized; or the same value.
         const bool dense = base.layout.is_strided() && slot.layout.is_strided();
         const bool same = base.layout == slot.layout && base.type == slot.type;
@@ -171,10 +185,18 @@ class Verifier {
     bindings_are_single(plan);
     bodies_are_trees(plan);
     std::vector<bool> written(count, false);
+    std::vector<Columns> columns(count);  // of slots that are written in parts: what is there by now
     std::vector<uint32_t> first(count, never), last(count, 0), segment(count, 0);
     const auto base_of = [&](uint32_t s) {
       while (plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
       return s;
+    };
+    std::vector<uint32_t> holder(count);  // of memory: the slot that says what lies there now
+    for (uint32_t s = 0; s < count; ++s) holder[s] = s;
+    const auto overwritten = [&](uint32_t s) {
+      const uint32_t valid = holder[base_of(s)];
+      while (s != valid && plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
+      return s != valid;
     };
     uint32_t now = 0, part = 0;
     const auto touch = [&](uint32_t s) {
@@ -208,18 +230,33 @@ class Verifier {
       for (uint32_t s : step.operands) {
         if (s == no_slot) continue;
         if (s >= count) fail(fmt::format("step {} reads no slot", now));
-        if (!written[base_of(s)]) fail(fmt::format("step {} reads slot {} before it is written", now, s));
+        if (!written[base_of(s)] && !is_there(plan, s, columns))
+          fail(fmt::format("step {} reads slot {} before it is written", now, s));
+        if (overwritten(s)) fail(fmt::format("step {} reads slot {} after it was overwritten", now, s));
         if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
         touch(s);
       }
       for (uint32_t s : step.results) {
         if (s >= count) fail(fmt::format("step {} writes no slot", now));
         const Slot& slot = plan.slots[s];
-        const bool writable = slot.kind == SlotKind::arena || slot.kind == SlotKind::boxed ||
-                              (slot.kind == SlotKind::binding && target_.bindings[slot.of].is_output);
+        if (slot.kind == SlotKind::view && !slot.is_part()) {
+          need_symbols(plan, s);
+          touch(s);
+          continue;  // made over an operand, see below
+        }
+        const uint32_t base = slot.is_part() ? slot.of : s;
+        const SlotKind kind = plan.slots[base].kind;
+        const bool writable = kind == SlotKind::arena || (kind == SlotKind::boxed && base == s) ||
+                              (kind == SlotKind::binding && target_.bindings[plan.slots[base].of].is_output);
         if (!writable) fail(fmt::format("step {} writes slot {}, which cannot be written", now, s));
-        if (written[s]) fail(fmt::format("step {} writes slot {} a second time", now, s));
-        written[s] = true;
+        if (written[base] || (base == s && !columns[s].empty()))
+          fail(fmt::format("step {} writes slot {} a second time", now, s));
+        if (base == s) {
+          written[s] = true;
+        } else {
+          need_symbols(plan, base);
+          written[base] = write_part(plan, s, columns[base], now);
+        }
         if (slot.kind != SlotKind::boxed) need_symbols(plan, s);
         touch(s);
       }
@@ -229,6 +266,11 @@ class Verifier {
         kernel_step(plan, step, now);
       else
         control_step(plan, step, now, depth);
+      for (uint32_t s : step.results)
+        if (plan.slots[s].kind == SlotKind::view && !plan.slots[s].is_part()) {
+          made_over_operand(plan, step, base_of, now);
+          holder[base_of(s)] = s;
+        }
       for (SymbolId id : step.defines) {
         claim(id);
         known_[id] = true;
@@ -237,12 +279,76 @@ class Verifier {
       ++now;
     }
     for (uint32_t s : plan.results) {
-      if (s >= count || !written[base_of(s)]) fail("a result is not written");
+      // Parts are no results: they are not row-major.
+      if (s >= count || !written[base_of(s)] || overwritten(s)) fail("a result is not written");
       if (!plan.slots[s].layout.is_row_major()) fail("a result is not row-major");
       if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
       touch(s);
     }
     lifetimes(plan, first, last, segment);
+  }
+
+  // The one result of a step is a view of an operand: nothing else of the step lies there, and its kernels may.
+  template <typename F>
+  void made_over_operand(const Plan& plan, const Step& step, F base_of, uint32_t now) const {
+    const uint32_t s = step.results[0], over = plan.slots[s].of, base = base_of(s);
+    size_t operand = step.operands.size();
+    bool sound = step.kind == Step::Kind::kernel && step.results.size() == 1 &&
+                 plan.slots[base].kind == SlotKind::arena && plan.slots[over].type == plan.slots[s].type &&
+                 plan.slots[over].layout == plan.slots[s].layout;
+    for (size_t k = 0; k < step.operands.size(); ++k) {
+      if (step.operands[k] == no_slot || base_of(step.operands[k]) != base) continue;
+      sound = sound && operand == step.operands.size() && step.operands[k] == over;
+      operand = k;
+    }
+    if (sound)
+      for (const Choice& choice : step.choices)
+        sound = sound && may_overwrite(*kernels_[choice.kernel], target_.problems[choice.problem], operand);
+    if (!sound) fail(fmt::format("step {} may not make its result over slot {}", now, over));
+  }
+
+  using Columns = std::vector<std::pair<int64_t, int64_t>>;  // begin and end, in order, none touching the next
+
+  // The columns of its base's rows that a part is. That both have as many rows is tested when they are sized.
+  static std::optional<std::pair<int64_t, int64_t>> columns_of(const Plan& plan, uint32_t s) {
+    const Slot& part = plan.slots[s];
+    const Slot& base = plan.slots[part.of];
+    if (base.kind == SlotKind::view || base.layout.order != part.layout.order) return std::nullopt;
+    const Shape &whole = *base.type.shape, &own = *part.type.shape;
+    if (own.empty() || own.size() != whole.size()) return std::nullopt;
+    const size_t inner = part.layout.innermost(own.size());
+    const auto count = own[inner].as_constant(), all = whole[inner].as_constant();
+    if (!count || !all || part.layout.pitch != (base.layout.pitch ? base.layout.pitch : *all)) return std::nullopt;
+    if (*count < 0 || part.offset > *all || *count > *all - part.offset) return std::nullopt;
+    return std::pair(part.offset, part.offset + *count);
+  }
+
+  // Whether steps have written all of a part of a slot that is written in parts.
+  static bool is_there(const Plan& plan, uint32_t s, const std::vector<Columns>& columns) {
+    if (!plan.slots[s].is_part()) return false;
+    const auto own = columns_of(plan, s);
+    return own && std::any_of(columns[plan.slots[s].of].begin(), columns[plan.slots[s].of].end(),
+                              [&](const auto& c) { return c.first <= own->first && own->second <= c.second; });
+  }
+
+  // Whether the base is complete with it.
+  static bool write_part(const Plan& plan, uint32_t s, Columns& columns, uint32_t now) {
+    const auto own = columns_of(plan, s);
+    if (!own || own->first == own->second)
+      fail(fmt::format("step {} writes slot {}, which is not known to be a part of its base", now, s));
+    const auto after = std::lower_bound(columns.begin(), columns.end(), *own);
+    if ((after != columns.end() && after->first < own->second) ||
+        (after != columns.begin() && std::prev(after)->second > own->first))
+      fail(fmt::format("step {} writes a part of slot {} a second time", now, plan.slots[s].of));
+    columns.insert(after, *own);
+    for (size_t k = columns.size(); k-- > 1;)
+      if (columns[k - 1].second == columns[k].first) {
+        columns[k - 1].second = columns[k].second;
+        columns.erase(columns.begin() + static_cast<ptrdiff_t>(k));
+      }
+    const Slot& base = plan.slots[plan.slots[s].of];
+    const int64_t all = (*base.type.shape)[base.layout.innermost(base.type.shape->size())].constant();
+    return columns.size() == 1 && columns[0] == std::pair<int64_t, int64_t>(0, all);
   }
 
   static void views_are_trees(const Plan& plan) {

@@ -7,6 +7,8 @@
 
 #include "base/checked.h"
 #include "base/file.h"
+#include "builder/in_place.h"
+#include "builder/parts.h"
 #include "builder/schedule.h"
 #include "builder/timing.h"
 #include "ir/check.h"
@@ -148,6 +150,8 @@ Built build(Module module, const BuildOptions& options) {
   }
   std::vector<int64_t> best(emitted.target.symbols.size(), 64);
   for (const Profile& p : emitted.target.profiles) best[p.symbol] = p.best;
+  place_parts(emitted.target, device);
+  make_in_place(emitted.target);
   schedule(emitted.target.main, best);
   options.control.report("preparing weights", 0.8);
   run_init(emitted, options, device);

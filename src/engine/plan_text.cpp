@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <set>
+
 #include "base/scanner.h"
 #include "ops/text.h"
 
@@ -41,6 +43,7 @@ class Printer {
     } else {
       out += to_text(slot.type, target_.symbols) + to_text(slot.layout);
     }
+    if (slot.offset != 0) out += fmt::format(" at {}", slot.offset);
     if (!slot.above.empty()) out += " above " + list_text(slot.above);
     return out;
   }
@@ -151,7 +154,20 @@ class Parser {
       offsets_.push_back(number(INT64_MAX));
       t_.weights.push_back(std::move(weight));
     });
-    items("problems", [&] { t_.problems.push_back(parse_problem(s_)); });
+    // Operators of plugins that are not loaded: all of them in one error.
+    std::set<std::string> missing;
+    std::string list, hint;
+    items("problems", [&] {
+      try {
+        t_.problems.push_back(parse_problem(s_));
+      } catch (const Error& error) {
+        if (error.code() != Code::engine_incompatible) throw;
+        if (missing.insert(error.message()).second) list += (list.empty() ? "" : "; ") + error.message();
+        hint = error.origin().hint;
+        t_.problems.emplace_back();
+      }
+    });
+    if (!list.empty()) throw Error(Code::engine_incompatible, list).with_hint(hint);
     items("sources", [&] {
       SourceNode source;
       source.name = s_.string();
@@ -235,6 +251,7 @@ class Parser {
     } else {
       slot.layout = parse_layout(s_);
     }
+    if (s_.accept("at")) slot.offset = number(INT64_MAX);
     if (s_.accept("above")) slot.above = list(false);
     return slot;
   }
@@ -336,6 +353,7 @@ Target parse_target(std::string_view text, WeightOffsets& offsets) {
   try {
     return Parser(text, offsets).target();
   } catch (const Error& error) {
+    if (error.code() == Code::engine_incompatible) throw;
     throw Error(Code::engine_invalid, fmt::format("the plan of the engine cannot be read: {}", error.what()));
   }
 }

@@ -18,6 +18,7 @@ constexpr Rule ones_transpose_rule = {"Transpose of extents 1 as Reshape"};
 constexpr Rule one_concat_rule = {"drop Concat of one"};
 constexpr Rule empty_concat_rule = {"drop empty operands of Concat"};
 constexpr Rule nested_concat_rule = {"Concat once"};
+constexpr Rule parts_rule = {"neighbouring parts in a Concat as one"};
 constexpr Rule gather_one_rule = {"Gather of one index as Slice"};
 
 // Squeeze, Unsqueeze and Flatten of known rank.
@@ -122,6 +123,82 @@ bool concat(Site& site, NodeId n) {
   return site.replace(site.out(n), made, nested ? nested_concat_rule : empty_concat_rule);
 }
 
+// Elements [begin, end) of an axis of `whole`.
+struct Stretch {
+  ValueId whole;
+  int64_t begin, end;
+};
+
+// What a value is of another one, where a Slice or Split along this axis alone makes it.
+std::optional<Stretch> stretch_of(const Site& site, ValueId v, size_t axis) {
+  const auto constant_extent = [&](ValueId of) -> std::optional<int64_t> {
+    const Type& type = site.type(of);
+    if (!type.has_shape() || axis >= type.shape->size()) return std::nullopt;
+    return (*type.shape)[axis].as_constant();
+  };
+  const auto is_axis = [&](int64_t a) {
+    const auto rank = static_cast<int64_t>(site.type(v).shape->size());
+    return (a < 0 ? a + rank : a) == static_cast<int64_t>(axis);
+  };
+  const auto count = constant_extent(v);
+  if (!count) return std::nullopt;
+  if (const auto n = site.def(v, "Slice")) {
+    const ValueId x = site.in(*n, 0);
+    const auto starts = site.integers(site.in(*n, 1));
+    const auto axes = site.has(*n, 3) ? site.integers(site.in(*n, 3)) : std::nullopt;
+    const auto steps = site.has(*n, 4) ? site.integers(site.in(*n, 4)) : std::vector<int64_t>{1};
+    const auto extent = constant_extent(x);
+    if (!extent || !starts || !axes || !steps || starts->size() != 1 || axes->size() != 1 || !is_axis((*axes)[0]) ||
+        *steps != std::vector<int64_t>{1})
+      return std::nullopt;
+    const int64_t begin = slice_begin((*starts)[0], *extent, 1);
+    return Stretch{x, begin, begin + *count};
+  }
+  if (const auto n = site.def(v, "Split")) {
+    if (!is_axis(site.graph.nodes[*n].attrs.as<SplitAttrs>().axis)) return std::nullopt;
+    int64_t begin = 0;
+    for (size_t o = 0; site.rw.resolve(site.out(*n, o)) != site.rw.resolve(v); ++o) {
+      const auto before = constant_extent(site.out(*n, o));
+      if (!before) return std::nullopt;
+      begin += *before;
+    }
+    return Stretch{site.in(*n, 0), begin, begin + *count};
+  }
+  return std::nullopt;
+}
+
+// Parts of one value that stand side by side in a Concat and are all of it are that value.
+bool concat_parts(Site& site, NodeId n) {
+  const auto axis = concat_axis(site, n);
+  const size_t count = site.graph.nodes[n].inputs.size();
+  if (!axis || count < 2) return false;
+  Ids operands;
+  for (size_t i = 0; i < count;) {
+    const auto first = stretch_of(site, site.in(n, i), *axis);
+    size_t next = i + 1;
+    if (first && first->begin == 0) {
+      const auto extent = (*site.type(first->whole).shape)[*axis].as_constant();
+      int64_t end = first->end;
+      for (; next < count && end != *extent; ++next) {
+        const auto more = stretch_of(site, site.in(n, next), *axis);
+        if (!more || more->whole != first->whole || more->begin != end) break;
+        end = more->end;
+      }
+      if (end == *extent && next > i + 1) {
+        operands.push_back(first->whole);
+        i = next;
+        continue;
+      }
+    }
+    operands.push_back(site.in(n, i++));
+  }
+  if (operands.size() == count) return false;
+  const Attrs attrs = site.graph.nodes[n].attrs;
+  site.at({n});
+  const ValueId made = operands.size() == 1 ? operands[0] : site.rw.build.op("Concat", attrs, operands);
+  return site.same_type(made, site.out(n)) && site.replace(site.out(n), made, parts_rule);
+}
+
 // One index that is known to be inside: a part of the operand, which kernels may read in place.
 bool gather_one(Site& site, NodeId n) {
   const ValueId x = site.in(n, 0), indices = site.in(n, 1);
@@ -151,8 +228,8 @@ bool gather_one(Site& site, NodeId n) {
 }
 
 constexpr NodeRule rules[] = {
-    {"Squeeze", as_reshape},  {"Unsqueeze", as_reshape}, {"Flatten", as_reshape}, {"Reshape", reshape_twice},
-    {"Transpose", transpose}, {"Concat", concat},        {"Gather", gather_one},
+    {"Squeeze", as_reshape},  {"Unsqueeze", as_reshape}, {"Flatten", as_reshape},  {"Reshape", reshape_twice},
+    {"Transpose", transpose}, {"Concat", concat},        {"Concat", concat_parts}, {"Gather", gather_one},
 };
 
 }  // namespace

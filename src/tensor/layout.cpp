@@ -23,6 +23,15 @@ Layout Layout::channels_last(size_t rank) {
 
 int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   const int64_t count = element_count(dims);
+  if (layout.pitch > 0) {
+    if (dims.empty()) throw Error(Code::invalid_argument, "a scalar has no rows");
+    const int64_t row = dims[layout.innermost(dims.size())];
+    if (row > layout.pitch)
+      throw Error(Code::invalid_argument,
+                  fmt::format("rows of {} elements do not fit a pitch of {}", row, layout.pitch));
+    if (count == 0) return 0;
+    return byte_size(dtype, checked_add(checked_mul(count / row - 1, layout.pitch, "rows"), row, "rows"));
+  }
   if (layout.kind == Layout::Kind::strided || layout.kind == Layout::Kind::any) return byte_size(dtype, count);
   const size_t rank = dims.size();
   const auto padded = [&](int64_t n) { return align_up(n, layout.lanes, "panel columns"); };
@@ -52,7 +61,8 @@ Dims layout_strides(const Layout& layout, const Dims& dims) {
     const size_t axis = layout.order.empty() ? k : layout.order[k];
     strides[axis] = stride;
     // Empty tensors may have extents whose product does not fit.
-    if (__builtin_mul_overflow(stride, dims[axis], &stride)) stride = 0;
+    const bool pitched = layout.pitch > 0 && k + 1 == dims.size();
+    if (__builtin_mul_overflow(stride, pitched ? layout.pitch : dims[axis], &stride)) stride = 0;
   }
   return strides;
 }
@@ -67,6 +77,7 @@ bool layout_fits(const Layout& layout, size_t rank) {
     case Layout::Kind::conv_panels: return rank >= 3 && panels_fit && layout.groups > 0;
     case Layout::Kind::strided: break;
   }
+  if (layout.pitch < 0 || (layout.pitch > 0 && rank == 0)) return false;
   if (layout.order.empty()) return true;
   if (layout.order.size() != rank) return false;
   uint64_t seen = 0;
@@ -88,9 +99,10 @@ std::string to_text(const Layout& layout) {
                          layout.planes ? fmt::format(", planes {}, run {}", layout.planes, layout.run) : "");
     case Layout::Kind::strided: break;
   }
-  if (layout.order.empty()) return "";
+  if (layout.is_row_major()) return "";
   std::string out = "@(";
   for (size_t i = 0; i < layout.order.size(); ++i) out += fmt::format("{}{}", i ? ", " : "", layout.order[i]);
+  if (layout.pitch > 0) out += fmt::format("{}pitch {}", layout.order.empty() ? "" : ", ", layout.pitch);
   return out + ")";
 }
 
@@ -137,11 +149,16 @@ Layout parse_layout(Scanner& scanner) {
   }
   scanner.expect("(");
   std::vector<uint8_t> order;
+  int32_t pitch = 0;
   do {
+    if (scanner.accept("pitch")) {
+      pitch = static_cast<int32_t>(number(INT32_MAX));
+      break;
+    }
     order.push_back(static_cast<uint8_t>(number(63)));
   } while (scanner.accept(","));
   scanner.expect(")");
-  return Layout::ordered(std::move(order));
+  return Layout::ordered(std::move(order)).with_pitch(pitch);
 }
 
 }  // namespace sinter

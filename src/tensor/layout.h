@@ -1,7 +1,8 @@
 // Layout: how a value's elements lie in memory. Closed data, so packing, sizing and verification share it.
 //
-// `strided` stores axes densely in a physical order; panels are the packed weights of contractions, `width` columns
-// each, the last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
+// `strided` stores axes densely in a physical order, or with a `pitch` from row to row of its innermost axis: the
+// elements between rows are somebody else's. Panels are the packed weights of contractions, `width` columns each, the
+// last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
 // groups as [group][panel][tap][C][columns]. Panels of f32 may be split into `planes` of bf16, each what the planes
 // before it leave: [panel][tap][step of 32 of K][16 columns][plane][pair of K][column][2], K padded to 32; `run` taps
@@ -24,6 +25,7 @@ struct Layout {
   bool transposed = false;     // of matrix_panels
   int32_t planes = 0;          // of panels of f32: bf16 planes; 0: they are f32
   int32_t run = 1;             // of conv_panels with planes
+  int32_t pitch = 0;           // strided: elements from row to row of the innermost axis; 0: dense
 
   static Layout any() { return {Kind::any, {}, 0, 1, 1, false, 0, 1}; }
   static Layout ordered(std::vector<uint8_t> order);  // the identity becomes row-major
@@ -35,21 +37,32 @@ struct Layout {
     return {Kind::conv_panels, {}, width, lanes, groups, false, planes, run};
   }
 
-  bool is_row_major() const { return kind == Kind::strided && order.empty(); }
-  bool is_strided() const { return kind == Kind::strided; }
+  bool is_row_major() const { return is_strided() && order.empty(); }
+  // Dense: rows that take a pitch ask for `has_strides`.
+  bool is_strided() const { return kind == Kind::strided && pitch == 0; }
+  bool has_strides() const { return kind == Kind::strided; }
+  // The innermost axis of a strided layout. Precondition: rank > 0.
+  size_t innermost(size_t rank) const { return order.empty() ? rank - 1 : order.back(); }
+  Layout with_pitch(int32_t elements) const {
+    Layout layout = *this;
+    layout.pitch = elements;
+    return layout;
+  }
+  Layout dense() const { return with_pitch(0); }
   bool operator==(const Layout&) const = default;
 };
 
-// Bytes of a value of this type at these extents; checked.
+// Bytes of a value of this type at these extents, from its first to its last; checked. Throws where rows are longer
+// than the pitch.
 int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims);
 // Element strides by logical axis of a strided layout.
 Dims layout_strides(const Layout& layout, const Dims& dims);
 // Whether the layout fits values of this rank (a permutation of the axes, positive widths, ...).
 bool layout_fits(const Layout& layout, size_t rank);
 
-// "" for row-major, else "@any", "@(0, 2, 3, 1)", "@matrix(32, 16)", "@matrix_t(32, 16)", "@conv(32, 16, 1)"; with
-// planes
-// "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run 3)".
+// "" for row-major, else "@any", "@(0, 2, 3, 1)", "@(0, 2, 3, 1, pitch 96)", "@(pitch 96)", "@matrix(32, 16)",
+// "@matrix_t(32, 16)", "@conv(32, 16, 1)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run
+// 3)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);
 

@@ -33,7 +33,7 @@ class Watcher final : public StepObserver {
     for (uint32_t s : step.results) {
       const std::string& name = s < names_.size() ? names_[s] : std::string();
       const auto at = by_name_.find(name);
-      if (name.empty() || at == by_name_.end() || at->second == no_id || !frame.slot(s).layout.is_strided()) continue;
+      if (name.empty() || at == by_name_.end() || at->second == no_id || !frame.slot(s).layout.has_strides()) continue;
       Compared compared = compare_values(frame.snapshot(s), reference_.value(at->second), tolerance_);
       compared.tensor = name;
       compared.node = sources_text(target, step.sources);

@@ -53,7 +53,7 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
 // A slot's value row-major, whatever its layout.
 Box value_of(const Frame& frame, uint32_t s) {
   const Slot& slot = frame.slot(s);
-  if (slot.layout.is_strided()) {
+  if (slot.layout.has_strides()) {
     Box box = frame.snapshot(s);
     if (box.kind == Box::Kind::tensor && box.tensor.dtype() != DType::string) box.tensor = box.tensor.clone();
     return box;

@@ -64,6 +64,29 @@ std::string same_bits(const Problem& problem, const Kernel& kernel, DeviceSpec d
   }
 }
 
+// Results made over an operand have the bits of those made elsewhere.
+void check_in_place(const Problem& problem, const Kernel& kernel, DeviceSpec device,
+                    const std::vector<int64_t>& symbols, uint64_t seed, const std::string& name) {
+  try {
+    const Problem settled = settle(problem, kernel, device);
+    std::vector<Tensor> operands, apart;
+    for (size_t i = 0; i < settled.operands.size(); ++i) {
+      if (!may_overwrite(kernel, settled, i)) continue;
+      if (operands.empty()) {
+        operands = sample_operands(settled, symbols, seed);
+        apart = run_kernel(settled, kernel, device, symbols, operands);
+      }
+      for (int threads : {1, 3}) {
+        device.threads = threads;
+        const bool same = run_kernel(settled, kernel, device, symbols, operands, nullptr, i)[0].identical(apart[0]);
+        report(same, name, fmt::format("other bits when made over operand {} by {} threads", i, threads));
+      }
+    }
+  } catch (const Error& error) {
+    report(false, name, error.what());
+  }
+}
+
 void check_row(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                const std::vector<int64_t>& symbols, uint64_t seed, const std::string& where) {
   const std::string name = fmt::format("{} {} level {}", where, kernel.name, device.level);
@@ -71,6 +94,7 @@ void check_row(const Problem& problem, const Kernel& kernel, const DeviceSpec& d
   report(static_cast<bool>(accepted), name, accepted ? "" : accepted.reason());
   const std::string differs = same_bits(problem, kernel, device, symbols, seed);
   report(differs.empty(), name, differs);
+  check_in_place(problem, kernel, device, symbols, seed, name);
 }
 
 // What a contraction that may round its operands is given to besides: rows that refuse it when it must be strict.

@@ -17,11 +17,22 @@ inline bool has(const Stage& stage, size_t input) {
   return input < stage.inputs.size() && stage.inputs[input] != absent_operand;
 }
 
-// `any` becomes row-major; fixed layouts stay.
-inline Layout settled(const Layout& layout) { return layout.kind == Layout::Kind::any ? Layout() : layout; }
+// `any` becomes another; fixed layouts stay.
+inline Layout settled(const Layout& layout, const Layout& otherwise = Layout()) {
+  return layout.kind == Layout::Kind::any ? otherwise : layout;
+}
 
 inline bool strided_or_any(const Layout& layout) { return layout.is_strided() || layout.kind == Layout::Kind::any; }
+// The same for rows that take a pitch.
+inline bool strides_or_any(const Layout& layout) { return layout.has_strides() || layout.kind == Layout::Kind::any; }
 inline bool row_major_or_any(const Layout& layout) { return layout.is_row_major() || layout.kind == Layout::Kind::any; }
+
+// A layout of this order, dense or with a pitch.
+inline bool lies_as(const Layout& layout, const Layout& dense) {
+  return layout.has_strides() && layout.order == dense.order;
+}
+// Elements from row to row of the innermost axis, whose extent is given.
+inline int64_t row_pitch(const Layout& layout, int64_t extent) { return layout.pitch ? layout.pitch : extent; }
 
 // Every operand and result is a plain tensor of whole bytes, host operands known.
 Answer plain_problem(const Problem& problem);

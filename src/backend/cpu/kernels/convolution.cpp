@@ -86,6 +86,7 @@ View view_of(const Problem& problem) {
   v.output.batch = {0};
   for (size_t k = 2; k < v.rank; ++k) v.output.rows.push_back(k);
   v.output.col = 1;
+  v.output.pitched = true;
   return v;
 }
 
@@ -147,7 +148,7 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
     if (Answer a = reach_known(problem, view); !a) return a;
   if (view.x == view.w || view.bias == view.w || view.bias == view.x) return Answer::no("an operand stands twice");
   const Layout& x = problem.operands[view.x].layout;
-  if (!channels_last_or_any(x, view.rank) && !(x.is_row_major() && takes_channels_first(problem, view)))
+  if (!pixels_or_any(x, view.rank) && !(x.is_row_major() && takes_channels_first(problem, view)))
     return Answer::no("the operand must have its channels last");
   const Layout& w = problem.operands[view.w].layout;
   if (!row_major_or_any(w)) {
@@ -178,7 +179,7 @@ Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const D
     }
     out.operands.push_back(std::move(layout));
   }
-  out.results.assign(problem.results.size(), last);
+  for (const Problem::Result& result : problem.results) out.results.push_back(settled(result.layout, last));
   return out;
 }
 
@@ -238,9 +239,9 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   args.k = w[1];
   args.n = w[0] / groups;
   args.taps = product(w, 2, w.size());
-  args.lda = x[1];
-  args.ldc = w[0];
-  args.image_stride = checked_mul(pixels_in, x[1], "image");
+  args.lda = row_pitch(c.problem.operands[view.x].layout, x[1]);
+  args.ldc = row_pitch(c.problem.results[0].layout, w[0]);
+  args.image_stride = checked_mul(pixels_in, args.lda, "image");
   bool as_it_is = args.taps == 1;
   for (int d = 0; d < 3; ++d)
     as_it_is = as_it_is && window.stride[d] == 1 && window.pad[d] == 0 && window.in[d] == window.out[d];
@@ -259,7 +260,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   if (by_image) {
     p.call_dims.push_back(images);
     p.a_strides.push_back(args.image_stride);
-    p.c_strides.push_back(checked_mul(pixels_out, w[0], "image"));
+    p.c_strides.push_back(checked_mul(pixels_out, args.ldc, "image"));
     p.b_strides.push_back(0);
     p.column_strides.push_back(0);
   }
@@ -291,6 +292,10 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bind_product(prepared, c, std::move(p), bound);
 }
 
+bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  return epilogue_overwrites(problem, view_of(problem).output, operand);
+}
+
 constexpr Kernel row(const char* name, const void* planes) {
   return {.name = name,
           .self = planes,
@@ -299,7 +304,8 @@ constexpr Kernel row(const char* name, const void* planes) {
           .cost = cost,
           .prepare = prepare,
           .bind = bind,
-          .run = run_product};
+          .run = run_product,
+          .may_overwrite = overwrites};
 }
 
 }  // namespace

@@ -40,5 +40,10 @@ Window make_window(const Dims& in, const Dims& out, std::span<const int64_t> ker
 inline bool channels_last_or_any(const Layout& layout, size_t rank) {
   return layout.kind == Layout::Kind::any || (layout.is_strided() && layout == Layout::channels_last(rank));
 }
+// The same, perhaps with a pitch from pixel to pixel.
+inline bool pixels_or_any(const Layout& layout, size_t rank) {
+  return layout.kind == Layout::Kind::any ||
+         (layout.has_strides() && layout.order == Layout::channels_last(rank).order);
+}
 
 }  // namespace sinter::cpu

@@ -115,6 +115,8 @@ std::optional<Residual> find_residual(const Problem& problem, size_t next, uint1
   const uint16_t operand = widens ? problem.stages[next].inputs[0] : other;
   if (operand >= problem.operands.size() || shape_of(problem, operand) != shape_of(problem, main_value(problem)))
     return std::nullopt;
+  // It goes by the pitch of the result.
+  if (problem.operands[operand].layout.pitch != problem.results[0].layout.pitch) return std::nullopt;
   if (problem.types[operand].dtype != (widens ? DType::bf16 : DType::f32) || !(widens || can.add)) return std::nullopt;
   return Residual{operand, next + (widens ? 2 : 1)};
 }
@@ -158,6 +160,10 @@ Peeled peel(const Problem& problem, const OutputView& view, int main_bias, const
   return p;
 }
 
+bool lies_in(const Layout& layout, const Layout& wanted, const OutputView& view) {
+  return view.pitched && view.col >= 0 ? lies_as(layout, wanted) : layout == wanted;
+}
+
 }  // namespace
 
 Layout OutputView::layout(size_t result_rank, size_t operand_rank) const {
@@ -186,7 +192,7 @@ Answer epilogue_supported(const Problem& problem, const OutputView& view) {
   const Layout result_layout = view.layout(made.shape->size(), made.shape->size());
   for (const Problem::Result& result : problem.results) {
     if (shape_of(problem, result.value) != *made.shape) return Answer::no("a result has another shape");
-    if (result.layout.kind != Layout::Kind::any && result.layout != result_layout)
+    if (result.layout.kind != Layout::Kind::any && !lies_in(result.layout, result_layout, view))
       return Answer::no(fmt::format("a result must lie as '{}'", to_text(result_layout)));
   }
   if (problem.stages.size() > 1)
@@ -202,11 +208,18 @@ Answer epilogue_supported(const Problem& problem, const OutputView& view) {
     if (!m.fits) return Answer::no(fmt::format("operand {} does not lie evenly over the result", i));
     const Layout wanted = view.layout(made.shape->size(), operand.type.shape->size());
     const bool any = operand.layout.kind == Layout::Kind::any;
-    if (!any && operand.layout != wanted && (m.is_full() || !operand.layout.is_row_major()))
+    if (!any && (m.is_full() ? !lies_in(operand.layout, wanted, view)
+                             : operand.layout != wanted && !operand.layout.is_row_major()))
       return Answer::no(fmt::format("operand {} must lie as '{}'", i, to_text(wanted)));
   }
   if (buffers > EpilogueRun::max_buffers) return Answer::no("too many operands");
   return Answer::yes();
+}
+
+bool epilogue_overwrites(const Problem& problem, const OutputView& view, size_t operand) {
+  const std::vector<uint16_t>& main = problem.stages[0].inputs;
+  return in_epilogue(problem, operand) && std::find(main.begin(), main.end(), operand) == main.end() &&
+         meet(*problem.operands[operand].type.shape, shape_of(problem, main_value(problem)), view).is_full();
 }
 
 Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t operand) {
@@ -261,7 +274,7 @@ BoundEpilogue bind_epilogue(const Epilogue& epilogue, const OutputView& view, co
     BoundEpilogue::Part p{argument, part.width, part.rows, part.cols, 0, {}};
     // An operand that varies along the columns has the axis.
     const int64_t cols = part.cols && view.col >= 0 ? dims[static_cast<size_t>(view.col) - (rank - dims.size())] : 1;
-    if (part.rows) p.row_stride = cols;
+    if (part.rows) p.row_stride = part.cols && layout.pitch ? layout.pitch : cols;
     if (by_call && part.batch) {
       const Dims strides = layout_strides(layout, dims);
       const size_t lead = rank - dims.size();

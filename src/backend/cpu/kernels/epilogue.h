@@ -19,7 +19,8 @@ namespace sinter::cpu {
 // What the axes of the main stage's result are, each list outermost first; stored in the order batch, rows, column.
 struct OutputView {
   std::vector<size_t> batch, rows;
-  int col = -1;  // -1: one column
+  int col = -1;          // -1: one column
+  bool pitched = false;  // the row takes values of the result's shape with a pitch from row to row of columns
 
   // Physical order of the axes of an operand of lower rank, aligned at the last axis.
   Layout layout(size_t result_rank, size_t operand_rank) const;
@@ -29,6 +30,8 @@ struct OutputView {
 Answer epilogue_supported(const Problem& problem, const OutputView& view);
 // Whether stages behind the first read this operand.
 bool in_epilogue(const Problem& problem, size_t operand);
+// Whether the result may be made over this operand: blocks of it are read as the same blocks are stored.
+bool epilogue_overwrites(const Problem& problem, const OutputView& view, size_t operand);
 // The layout that the epilogue wants for an operand that it reads and that is given as `any`.
 Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t operand);
 

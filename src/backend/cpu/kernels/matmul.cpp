@@ -48,6 +48,7 @@ View view_of(const Problem& problem) {
   if (v.b_rank >= 2) v.output.col = static_cast<int>(--batch);
   if (v.a_rank >= 2) v.output.rows = {--batch};
   for (size_t k = 0; k < batch; ++k) v.output.batch.push_back(k);
+  v.output.pitched = true;
   v.shared_b = v.a_rank >= 2 && v.a_rank - 2 == batch;
   for (size_t k = 0; k + 2 < v.b_rank; ++k) v.shared_b = v.shared_b && b[k] == Dim(1);
   for (size_t k = 0; k < batch && v.shared_b; ++k) v.shared_b = a[k] == c[k];
@@ -73,7 +74,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   const View view = view_of(problem);
   if (view.a_rank == 0 || view.b_rank == 0) return Answer::no("an operand is a scalar");
   if (view.transpose_b && view.b_rank < 2) return Answer::no("a vector cannot be transposed");
-  if (!row_major_or_any(problem.operands[view.a].layout)) return Answer::no("A must be row-major");
+  const Layout& a_layout = problem.operands[view.a].layout;
+  if (!row_major_or_any(a_layout) && !lies_as(a_layout, Layout())) return Answer::no("A must be row-major");
   const Layout& b = problem.operands[view.b].layout;
   if (!row_major_or_any(b)) {
     const Dim& n = view.n(problem);
@@ -99,7 +101,7 @@ Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const D
     }
     out.operands.push_back(std::move(layout));
   }
-  out.results.assign(problem.results.size(), Layout());
+  for (const Problem::Result& result : problem.results) out.results.push_back(settled(result.layout));
   return out;
 }
 
@@ -146,9 +148,9 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   if (b_k != args.k || y.size() != view.rank || (view.output.col >= 0 && y[view.output.col] != args.n) ||
       (!view.output.rows.empty() && y[view.output.rows[0]] != args.m))
     mismatch();
-  args.lda = args.k;
-  args.ldc = args.n;
-  const int64_t a_matrix = checked_mul(args.m, args.k, "A"), b_matrix = checked_mul(args.k, args.n, "B");
+  args.lda = row_pitch(c.problem.operands[view.a].layout, args.k);
+  args.ldc = row_pitch(c.problem.results[0].layout, args.n);
+  const int64_t a_matrix = checked_mul(args.m, args.lda, "A"), b_matrix = checked_mul(args.k, args.n, "B");
   p.b_packed = c.problem.operands[view.b].layout.kind == Layout::Kind::matrix_panels;
   if (view.shared_b && prepared.epilogue.whole_batch) {
     int64_t images = 1;
@@ -176,7 +178,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
     p.a_strides = strides(a, view.a_rank, a_matrix);
     p.b_strides = strides(b, view.b_rank, 1);
     p.c_strides.assign(p.batch_axes, 0);
-    int64_t stride = checked_mul(args.m, args.n, "result");
+    int64_t stride = checked_mul(args.m, args.ldc, "result");
     for (size_t k = p.batch_axes; k-- > 0;) {
       p.c_strides[k] = stride;
       stride = checked_mul(stride, y[k], "result");
@@ -207,6 +209,10 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bind_product(prepared, c, std::move(p), bound);
 }
 
+bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  return epilogue_overwrites(problem, view_of(problem).output, operand);
+}
+
 constexpr Kernel row(const char* name, const void* planes) {
   return {.name = name,
           .self = planes,
@@ -215,7 +221,8 @@ constexpr Kernel row(const char* name, const void* planes) {
           .cost = cost,
           .prepare = prepare,
           .bind = bind,
-          .run = run_product};
+          .run = run_product,
+          .may_overwrite = overwrites};
 }
 
 }  // namespace

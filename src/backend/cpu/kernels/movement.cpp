@@ -53,9 +53,9 @@ Answer copy_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.results.size() != 1 && !is_op(stage, "Split")) return Answer::no("not one result");
   if (is_op(stage, "Slice") && !axes_are_constant(problem, 3)) return Answer::no("the axes must be constant");
   for (const Operand& operand : problem.operands)
-    if (!strided_or_any(operand.layout)) return Answer::no("an operand is packed");
+    if (!strides_or_any(operand.layout)) return Answer::no("an operand is packed");
   for (const Problem::Result& result : problem.results)
-    if (!strided_or_any(result.layout)) return Answer::no("a result is packed");
+    if (!strides_or_any(result.layout)) return Answer::no("a result is packed");
   if (is_view(stage) && !row_major_or_any(problem.operands[0].layout))
     return Answer::no("the operand of a view must be row-major");
   return Answer::yes();
@@ -70,7 +70,7 @@ Needs copy_needs(const Kernel&, const Problem& problem, const Config&, const Dev
   for (const Problem::Result& result : problem.results) {
     const bool same_rank = problem.types[result.value].shape->size() == problem.operands[0].type.shape->size();
     needs.results.push_back(result.layout.kind != Layout::Kind::any ? result.layout
-                            : keeps_axes && same_rank               ? source
+                            : keeps_axes && same_rank               ? source.dense()
                                                                     : Layout());
   }
   return needs;

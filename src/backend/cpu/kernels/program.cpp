@@ -151,17 +151,17 @@ Answer check_layouts(const Problem& problem, const Form& form) {
   const auto agrees = [&](const Layout& layout) {
     if (layout.kind == Layout::Kind::any) return true;
     if (!common) common = &layout;
-    return *common == layout;
+    return common->order == layout.order;
   };
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];
-    if (!strided_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", i));
+    if (!strides_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", i));
     if (form.row_axes == 0 && !operand.host && may_be_full(problem, form, static_cast<uint16_t>(i)) &&
         !agrees(operand.layout))
       return Answer::no("operands of the full shape lie in several layouts");
   }
   for (const Problem::Result& result : problem.results) {
-    if (!strided_or_any(result.layout)) return Answer::no("a result is packed");
+    if (!strides_or_any(result.layout)) return Answer::no("a result is packed");
     if (form.row_axes && !row_major_or_any(result.layout)) return Answer::no("results must be row-major");
     if (!form.row_axes && !agrees(result.layout)) return Answer::no("a result lies in another layout than operands");
   }
@@ -195,7 +195,7 @@ Form form_of(const Problem& problem) {
 Layout likely_layout(const Problem& problem, const Form& form) {
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];
-    if (operand.host || !operand.type.is_plain() || !operand.layout.is_strided() || operand.layout.is_row_major())
+    if (operand.host || !operand.type.is_plain() || !operand.layout.has_strides() || operand.layout.order.empty())
       continue;
     const Shape& shape = *operand.type.shape;
     bool likely = shape.size() == form.whole.size();
@@ -216,7 +216,7 @@ Needs program_needs(const Kernel&, const Problem& problem, const Config&, const 
         common = problem.operands[i].layout;
     if (common.kind == Layout::Kind::any) common = likely_layout(problem, form);
   }
-  common = settled(common);
+  common = settled(common).dense();
   Needs needs;
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];
@@ -239,7 +239,9 @@ double program_cost(const Kernel&, const Problem& problem, std::span<const int64
   for (const Problem::Result& result : problem.results) ns += 0.05 * bytes(result.value);
   for (size_t s = 0; s < problem.stages.size(); ++s) {
     const uint16_t v = reduced_axes(problem, problem.stages[s]) ? problem.stages[s].inputs[0] : problem.first_result[s];
-    ns += 0.1 * elements_at(problem.types[v], symbols) + 20;
+    // Conversions between reals go along with loads and stores.
+    const bool converts = is_op(problem.stages[s], "Cast") && is_float(problem.types[v].dtype);
+    ns += (converts ? 0.02 : 0.1) * elements_at(problem.types[v], symbols) + 20;
   }
   return ns;
 }
@@ -479,6 +481,11 @@ Status program_run(const Launch& launch) {
   return {};
 }
 
+// The executor reads each element of a tile before it stores it, and rows are whole where it needs them twice.
+bool program_overwrites(const Kernel&, const Problem& problem, size_t) {
+  return shape_of(problem, problem.results[0].value) == form_of(problem).whole;
+}
+
 }  // namespace
 
 std::span<const Kernel> program_kernels() {
@@ -489,14 +496,16 @@ std::span<const Kernel> program_kernels() {
        .cost = program_cost,
        .prepare = program_prepare,
        .bind = program_bind,
-       .run = program_run},
+       .run = program_run,
+       .may_overwrite = program_overwrites},
       {.name = "rows",
        .supports = rows_supports,
        .needs = program_needs,
        .cost = program_cost,
        .prepare = program_prepare,
        .bind = program_bind,
-       .run = program_run},
+       .run = program_run,
+       .may_overwrite = program_overwrites},
       reduce_kernel,
   };
   return table;

@@ -1,4 +1,4 @@
-// Resize of f32 and bf16, nearest and linear, in any dense layout: lines along the last resampled axis are mixed from
+// Resize of f32 and bf16, nearest and linear, in any strided layout: lines along the last resampled axis are mixed from
 // the lines of the other resampled axes, then resampled along it with everything behind it as one run. With channels
 // last those runs are channels. Nearest moves numbers as they are; linear works in f32, line by line. Other modes are
 // those of resample.cpp.
@@ -35,12 +35,16 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
         (stage.inputs[i] >= problem.operands.size() || !problem.operands[stage.inputs[i]].host))
       return Answer::no("scales or sizes are computed");
   const Operand& x = problem.operands[stage.inputs[0]];
-  if (!strided_or_any(x.layout)) return Answer::no("the operand is packed");
+  if (!strides_or_any(x.layout)) return Answer::no("the operand is packed");
+  // Lines are mixed as a whole.
+  if (x.layout.pitch && attrs.mode != ResizeMode::nearest) return Answer::no("the operand must be dense");
   if (problem.results.size() != 1) return Answer::no("not one result");
   const Layout& y = problem.results[0].layout;
-  if (y.kind != Layout::Kind::any && x.layout.kind != Layout::Kind::any && y != x.layout)
+  if (y.kind != Layout::Kind::any && x.layout.kind != Layout::Kind::any && y.order != x.layout.order)
     return Answer::no("the result must lie as the operand");
-  if (!strided_or_any(y)) return Answer::no("the result is packed");
+  if (!strides_or_any(y)) return Answer::no("the result is packed");
+  if (y.pitch && attrs.mode != ResizeMode::nearest && x.type.dtype == DType::bf16)
+    return Answer::no("the result must be dense");
   return Answer::yes();
 }
 
@@ -52,7 +56,10 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
                         : made.kind != Layout::Kind::any ? made
                         : rank >= 3                      ? Layout::channels_last(rank)
                                                          : Layout();
-  return image_needs(problem, x, chosen);
+  Needs needs = image_needs(problem, x, chosen.dense());
+  needs.operands[x] = settled(mine, chosen.dense());
+  needs.results[0] = settled(made, chosen.dense());
+  return needs;
 }
 
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
@@ -78,12 +85,24 @@ struct Plan {
   std::vector<size_t> mixed;  // positions in outer of resampled axes
   int last = -1;              // sampling of the last resampled axis
   int64_t last_in = 1, last_out = 1, inner = 1;
+  int64_t in_step = 1, out_step = 1, out_row = 1;  // from run to run along it, and from row to row of the result
   int64_t rows = 0, rows_per_chunk = 1;
   // Linear over bf16: a line of the operand as floats lies in the scratch behind the mixture, then one of the result.
   const SpatialTable* table = nullptr;
   bool narrow = false;
   int64_t widened = 0, made = 0;  // floats into the scratch
 };
+
+// Elements as they are.
+Sampling same(const ResizeAttrs& attrs, int64_t extent) {
+  Sampling s;
+  for (int64_t i = 0; i < extent; ++i) s.first.push_back(i);
+  if (attrs.mode != ResizeMode::nearest) {
+    s.second = s.first;
+    s.weight.assign(s.first.size(), 0);
+  }
+  return s;
+}
 
 Sampling sample(const ResizeAttrs& attrs, int64_t in, int64_t out, double scale) {
   Sampling s;
@@ -154,6 +173,10 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   size_t last = rank;
   for (size_t p = 0; p < rank; ++p)
     if (resampled(order[p])) last = p;
+  const Layout& made = c.problem.results[0].layout;
+  // Rows that lie apart are runs of their own.
+  const bool apart = rank >= 2 && (layout.pitch || made.pitch);
+  if (apart && (last == rank || last + 2 < rank)) last = rank - 2;
   plan.rows = 1;
   for (size_t p = 0; p < rank; ++p) {
     const size_t k = order[p];
@@ -165,6 +188,9 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     if (resampled(k)) {
       sampling = static_cast<int>(plan.samplings.size());
       plan.samplings.push_back(sample(attrs, x[k], y[k], scales[k]));
+    } else if (p == last) {
+      sampling = static_cast<int>(plan.samplings.size());
+      plan.samplings.push_back(same(attrs, x[k]));
     }
     if (p == last) {
       plan.last = sampling;
@@ -182,6 +208,12 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     plan.rows = 1;
     plan.inner = product(x);
   }
+  plan.in_step = plan.out_step = plan.inner;
+  if (apart && last + 2 == rank) {
+    plan.in_step = row_pitch(layout, plan.inner);
+    plan.out_step = row_pitch(made, plan.inner);
+  }
+  plan.out_row = last + 1 == rank ? row_pitch(made, plan.last_out) : checked_mul(plan.last_out, plan.out_step, "row");
   const int64_t line = checked_mul(plan.last_in, plan.inner, "line");
   const int64_t wanted = std::max<int64_t>(1, chunks_for(checked_mul(product(y), 8, "bytes"), plan.rows, c.threads));
   plan.rows_per_chunk = (plan.rows + wanted - 1) / wanted;
@@ -247,14 +279,14 @@ void linear_row(const Plan& plan, const float* line, float* y) {
     return;
   }
   const Sampling& s = plan.samplings[static_cast<size_t>(plan.last)];
-  if (plan.inner == 1) {
+  if (plan.inner == 1 && plan.out_step == 1) {
     for (size_t i = 0; i < s.weight.size(); ++i) {
       const float a = line[s.first[i]], w = s.weight[i];
       y[i] = w == 0 ? a : a * (1 - w) + line[s.second[i]] * w;
     }
     return;
   }
-  for (int64_t o = 0; o < plan.last_out; ++o, y += plan.inner) {
+  for (int64_t o = 0; o < plan.last_out; ++o, y += plan.out_step) {
     const auto i = static_cast<size_t>(o);
     const float* a = line + s.first[i] * plan.inner;
     const float* b = line + s.second[i] * plan.inner;
@@ -274,12 +306,12 @@ void nearest_row(const Plan& plan, const T* line, T* y) {
     return;
   }
   const Sampling& s = plan.samplings[static_cast<size_t>(plan.last)];
-  if (plan.inner == 1) {
+  if (plan.inner == 1 && plan.in_step == 1 && plan.out_step == 1) {
     for (int64_t o = 0; o < plan.last_out; ++o) y[o] = line[s.first[static_cast<size_t>(o)]];
     return;
   }
-  for (int64_t o = 0; o < plan.last_out; ++o, y += plan.inner)
-    std::memcpy(y, line + s.first[static_cast<size_t>(o)] * plan.inner, run);
+  for (int64_t o = 0; o < plan.last_out; ++o, y += plan.out_step)
+    std::memcpy(y, line + s.first[static_cast<size_t>(o)] * plan.in_step, run);
 }
 
 template <typename T>
@@ -291,7 +323,7 @@ void run_rows(const Plan& plan, bool linear, int64_t begin, int64_t end, const T
       at[k] = rest % plan.outer[k].out;
       rest /= plan.outer[k].out;
     }
-    T* to = y + row * plan.last_out * plan.inner;
+    T* to = y + row * plan.out_row;
     if (linear) {
       const float* line = mixed_line(plan, x, at, scratch);
       if constexpr (std::is_same_v<T, float>) {

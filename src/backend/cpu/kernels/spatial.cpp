@@ -93,12 +93,16 @@ Status rows_run(const Launch& launch) {
   return {};
 }
 
-void set_window(Plan& plan, const Dims& x, const Dims& y, std::span<const int64_t> kernel, const WindowRef& window) {
+void set_window(Plan& plan, const BindContext& c, std::span<const int64_t> kernel, const WindowRef& window) {
+  const Dims& x = c.operands[static_cast<size_t>(plan.x)];
+  const Dims& y = c.results[0];
   SpatialArgs& args = plan.args;
   args.window = make_window(x, y, kernel, window);
-  args.channels = args.pixel_stride = args.out_stride = x[1];
-  args.image_stride = checked_mul(product(x, 2, x.size()), x[1], "image");
-  plan.out_image = checked_mul(product(y, 2, y.size()), x[1], "image");
+  args.channels = x[1];
+  args.pixel_stride = row_pitch(c.problem.operands[static_cast<size_t>(plan.x)].layout, x[1]);
+  args.out_stride = row_pitch(c.problem.results[0].layout, x[1]);
+  args.image_stride = checked_mul(product(x, 2, x.size()), args.pixel_stride, "image");
+  plan.out_image = checked_mul(product(y, 2, y.size()), args.out_stride, "image");
   plan.images = x[0];
   plan.rows_per_image = checked_mul(args.window.out[0], args.window.out[1], "rows");
 }
@@ -119,6 +123,12 @@ double width_of(const Problem& problem, uint16_t value) { return is_narrow(probl
 
 // ---- depthwise convolution ----
 
+OutputView pixels_view(size_t rank) {
+  OutputView view = image_view(rank);
+  view.pitched = true;
+  return view;
+}
+
 Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
@@ -131,17 +141,17 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
   if (attrs.group < 1 || (*w.type.shape)[0] != Dim(attrs.group) || (*w.type.shape)[1] != Dim(1))
     return Answer::no("not depthwise");
   if (Answer a = window_known(rank - 2, window_ref(attrs)); !a) return a;
-  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (!pixels_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
   if (w.layout.kind != Layout::Kind::any && w.layout != taps_first(rank))
     return Answer::no("the weights must have their channels last");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
-  return epilogue_supported(problem, image_view(rank));
+  return epilogue_supported(problem, pixels_view(rank));
 }
 
 Needs depthwise_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
   const Stage& stage = problem.stages[0];
   const size_t rank = problem.types[stage.inputs[0]].shape->size();
-  const OutputView view = image_view(rank);
+  const OutputView view = pixels_view(rank);
   Needs out;
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     Layout layout = problem.operands[i].layout;
@@ -152,7 +162,8 @@ Needs depthwise_needs(const Kernel&, const Problem& problem, const Config&, cons
                                          : Layout();
     out.operands.push_back(std::move(layout));
   }
-  out.results.assign(problem.results.size(), Layout::channels_last(rank));
+  for (const Problem::Result& result : problem.results)
+    out.results.push_back(settled(result.layout, Layout::channels_last(rank)));
   return out;
 }
 
@@ -179,7 +190,7 @@ std::shared_ptr<const void> depthwise_prepare(const Kernel&, const Problem& prob
   const Stage& stage = problem.stages[0];
   auto out = std::make_shared<PreparedDepthwise>();
   out->table = &spatial_table(device.level);
-  out->view = image_view(problem.types[stage.inputs[0]].shape->size());
+  out->view = pixels_view(problem.types[stage.inputs[0]].shape->size());
   const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
   out->epilogue =
       make_epilogue(problem, out->view, biased ? stage.inputs[2] : -1, device.level, {.store_narrow = true});
@@ -203,7 +214,7 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   plan.prepared = &prepared.epilogue;
   plan.x = stage.inputs[0];
   plan.weights = stage.inputs[1];
-  set_window(plan, x, y, std::span(w).subspan(2), window_ref(attrs));
+  set_window(plan, c, std::span(w).subspan(2), window_ref(attrs));
   plan.args.low = prepared.epilogue.low;
   plan.args.high = prepared.epilogue.high;
   plan.args.narrow_in = is_narrow(c.problem, stage.inputs[0]);
@@ -212,6 +223,11 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   // Rows of a program are pixels, or several of them.
   plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, x[1], std::max(x[1], flat_row));
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(2)), bound);
+}
+
+bool depthwise_overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  const size_t rank = problem.types[problem.stages[0].inputs[0]].shape->size();
+  return epilogue_overwrites(problem, pixels_view(rank), operand);
 }
 
 // ---- pooling ----
@@ -249,11 +265,10 @@ Answer pool_supports(const Kernel& kernel, const Problem& problem, const DeviceS
   const PoolWindow window = pool_window(family, stage);
   if (window.ref.kernel.size() != rank - 2) return Answer::no("the kernel has another rank");
   if (Answer a = window_known(rank - 2, window.ref); !a) return a;
-  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (!pixels_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
   if (problem.results.size() != 1 || problem.results[0].value != problem.first_result[0])
     return Answer::no("only the first result");
-  if (!channels_last_or_any(problem.results[0].layout, rank))
-    return Answer::no("the result must have its channels last");
+  if (!pixels_or_any(problem.results[0].layout, rank)) return Answer::no("the result must have its channels last");
   return Answer::yes();
 }
 
@@ -296,7 +311,7 @@ void pool_bind(const Kernel& kernel, const void* prepared, const BindContext& c,
   plan.function = family.average ? plan.table->average_pool : plan.table->max_pool;
   plan.x = stage.inputs[0];
   const PoolWindow window = pool_window(family, stage);
-  set_window(plan, x, y, window.ref.kernel, window.ref);
+  set_window(plan, c, window.ref.kernel, window.ref);
   plan.args.count_padding = window.count_padding;
   plan.args.narrow_in = plan.args.narrow_out = is_narrow(c.problem, stage.inputs[0]);
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(window.ref.kernel), bound);
@@ -322,8 +337,7 @@ Answer global_supports(const Kernel& kernel, const Problem& problem, const Devic
   if (!family.average && x.type.dtype != DType::f32) return Answer::no("operands must be f32");
   const auto rank = static_cast<int64_t>(x.type.shape->size());
   if (rank < 3 || rank > 5) return Answer::no("only one to three spatial axes");
-  if (!channels_last_or_any(x.layout, x.type.shape->size()))
-    return Answer::no("the operand must have its channels last");
+  if (!pixels_or_any(x.layout, x.type.shape->size())) return Answer::no("the operand must have its channels last");
   if (stage.inputs[1] >= problem.operands.size()) return Answer::no("axes are computed");
   const Tensor* axes = std::get_if<Tensor>(&problem.operands[stage.inputs[1]].contents);
   if (!axes || !is_integer(axes->dtype())) return Answer::no("axes are not known");
@@ -352,7 +366,7 @@ struct GlobalPlan {
   bool average;
   bool narrow;       // sums are of bf16, and go there by way of the scratch
   SpatialArgs args;  // of the maximum
-  int64_t pixels, channels, images, step, parts;
+  int64_t pixels, channels, pitch, images, step, parts;
 };
 
 void global_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
@@ -363,6 +377,7 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   plan.images = x[0];
   plan.channels = x[1];
   plan.pixels = product(x, 2, x.size());
+  plan.pitch = row_pitch(c.problem.operands[c.problem.stages[0].inputs[0]].layout, plan.channels);
   if (product(c.results[0]) != checked_mul(x[0], x[1], "result"))
     throw Error(Code::invalid_argument, "the extents of a reduction do not fit together");
   // Whole cache lines of channels.
@@ -376,7 +391,8 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
   SpatialArgs& args = plan.args;
   args.window.in[2] = args.window.kernel[2] = plan.pixels;
-  args.pixel_stride = args.out_stride = plan.channels;
+  args.pixel_stride = plan.pitch;
+  args.out_stride = plan.channels;
 }
 
 Status global_run(const Launch& launch) {
@@ -388,16 +404,16 @@ Status global_run(const Launch& launch) {
   if (plan.narrow) {
     auto* out = static_cast<uint16_t*>(result) + image * plan.channels;
     auto* sums = reinterpret_cast<float*>(launch.scratch);
-    const auto* in = plan.pixels == 0 ? out : static_cast<const uint16_t*>(x) + image * plan.pixels * plan.channels;
-    plan.table->global_average(in, true, plan.pixels, plan.channels, begin, end, sums);
+    const auto* in = plan.pixels == 0 ? out : static_cast<const uint16_t*>(x) + image * plan.pixels * plan.pitch;
+    plan.table->global_average(in, true, plan.pixels, plan.pitch, begin, end, sums);
     plan.table->narrow(sums + begin, end - begin, out + begin);
     return {};
   }
   float* out = static_cast<float*>(result) + image * plan.channels;
   const auto* in = static_cast<const float*>(x);
-  in = plan.pixels == 0 ? out : in + image * plan.pixels * plan.channels;  // no pixel is read of an empty operand
+  in = plan.pixels == 0 ? out : in + image * plan.pixels * plan.pitch;  // no pixel is read of an empty operand
   if (plan.average) {
-    plan.table->global_average(in, false, plan.pixels, plan.channels, begin, end, out);
+    plan.table->global_average(in, false, plan.pixels, plan.pitch, begin, end, out);
     return {};
   }
   SpatialArgs args = plan.args;
@@ -415,7 +431,8 @@ constexpr Kernel rows[] = {
      .cost = depthwise_cost,
      .prepare = depthwise_prepare,
      .bind = depthwise_bind,
-     .run = rows_run},
+     .run = rows_run,
+     .may_overwrite = depthwise_overwrites},
     {.name = "max_pool_f32",
      .self = &max_pooling,
      .supports = pool_supports,
