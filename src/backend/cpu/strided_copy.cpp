@@ -83,6 +83,31 @@ void copy_short_rows(T* to, const T* from, int64_t rows, int64_t to_row, int64_t
   for (int64_t r = 0; r < rows; ++r, to += to_row, from += from_row) std::memcpy(to, from, N * sizeof(T));
 }
 
+// Rows of `bytes`, of which N times 16 reach over all: the last piece reaches back.
+template <int N>
+void copy_pieces(std::byte* to, const std::byte* from, int64_t rows, int64_t bytes, int64_t to_row, int64_t from_row) {
+  const int64_t last = bytes - 16;
+  for (int64_t r = 0; r < rows; ++r, to += to_row, from += from_row) {
+    for (int64_t k = 0; k + 1 < N; ++k) std::memcpy(to + 16 * k, from + 16 * k, 16);
+    std::memcpy(to + last, from + last, 16);
+  }
+}
+// Dense rows, for which a call each would be the larger part of the work. False: they are too short or too long.
+bool copy_few(std::byte* to, const std::byte* from, int64_t rows, int64_t bytes, int64_t to_row, int64_t from_row) {
+  if (bytes < 16) return false;
+  switch ((bytes + 15) / 16) {
+    case 1: copy_pieces<1>(to, from, rows, bytes, to_row, from_row); return true;
+    case 2: copy_pieces<2>(to, from, rows, bytes, to_row, from_row); return true;
+    case 3: copy_pieces<3>(to, from, rows, bytes, to_row, from_row); return true;
+    case 4: copy_pieces<4>(to, from, rows, bytes, to_row, from_row); return true;
+    case 5: copy_pieces<5>(to, from, rows, bytes, to_row, from_row); return true;
+    case 6: copy_pieces<6>(to, from, rows, bytes, to_row, from_row); return true;
+    case 7: copy_pieces<7>(to, from, rows, bytes, to_row, from_row); return true;
+    case 8: copy_pieces<8>(to, from, rows, bytes, to_row, from_row); return true;
+    default: return false;
+  }
+}
+
 template <typename T>
 void copy_row(T* to, const T* from, int64_t n, int64_t to_stride, int64_t from_stride) {
   if (to_stride == 1 && from_stride == 1) {
@@ -199,6 +224,11 @@ void StridedCopy::run_as(T* destination, const T* source, int64_t begin, int64_t
       }
       continue;
     }
+    constexpr auto width_here = static_cast<int64_t>(sizeof(T));
+    if (to[n - 1] == 1 && from[n - 1] == 1 &&
+        copy_few(reinterpret_cast<std::byte*>(destination + d), reinterpret_cast<const std::byte*>(source + s), rows,
+                 cols * width_here, to[n - 2] * width_here, from[n - 2] * width_here))
+      continue;
     for (int64_t r = 0; r < rows; ++r)
       copy_row(destination + d + r * to[n - 2], source + s + r * from[n - 2], cols, to[n - 1], from[n - 1]);
   }

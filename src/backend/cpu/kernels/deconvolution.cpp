@@ -143,11 +143,13 @@ struct Plan {
   const ContractTable* table;
   bool narrow_in = false, widens = false;  // bf16, and not for the loops to read
   bool direct = false;                     // taps do not overlap, and loops finish the result
+  bool by_line = false;                    // as products of lines
   bool by_image = false;                   // the epilogue wants a call per image
   BoundEpilogue epilogue;
-  int64_t run = 0;              // direct: products that lie as one in the result
-  std::vector<int64_t> run_at;  // where those of a pixel begin
-  int64_t bias_offset = 0;      // bytes into the workspace: bias by product
+  int64_t products = 0, parts = 1;  // of a pixel, and the matrices that make them
+  int64_t run = 0;                  // direct: products that lie as one in the result
+  std::vector<int64_t> run_at;      // where those of a pixel begin
+  int64_t bias_offset = 0;          // bytes into the workspace: bias by product
   Axis axes[3];
   int64_t images = 0, groups = 1, depth = 0, columns = 0, taps = 1;  // depth, columns: channels of a group
   ContractArgs args;
@@ -166,6 +168,9 @@ bool one_tap(const Plan& plan) {
 
 // A line of the result runs along the last axis that is one.
 bool is_flat(const Plan& plan) { return plan.axes[2].out == 1 && plan.axes[2].kernel == 1; }
+
+// Pixels of the operand along it.
+int64_t line_width(const Plan& plan) { return is_flat(plan) ? plan.axes[1].in : plan.axes[2].in; }
 
 // Taps along a line lie as one in the result when all channels do.
 void plan_runs(Plan& plan) {
@@ -230,29 +235,34 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   }
   ContractArgs& args = plan.args;
   args.k = plan.depth;
-  args.n = checked_mul(plan.taps, plan.columns, "columns");
+  plan.products = args.n = checked_mul(plan.taps, plan.columns, "columns");
   args.lda = x[1];
-  args.ldc = args.n;
-  args.nr = plan.table->panel_width(args.n);
   bound.phases = 2;
   bound.chunks[0] = bound.chunks[1] = 0;
   if (product(y) == 0) return;
+  plan.direct = !prepared.epilogue.executor && one_tap(plan);
+  if (plan.direct) plan_runs(plan);
+  plan.by_line = plan.direct && plan.groups == 1 && plan.run >= 16 && line_width(plan) >= 32 &&
+                 (!prepared.epilogue.narrow || plan.table->planes == 1);
+  if (plan.by_line) args.n = plan.run;
+  plan.parts = plan.products / args.n;
+  args.ldc = args.n;
+  args.nr = plan.table->panel_width(args.n);
+  const int64_t matrices = checked_mul(plan.groups, plan.parts, "matrices");
   plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr, 1);
   plan.panels = (args.n + args.nr - 1) / args.nr;
-  if (plan.matrix_size > 0) bound.chunks[0] = checked_mul(plan.groups, plan.panels, "panels");
+  if (plan.matrix_size > 0) bound.chunks[0] = checked_mul(matrices, plan.panels, "panels");
   plan.bias_offset =
-      align_up(byte_size(DType::f32, checked_mul(plan.groups, plan.matrix_size, "packed weights")), 64, "workspace");
+      align_up(byte_size(DType::f32, checked_mul(matrices, plan.matrix_size, "packed weights")), 64, "workspace");
   bound.workspace = plan.bias_offset;
-  plan.direct = !prepared.epilogue.executor && one_tap(plan);
   if (plan.direct) {
-    plan_runs(plan);
     args.low = prepared.epilogue.low;
     args.high = prepared.epilogue.high;
-    args.epilogue = scatter;
+    args.epilogue = plan.by_line ? nullptr : scatter;
     if (prepared.epilogue.bias >= 0) {
       bound.chunks[0] = std::max<int64_t>(1, bound.chunks[0]);
-      bound.workspace =
-          checked_add(bound.workspace, byte_size(DType::f32, checked_mul(plan.groups, args.n, "bias")), "workspace");
+      bound.workspace = checked_add(
+          bound.workspace, byte_size(DType::f32, checked_mul(plan.groups, plan.products, "bias")), "workspace");
     }
   }
   plan.by_image = !prepared.epilogue.whole_batch;
@@ -260,7 +270,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
 
   const Axis& first = plan.axes[0];
   const int64_t line = checked_mul(plan.axes[1].in, plan.axes[2].in, "pixels");
-  const int64_t line_bytes = std::max<int64_t>(1, byte_size(DType::f32, checked_mul(line, args.n, "products")));
+  const int64_t line_bytes = std::max<int64_t>(1, byte_size(DType::f32, checked_mul(line, plan.products, "products")));
   // Rows of the operand per strip: enough that those shared with the next one weigh little.
   const int64_t shared = (first.kernel - 1) * first.dilation / first.stride;
   const int64_t rows_in = std::max(std::clamp<int64_t>(strip_bytes / line_bytes, 1, 1 << 20), 2 * shared);
@@ -280,8 +290,8 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
     const int64_t here = checked_mul(reach.last - reach.first, line, "pixels");
     if (here <= 0) continue;
     pixels = std::max(pixels, here);
-    args.m = here;
-    scratch = std::max(scratch, plan.table->scratch_size(args, here, args.n));
+    args.m = plan.by_line ? line_width(plan) : here;
+    scratch = std::max(scratch, plan.table->scratch_size(args, args.m, args.n));
   }
   bound.scratch = scratch;
   const auto reserve = [&](int64_t count, int64_t numbers) {
@@ -379,17 +389,43 @@ void collect(const Plan& plan, const float* products, int64_t first, int64_t o0,
 
 // Weights as panels; with the first of a group its bias, product by product.
 void pack_chunk(const Plan& plan, const Launch& launch) {
-  const int64_t group = launch.chunk / plan.panels, n = launch.chunk % plan.panels * plan.args.nr;
+  const int64_t matrix = launch.chunk / plan.panels, n = launch.chunk % plan.panels * plan.args.nr;
+  const int64_t group = matrix / plan.parts, part = matrix % plan.parts;
   const Stage& stage = launch.problem->stages[0];
   PackArgs pack;
-  pack.src = static_cast<const float*>(launch.operands[stage.inputs[1]]) + group * plan.depth * plan.args.n;
-  pack.k_stride = plan.args.n;
+  pack.src = static_cast<const float*>(launch.operands[stage.inputs[1]]) + group * plan.depth * plan.products +
+             part * plan.args.n;
+  pack.k_stride = plan.products;
   pack.n_stride = 1;
   pack.k = plan.depth;
   pack.n = plan.args.n;
   pack.nr = plan.args.nr;
   plan.table->pack_b(pack, n, std::min(pack.n, n + pack.nr),
-                     reinterpret_cast<float*>(launch.workspace) + group * plan.matrix_size);
+                     reinterpret_cast<float*>(launch.workspace) + matrix * plan.matrix_size);
+}
+
+// What a line of the operand gives a line of the result lies as a product does. out: of the image.
+void multiply_lines(const Plan& plan, ContractArgs args, int64_t first, int64_t last, std::byte* out,
+                    const std::byte* weights, void* scratch) {
+  const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
+  const int64_t lines = is_flat(plan) ? 1 : a1.in;
+  args.m = line_width(plan);
+  for (int64_t i = first * lines; i < last * lines; ++i) {
+    const int64_t base = (i / lines * a0.stride * a1.out + i % lines * a1.stride) * a2.out * plan.columns;
+    for (int64_t part = 0; part < plan.parts; ++part) {
+      const int64_t at = base + plan.run_at[static_cast<size_t>(part)];
+      args.b = reinterpret_cast<const float*>(weights) + part * plan.matrix_size;
+      if (plan.prepared->epilogue.narrow)
+        args.narrow_c = reinterpret_cast<uint16_t*>(out) + at;
+      else
+        args.c = reinterpret_cast<float*>(out) + at;
+      plan.table->chunk(args, 0, args.m, 0, args.n, scratch);
+    }
+    if (args.narrow_a)
+      args.narrow_a += args.m * args.lda;
+    else
+      args.a += args.m * args.lda;
+  }
 }
 
 // Where blocks of products go.
@@ -501,7 +537,7 @@ Status run(const Launch& launch) {
     if (plan.matrix_size > 0) pack_chunk(plan, launch);
     if (launch.chunk == 0 && plan.direct && bias)
       for (int64_t group = 0; group < plan.groups; ++group)
-        for (int64_t n = 0; n < plan.args.n; ++n) *bias_by_product++ = bias[group * plan.columns + n % plan.columns];
+        for (int64_t n = 0; n < plan.products; ++n) *bias_by_product++ = bias[group * plan.columns + n % plan.columns];
     return {};
   }
   const Axis* axes = plan.axes;
@@ -527,13 +563,20 @@ Status run(const Launch& launch) {
     } else {
       args.a = x ? static_cast<const float*>(x) + at + group * plan.depth : nullptr;
     }
+    if (bias && plan.direct) args.bias = bias_by_product + group * plan.products;
+    if (plan.by_line) {
+      const int64_t image_numbers = axes[0].out * axes[1].out * axes[2].out * channels;
+      multiply_lines(plan, args, reach.first, reach.last,
+                     out + image * image_numbers * (plan.prepared->epilogue.narrow ? 2 : 4), launch.workspace,
+                     launch.scratch);
+      return {};
+    }
     args.b = reinterpret_cast<const float*>(launch.workspace) + group * plan.matrix_size;
     if (plan.direct) {
       const int64_t row = axes[1].out * axes[2].out * channels;
       target.out =
           out + (image * axes[0].out + reach.first * axes[0].stride) * row * (plan.prepared->epilogue.narrow ? 2 : 4);
       args.user = &target;
-      if (bias) args.bias = bias_by_product + group * args.n;
     } else {
       args.c = reinterpret_cast<float*>(launch.scratch + plan.product_offset);
     }

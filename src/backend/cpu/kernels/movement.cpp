@@ -31,6 +31,7 @@ struct Piece {
 struct Pieces {
   std::vector<Piece> list;
   std::vector<int64_t> first_chunk;
+  bool together = false;  // a chunk is one of every piece
 };
 
 // Axes in symbols were not tested by inference.
@@ -90,6 +91,25 @@ void add_piece(Pieces& pieces, int from, int to, const Dims& dims, Dims to_strid
   pieces.list.push_back(std::move(piece));
 }
 
+// Pieces that go through the same outer rows do so side by side: what they share is in the cache, and lines of it have
+// one writer.
+void join_pieces(Pieces& pieces) {
+  const auto outer = [](const StridedCopy& copy) { return product(copy.dims, 0, copy.dims.size() - 2); };
+  if (pieces.list.size() < 2) return;
+  int64_t rows = pieces.list[0].copy.rows_per_chunk;
+  const int64_t all = outer(pieces.list[0].copy);
+  for (const Piece& piece : pieces.list) {
+    if (outer(piece.copy) != all || piece.copy.chunks == 0) return;
+    rows = std::min(rows, piece.copy.rows_per_chunk);
+  }
+  if (all < 2) return;
+  for (Piece& piece : pieces.list) {
+    piece.copy.rows_per_chunk = rows;
+    piece.copy.chunks = (all + rows - 1) / rows;
+  }
+  pieces.together = true;
+}
+
 void bind_slice(const BindContext& c, const Dims& x, const Dims& y, const Dims& from, Dims& from_strides,
                 int64_t& offset) {
   const Stage& stage = c.problem.stages[0];
@@ -117,6 +137,9 @@ void copy_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   const int64_t width = bit_size(problem.operands[0].type.dtype) / 8;
   const Dims& x = c.operands[0];
   const Dims& y = c.results[0];
+  // What several pieces share is cut finer, see join_pieces.
+  const bool several = is_op(stage, "Concat") ? stage.inputs.size() > 1 : problem.results.size() > 1;
+  const int threads = several ? std::max(c.threads, 8) : c.threads;
   const Dims from = layout_strides(problem.operands[0].layout, x);
   const Dims to = layout_strides(problem.results[0].layout, y);
   if (is_view(stage)) {
@@ -156,7 +179,7 @@ void copy_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
       const uint16_t v = stage.inputs[i];
       const Dims& part = c.operands[v];
       add_piece(pieces, v, 0, part, to, layout_strides(problem.operands[v].layout, part), width,
-                at * to[static_cast<size_t>(axis)], 0, c.threads);
+                at * to[static_cast<size_t>(axis)], 0, threads);
       at += part[static_cast<size_t>(axis)];
     }
   } else {  // Split
@@ -173,11 +196,13 @@ void copy_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
       const size_t output = problem.results[r].value - problem.first_result[0];
       const Dims& part = c.results[r];
       add_piece(pieces, 0, static_cast<int>(r), part, layout_strides(problem.results[r].layout, part), from, width, 0,
-                starts[output] * from[static_cast<size_t>(axis)], c.threads);
+                starts[output] * from[static_cast<size_t>(axis)], threads);
     }
   }
-  bound.chunks[0] = 0;
+  join_pieces(pieces);
+  bound.chunks[0] = pieces.together ? pieces.list[0].copy.chunks : 0;
   for (const Piece& piece : pieces.list) {
+    if (pieces.together) break;
     pieces.first_chunk.push_back(bound.chunks[0]);
     bound.chunks[0] += piece.copy.chunks;
   }
@@ -185,11 +210,17 @@ void copy_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
 
 Status copy_run(const Launch& launch) {
   const Pieces& pieces = launch.bound->as<Pieces>();
+  const auto run = [&](const Piece& piece, int64_t chunk) {
+    piece.copy.run(launch.operands[launch.problem->operands.size() + static_cast<size_t>(piece.to)],
+                   launch.operands[piece.from], chunk);
+  };
+  if (pieces.together) {
+    for (const Piece& piece : pieces.list) run(piece, launch.chunk);
+    return {};
+  }
   const auto after = std::upper_bound(pieces.first_chunk.begin(), pieces.first_chunk.end(), launch.chunk);
   const auto index = static_cast<size_t>(after - pieces.first_chunk.begin()) - 1;
-  const Piece& piece = pieces.list[index];
-  piece.copy.run(launch.operands[launch.problem->operands.size() + static_cast<size_t>(piece.to)],
-                 launch.operands[piece.from], launch.chunk - pieces.first_chunk[index]);
+  run(pieces.list[index], launch.chunk - pieces.first_chunk[index]);
   return {};
 }
 

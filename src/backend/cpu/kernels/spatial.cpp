@@ -30,6 +30,22 @@ struct Plan {
   int64_t tile_offset = 0;
 };
 
+// An epilogue whose operands lie as the result or are one number: pixels that lie densely are one row to it, of about
+// as many numbers as this, which costs less than many short rows.
+constexpr int64_t flat_row = 2048;
+bool is_flat(const Epilogue& epilogue) {
+  const auto even = [](const Epilogue::Part& part) { return part.rows == part.cols; };  // or one number for all
+  return epilogue.executor && std::all_of(epilogue.operands.begin(), epilogue.operands.end(), even);
+}
+void flat_block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride) {
+  const int64_t together = stride == cols ? flat_row / cols : 0;
+  if (n != 0 || together < 2) return EpilogueRun::block(user, m, rows, n, cols, block, stride);
+  for (int64_t r = 0; r < rows; r += together) {
+    const int64_t here = std::min(together, rows - r) * cols;
+    EpilogueRun::block(user, m + r, 1, 0, here, block + r * cols, here);
+  }
+}
+
 // Rows of the output as chunks; `work` in loads of a float.
 void plan_rows(Plan& plan, const BindContext& c, double work, Bound& bound) {
   const int64_t rows = checked_mul(plan.images, plan.rows_per_image, "rows");
@@ -38,7 +54,9 @@ void plan_rows(Plan& plan, const BindContext& c, double work, Bound& bound) {
   const int64_t wanted = c.threads <= 1 ? 1 : std::min({rows, by_work, 6 * static_cast<int64_t>(c.threads)});
   plan.rows_per_chunk = empty ? 1 : (rows + wanted - 1) / wanted;
   bound.chunks[0] = empty ? 0 : (rows + plan.rows_per_chunk - 1) / plan.rows_per_chunk;
-  plan.args.epilogue = plan.prepared && plan.prepared->executor ? EpilogueRun::block : nullptr;
+  plan.args.epilogue = !plan.prepared || !plan.prepared->executor ? nullptr
+                       : is_flat(*plan.prepared)                  ? flat_block
+                                                                  : EpilogueRun::block;
   bound.scratch = empty ? 0 : align_up(plan.table->scratch_size(plan.args), 64, "scratch");
   plan.tile_offset = bound.scratch;
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
@@ -202,7 +220,8 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   plan.args.narrow_in = is_narrow(c.problem, stage.inputs[0]);
   plan.args.narrow_out = prepared.epilogue.narrow;
   plan.by_image = !prepared.epilogue.whole_batch;
-  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, x[1], x[1]);
+  // Rows of a program are pixels, or several of them.
+  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, x[1], std::max(x[1], flat_row));
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(2)), bound);
 }
 
