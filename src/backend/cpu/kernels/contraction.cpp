@@ -298,6 +298,64 @@ Status run_product(const Launch& launch) {
   return {};
 }
 
+namespace {
+
+// The arguments of some lines of an image by themselves; `window` is theirs.
+ContractArgs args_of_lines(const Plan& plan, int64_t first, int64_t count, Window& window) {
+  ContractArgs args = plan.product.args;
+  window = plan.product.window;
+  args.m = count * window.out[2];
+  if (plan.product.windowed) {
+    window.out[1] = count;
+    window.pad[1] -= first * window.stride[1];
+    args.window = &window;
+  }
+  return args;
+}
+
+}  // namespace
+
+void run_product_lines(const Launch& part, const ProductLines& lines) {
+  const Plan& plan = part.bound->as<Plan>();
+  const Product& p = plan.product;
+  Window window;
+  ContractArgs args = args_of_lines(plan, lines.first, lines.count, window);
+  const auto* a = static_cast<const float*>(part.operands[p.a_operand]);
+  if (p.turn_a) a = reinterpret_cast<const float*>(part.workspace + plan.turned_offset);
+  if (!lines.held_a) {
+    a += lines.image * args.image_stride;
+    if (!p.windowed) a += lines.first * window.out[2] * args.lda;
+  }
+  args.a = a;
+  args.b = static_cast<const float*>(part.operands[p.b_operand]);
+  const Epilogue& epilogue = plan.prepared->epilogue;
+  args.bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(part.operands[epilogue.bias]);
+  EpilogueRun epilogue_run(plan.epilogue, part, part.scratch);
+  args.user = &epilogue_run;
+  const int64_t slice = p.window.out[1] * p.window.out[2];
+  int64_t row = lines.held_c ? 0 : lines.first * p.window.out[2];
+  if (args.epilogue) {
+    // By image where operands of the epilogue lie so; else rows run through the images.
+    if (p.batch_axes == 0 && !lines.held_c) row += lines.image * slice;
+    epilogue_run.at(std::span(&lines.image, p.batch_axes), 0, row);
+  } else {
+    args.c = static_cast<float*>(part.operands[part.problem->operands.size()]) +
+             ((lines.held_c ? 0 : lines.image * slice) + row) * args.ldc;
+  }
+  plan.prepared->table->chunk(args, 0, args.m, 0, args.n, part.scratch + plan.epilogue.scratch);
+}
+
+int64_t product_lines_scratch(const Bound& bound, int64_t count) {
+  const Plan& plan = bound.as<Plan>();
+  int64_t scratch = 0;
+  for (int64_t lines = 1; lines <= count; ++lines) {
+    Window window;
+    const ContractArgs args = args_of_lines(plan, 0, lines, window);
+    scratch = std::max(scratch, plan.prepared->table->scratch_size(args, args.m, args.n));
+  }
+  return align_up(checked_add(scratch, plan.epilogue.scratch, "scratch"), 64, "scratch");
+}
+
 double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,
                         double bytes, double numbers) {
   if (table.planes == 0) {
