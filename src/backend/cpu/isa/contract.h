@@ -29,14 +29,16 @@ inline constexpr float contract_no_bound = __builtin_inff();
 struct ContractArgs {
   int64_t m = 0, n = 0, k = 0, taps = 1;
   const float* a = nullptr;
-  int64_t lda = 0;                 // floats from row to row; with a window from pixel to pixel
-  const Window* window = nullptr;  // then taps = product of kernel, m = images * product of out
-  int64_t image_stride = 0;        // floats from image to image of A
-  int64_t channel_stride = 1;      // floats from k to k + 1 of A; others only with a window and loops that split A
-  const float* b = nullptr;        // packed by pack_b with the same nr
-  int nr = 0;                      // columns of a panel, from panel_width
-  int64_t run = 1;                 // taps of one window row that B takes as one, with K times as many numbers
+  const uint16_t* narrow_a = nullptr;  // A in bf16 instead; only for loops with one plane
+  int64_t lda = 0;                     // elements from row to row; with a window from pixel to pixel
+  const Window* window = nullptr;      // then taps = product of kernel, m = images * product of out
+  int64_t image_stride = 0;            // elements from image to image of A
+  int64_t channel_stride = 1;          // floats from k to k + 1 of A; others only with a window and loops that split A
+  const float* b = nullptr;            // packed by pack_b with the same nr
+  int nr = 0;                          // columns of a panel, from panel_width
+  int64_t run = 1;                     // taps of one window row that B takes as one, with K times as many numbers
   float* c = nullptr;
+  uint16_t* narrow_c = nullptr;  // C in bf16 instead; only for loops with one plane, without accumulation
   int64_t ldc = 0;
   bool accumulate = false;                                   // C += instead of C =; not with an epilogue
   const float* bias = nullptr;                               // n floats

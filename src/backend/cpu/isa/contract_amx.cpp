@@ -10,6 +10,8 @@
 // below 2^-126 of an operand.
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
@@ -287,14 +289,14 @@ SINTER_INLINE bool has_nan(const float* c, int tiles) {
 
 // Adds what the sums start from and the bias, applies bounds. `to` may lie before `block` in the same memory. True when
 // a sum is NaN.
-template <bool WHOLE>
+template <bool WHOLE, typename T>
 SINTER_INLINE bool finish_columns(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
-                                  float* to, int64_t stride) {
+                                  T* to, int64_t stride) {
   const __m512 low = _mm512_set1_ps(p.low), high = _mm512_set1_ps(p.high), none = _mm512_setzero_ps();
   const __mmask16 first = first_lanes(cols), second = first_lanes(cols - 16);
   const __m512 bias0 = p.bias == nullptr ? none : _mm512_maskz_loadu_ps(first, p.bias + n);
   const __m512 bias1 = p.bias == nullptr || cols <= 16 ? none : _mm512_maskz_loadu_ps(second, p.bias + n + 16);
-  const bool accumulate = p.accumulate;
+  [[maybe_unused]] const bool accumulate = p.accumulate;
   __mmask16 nan = 0;
   for (int64_t r = 0; r < rows; ++r, block += panel_columns, to += stride) {
     __m512 v0 = _mm512_loadu_ps(block), v1 = _mm512_loadu_ps(block + 16);
@@ -305,13 +307,24 @@ SINTER_INLINE bool finish_columns(const ContractArgs& p, const float* block, int
     nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v0, v1, _CMP_UNORD_Q));
     v0 = _mm512_add_ps(v0, bias0);
     v1 = _mm512_add_ps(v1, bias1);
-    if (accumulate) {
-      v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(first, to));
-      if (cols > 16) v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(second, to + 16));
+    if constexpr (std::is_same_v<T, float>) {
+      if (accumulate) {
+        v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(first, to));
+        if (cols > 16) v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(second, to + 16));
+      }
     }
     v0 = _mm512_min_ps(high, _mm512_max_ps(low, v0));
     v1 = _mm512_min_ps(high, _mm512_max_ps(low, v1));
-    if constexpr (WHOLE) {
+    if constexpr (!std::is_same_v<T, float>) {
+      const __m512bh rounded = _mm512_cvtne2ps_pbh(v1, v0);
+      __m512i both;
+      __builtin_memcpy(&both, &rounded, sizeof(both));
+      if constexpr (WHOLE) {
+        _mm512_storeu_si512(to, both);
+      } else {
+        _mm512_mask_storeu_epi16(to, first_halves(cols), both);
+      }
+    } else if constexpr (WHOLE) {
       _mm512_storeu_ps(to, v0);
       _mm512_storeu_ps(to + 16, v1);
     } else {
@@ -322,8 +335,9 @@ SINTER_INLINE bool finish_columns(const ContractArgs& p, const float* block, int
   return nan != 0;
 }
 
-SINTER_INLINE bool finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
-                               float* to, int64_t stride) {
+template <typename T>
+SINTER_INLINE bool finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols, T* to,
+                               int64_t stride) {
   return cols == panel_columns ? finish_columns<true>(p, block, rows, n, cols, to, stride)
                                : finish_columns<false>(p, block, rows, n, cols, to, stride);
 }
@@ -375,9 +389,14 @@ SINTER_INLINE void finish_until(const ContractArgs& p, const Operands& o, const 
       for (int64_t i = 0; i < run; ++i) wrong = wrong | has_nan(from + i * panel_columns, tiles);
       if (wrong) repair();
     }
-    if (finish_rows(p, from, run, b.n, b.cols, to, stride) && can_be_wrong && !look_first) {
+    const auto finish = [&] {
+      if (TERMS == 1 && p.narrow_c != nullptr && !in_place)
+        return finish_rows(p, from, run, b.n, b.cols, p.narrow_c + (b.m + r) * p.ldc + b.n, p.ldc);
+      return finish_rows(p, from, run, b.n, b.cols, to, stride);
+    };
+    if (finish() && can_be_wrong && !look_first) {
       repair();
-      finish_rows(p, from, run, b.n, b.cols, to, stride);
+      finish();
     }
     b.finished += run;
   }
@@ -433,10 +452,11 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
   if (waiting_end > 0) finish_until<TERMS>(p, waiting_operands, lines, waiting, waiting_end);
 }
 
-template <int TERMS>
+template <int TERMS, typename T>
 void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, char* own_planes, int64_t m_begin,
                 int64_t m_end, int64_t n_begin, int64_t n_end, float* blocks) {
   constexpr int planes = planes_of<TERMS>;
+  const T* const a = operand_of(p, static_cast<const T*>(nullptr));
   o.row = 64;
   o.plane = tile_bytes;
   o.tile = s.chunk_steps * planes * tile_bytes;
@@ -448,14 +468,14 @@ void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
       const int64_t last = least(s.steps, first + s.chunk_steps), k = first * tile_depth;
       for (int64_t r = 0; r < rows; ++r) {
         char* to = own_planes + r / tile_rows * o.tile + r % tile_rows * o.row;
-        split_row<planes>(p.a + (m + r) * p.lda + k, least(s.k, last * tile_depth) - k, to, o.plane);
+        split_row<planes>(a + (m + r) * p.lda + k, least(s.k, last * tile_depth) - k, to, o.plane);
       }
       run_block<TERMS>(p, s, o, {rows, rows, 0}, m, rows, n_begin, n_end, first, last, blocks);
     }
   }
 }
 
-template <int TERMS>
+template <int TERMS, typename T>
 void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, char* planes, float* line,
                 int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, float* blocks) {
   constexpr int plane_count = planes_of<TERMS>;
@@ -487,8 +507,9 @@ void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
     const int64_t last = least(least(slice, at + m_end - m), (y + strip.out[1]) * w.out[2]);
     strip.pad[0] = w.pad[0] - number % w.out[0] * w.stride[0];
     strip.pad[1] = w.pad[1] - y * w.stride[1];
-    split_image<plane_count>(part, image, p.a + number / w.out[0] * p.image_stride, (last - 1) / w.out[2] - y + 1,
-                             planes, line);
+    split_image<plane_count>(part, image,
+                             operand_of(p, static_cast<const T*>(nullptr)) + number / w.out[0] * p.image_stride,
+                             (last - 1) / w.out[2] - y + 1, planes, line);
     for (int64_t r = at; r < last;) {
       const Lines lines = {w.out[2], image.extent[2], r % w.out[2]};
       const int64_t rows = least(last - r, lines.rows_within(s.block_pixels));
@@ -500,8 +521,8 @@ void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
   }
 }
 
-template <int TERMS>
-void chunk(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch) {
+template <int TERMS, typename T>
+void chunk_of(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch) {
   if (m_begin >= m_end || n_begin >= n_end) return;
   const Shape s = shape_of<planes_of<TERMS>>(p, m_end - m_begin, n_end - n_begin);
   char* const planes = static_cast<char*>(scratch);
@@ -513,10 +534,17 @@ void chunk(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begi
   o.steps = s.steps;
   o.offsets = offsets;
   if (p.window == nullptr)
-    run_matrix<TERMS>(p, s, o, offsets, planes, m_begin, m_end, n_begin, n_end, blocks);
+    run_matrix<TERMS, T>(p, s, o, offsets, planes, m_begin, m_end, n_begin, n_end, blocks);
   else
-    run_images<TERMS>(p, s, o, offsets, planes, line, m_begin, m_end, n_begin, n_end, blocks);
+    run_images<TERMS, T>(p, s, o, offsets, planes, line, m_begin, m_end, n_begin, n_end, blocks);
   _tile_release();
+}
+
+template <int TERMS>
+void chunk(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, void* scratch) {
+  if constexpr (TERMS == 1)
+    if (p.narrow_a != nullptr) return chunk_of<TERMS, uint16_t>(p, m_begin, m_end, n_begin, n_end, scratch);
+  chunk_of<TERMS, float>(p, m_begin, m_end, n_begin, n_end, scratch);
 }
 
 // ---- tables

@@ -121,20 +121,21 @@ void prepare_chunk(const Plan& plan, const Launch& launch) {
 
 }  // namespace
 
-Answer device_f32(const Problem& problem, uint16_t value) {
+Answer device_f32(const Problem& problem, uint16_t value, bool narrow) {
   if (value >= problem.operands.size()) return Answer::no("an operand is made by a stage");
   const Operand& operand = problem.operands[value];
-  if (operand.type.dtype != DType::f32) return Answer::no("operands must be f32");
+  if (operand.type.dtype != DType::f32 && !(narrow && operand.type.dtype == DType::bf16))
+    return Answer::no("operands must be f32");
   if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
     return Answer::no("an operand lies on the host");
   return Answer::yes();
 }
 
-Answer convolution_operands(const Problem& problem, const Stage& stage) {
+Answer convolution_operands(const Problem& problem, const Stage& stage, bool narrow) {
   if (stage.inputs.size() < 2 || stage.inputs.size() > 3) return Answer::no("not two or three operands");
   for (size_t i = 0; i < stage.inputs.size(); ++i) {
     if (i == 2 && stage.inputs[i] == absent_operand) continue;
-    if (Answer a = device_f32(problem, stage.inputs[i]); !a) return a;
+    if (Answer a = device_f32(problem, stage.inputs[i], narrow && i == 0); !a) return a;
   }
   const size_t rank = problem.operands[stage.inputs[0]].type.shape->size();
   if (rank < 3 || problem.operands[stage.inputs[1]].type.shape->size() != rank) return Answer::no("ranks do not fit");
@@ -264,12 +265,13 @@ Status run_product(const Launch& launch) {
   }
   ContractArgs args = p.args;
   const auto* a = static_cast<const float*>(launch.operands[p.a_operand]);
+  const auto* narrow_a = static_cast<const uint16_t*>(launch.operands[p.a_operand]);
   if (p.turn_a) a = reinterpret_cast<const float*>(launch.workspace + plan.turned_offset);
   const auto* b = static_cast<const float*>(launch.operands[p.b_operand]);
   if (plan.packs > 0) b = reinterpret_cast<const float*>(launch.workspace);
   const Epilogue& epilogue = plan.prepared->epilogue;
   const float* bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(launch.operands[epilogue.bias]);
-  auto* c = static_cast<float*>(launch.operands[launch.problem->operands.size()]);
+  auto* c = launch.operands[launch.problem->operands.size()];
   EpilogueRun epilogue_run(plan.epilogue, launch, launch.scratch + plan.tile_offset);
   args.user = &epilogue_run;
   const int64_t per_call = plan.m_parts * plan.n_parts;
@@ -281,14 +283,20 @@ Status run_product(const Launch& launch) {
       current = call;
       const Place place = place_of(p.call_dims, call);
       const int64_t first_col = place.dot(p.column_strides);
-      args.a = a ? a + place.dot(p.a_strides) : nullptr;  // nothing is read of an empty operand
+      // Nothing is read of an empty operand.
+      if (p.narrow_a)
+        args.narrow_a = narrow_a ? narrow_a + place.dot(p.a_strides) : nullptr;
+      else
+        args.a = a ? a + place.dot(p.a_strides) : nullptr;
       b_here = b + place.dot(p.b_strides) * (p.unpacked ? 1 : plan.matrix_size);
       args.b = b_here;
       args.bias = bias ? bias + first_col : nullptr;
       if (args.epilogue)
         epilogue_run.at(std::span(place.at.data(), p.batch_axes), first_col);
+      else if (epilogue.narrow)
+        args.narrow_c = static_cast<uint16_t*>(c) + place.dot(p.c_strides) + first_col;
       else
-        args.c = c + place.dot(p.c_strides) + first_col;
+        args.c = static_cast<float*>(c) + place.dot(p.c_strides) + first_col;
     }
     if (p.unpacked)
       run_unpacked(plan, args, b_here, unit % per_call, launch.scratch);

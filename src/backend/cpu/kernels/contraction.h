@@ -29,6 +29,7 @@ struct Product {
   Window window;
 
   int a_operand = 0, b_operand = 1;
+  bool narrow_a = false;  // A is bf16
   bool b_packed = false;  // the operand is panels already
   // Of a B that is not: its matrices and how an element lies, for packing or for direct use.
   int64_t b_matrices = 1;
@@ -43,10 +44,11 @@ struct Product {
 
 // Whether the problem's stage operand is a device operand of f32 in a strided layout or `any`; host operands and
 // operands with known contents have no bytes.
-Answer device_f32(const Problem& problem, uint16_t value);
+// narrow: it may be bf16 as well.
+Answer device_f32(const Problem& problem, uint16_t value, bool narrow = false);
 // Image, weights of the same rank and perhaps a vector of bias, each as above: what every kind of convolution takes.
-// Precondition: plain_problem.
-Answer convolution_operands(const Problem& problem, const Stage& stage);
+// narrow: the image may be bf16. Precondition: plain_problem.
+Answer convolution_operands(const Problem& problem, const Stage& stage, bool narrow = false);
 // The panels that loops want for N columns.
 Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed);
 Layout conv_layout(const ContractTable& table, int64_t n_per_group, int64_t groups, int64_t run);

@@ -91,8 +91,8 @@ View view_of(const Problem& problem) {
 
 bool takes_channels_first(const Problem& problem, const View& view) {
   const Dim& channels = (*problem.types[view.x].shape)[1];
-  return view.groups == 1 && channels.is_constant() && channels.constant() >= 1 &&
-         channels.constant() <= few_channels && !in_epilogue(problem, view.x);
+  return view.groups == 1 && problem.types[view.x].dtype == DType::f32 && channels.is_constant() &&
+         channels.constant() >= 1 && channels.constant() <= few_channels && !in_epilogue(problem, view.x);
 }
 
 // Extents of the weights' columns per group, where they are known.
@@ -138,8 +138,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  if (Answer a = convolution_operands(problem, stage); !a) return a;
   if (Answer a = accurate_enough(kernel, device, stage.attrs.as<ConvAttrs>().numerics); !a) return a;
+  if (Answer a = convolution_operands(problem, stage, table_of(kernel, device)->planes == 1); !a) return a;
   const View view = view_of(problem);
   if (Answer a = window_known(view.rank - 2, window_ref(stage.attrs.as<ConvAttrs>())); !a) return a;
   if (view.groups < 1 || view.groups > INT32_MAX) return Answer::no("group out of range");
@@ -213,7 +213,7 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   auto out = std::make_shared<PreparedContraction>();
   out->table = table_of(kernel, device);
   out->view = view.output;
-  out->epilogue = make_epilogue(problem, view.output, view.bias, device.level);
+  out->epilogue = make_epilogue(problem, view.output, view.bias, device.level, out->table->planes == 1);
   return out;
 }
 
@@ -230,6 +230,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   Product p;
   p.a_operand = view.x;
   p.b_operand = view.w;
+  p.narrow_a = c.problem.types[view.x].dtype == DType::bf16;
   p.window = make_window(x, y, std::span(w).subspan(2), window_ref(c.problem.stages[0].attrs.as<ConvAttrs>()));
   const Window& window = p.window;
   ContractArgs& args = p.args;

@@ -8,6 +8,7 @@
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/stages.h"
 #include "base/checked.h"
+#include "ops/cast.h"
 
 namespace sinter::cpu {
 namespace {
@@ -77,11 +78,12 @@ float to_bound(double v) {
 struct Peeled {
   int bias;
   float low = -contract_no_bound, high = contract_no_bound;
+  bool narrow = false;
   size_t next = 1;  // first stage of the program
   uint16_t value;   // what the loops make
 };
 
-Peeled peel(const Problem& problem, const OutputView& view, int main_bias) {
+Peeled peel(const Problem& problem, const OutputView& view, int main_bias, bool stores_narrow) {
   Peeled p{.bias = main_bias, .value = main_value(problem)};
   bool bounded = false;
   for (; p.next < problem.stages.size(); ++p.next) {
@@ -104,6 +106,9 @@ Peeled peel(const Problem& problem, const OutputView& view, int main_bias) {
       p.low = to_bound(low);
       p.high = to_bound(high);
       bounded = true;
+    } else if (is_op(stage, "Cast") && stores_narrow && p.next + 1 == problem.stages.size() &&
+               stage.attrs.as<CastAttrs>().to == DType::bf16) {
+      p.narrow = true;
     } else {
       break;
     }
@@ -169,15 +174,17 @@ Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t op
   return meet(shape, made, view).is_full() ? view.layout(made.size(), shape.size()) : Layout();
 }
 
-Epilogue make_epilogue(const Problem& problem, const OutputView& view, int main_bias, uint8_t level) {
+Epilogue make_epilogue(const Problem& problem, const OutputView& view, int main_bias, uint8_t level,
+                       bool stores_narrow) {
   Epilogue e;
   const Shape& made = shape_of(problem, main_value(problem));
   for (size_t i = 0; i < problem.operands.size(); ++i)
     if (in_epilogue(problem, i) && !flat(meet(*problem.operands[i].type.shape, made, view))) e.whole_batch = false;
-  const Peeled p = peel(problem, view, main_bias);
+  const Peeled p = peel(problem, view, main_bias, stores_narrow && problem.results.size() == 1);
   e.bias = p.bias;
   e.low = p.low;
   e.high = p.high;
+  e.narrow = p.narrow;
   if (p.next == problem.stages.size() && problem.results.size() == 1) return e;
   StageProgram stages = compile_stages(problem, p.next, p.value, std::vector<bool>(problem.types.size(), false));
   for (size_t i = 0; i < stages.operands.size(); ++i) {

@@ -54,14 +54,22 @@ View view_of(const Problem& problem) {
   return v;
 }
 
+// Whether B is panels, or becomes so while building.
+bool will_be_panels(const Problem& problem, const View& view) {
+  const Operand& b = problem.operands[view.b];
+  if (b.layout.kind != Layout::Kind::any) return b.layout.kind == Layout::Kind::matrix_panels;
+  return view.b != view.a && b.constant && view.b_rank >= 2 && view.n(problem).is_constant() &&
+         !in_epilogue(problem, view.b);
+}
+
 Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "MatMul")) return Answer::no("not a MatMul");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (stage.inputs.size() != 2) return Answer::no("not two operands");
   if (Answer a = accurate_enough(kernel, device, stage.attrs.as<MatMulAttrs>().numerics); !a) return a;
-  for (uint16_t v : stage.inputs)
-    if (Answer a = device_f32(problem, v); !a) return a;
+  for (size_t i = 0; i < 2; ++i)
+    if (Answer a = device_f32(problem, stage.inputs[i], i == 0 && table_of(kernel, device)->planes == 1); !a) return a;
   const View view = view_of(problem);
   if (view.a_rank == 0 || view.b_rank == 0) return Answer::no("an operand is a scalar");
   if (view.transpose_b && view.b_rank < 2) return Answer::no("a vector cannot be transposed");
@@ -73,6 +81,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
         b != matrix_layout(*table_of(kernel, device), n.constant(), view.transpose_b))
       return Answer::no("B has a layout of another kernel");
   }
+  if (problem.operands[view.a].type.dtype == DType::bf16 && !will_be_panels(problem, view))
+    return Answer::no("an A of bf16 needs a B of panels");
   return epilogue_supported(problem, view.output);
 }
 
@@ -83,10 +93,9 @@ Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const D
     const Operand& operand = problem.operands[i];
     Layout layout = operand.layout;
     if (layout.kind == Layout::Kind::any) {
-      const bool packs = i == view.b && i != view.a && operand.constant && view.b_rank >= 2 &&
-                         view.n(problem).is_constant() && !in_epilogue(problem, i);
-      layout =
-          packs ? matrix_layout(*table_of(kernel, device), view.n(problem).constant(), view.transpose_b) : Layout();
+      layout = i == view.b && will_be_panels(problem, view)
+                   ? matrix_layout(*table_of(kernel, device), view.n(problem).constant(), view.transpose_b)
+                   : Layout();
     }
     out.operands.push_back(std::move(layout));
   }
@@ -110,7 +119,9 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   auto out = std::make_shared<PreparedContraction>();
   out->table = table_of(kernel, device);
   out->view = view.output;
-  out->epilogue = make_epilogue(problem, view.output, -1, device.level);
+  // Loops that take B as it lies store f32 alone.
+  out->epilogue =
+      make_epilogue(problem, view.output, -1, device.level, out->table->planes == 1 && will_be_panels(problem, view));
   return out;
 }
 
@@ -126,6 +137,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   Product p;
   p.a_operand = view.a;
   p.b_operand = view.b;
+  p.narrow_a = c.problem.types[view.a].dtype == DType::bf16;
   ContractArgs& args = p.args;
   args.k = a.back();
   args.m = view.a_rank >= 2 ? a[view.a_rank - 2] : 1;
