@@ -234,7 +234,7 @@ class Grouping {
     if (!weights.has_shape() || weights.shape->size() != 4) return form;
     const Shape& w = *weights.shape;
     const auto& attrs = node.attrs.as<ConvAttrs>();
-    if (graph_[node.inputs[0]].type.dtype != DType::f32) return form;
+    if (!is_float(graph_[node.inputs[0]].type.dtype)) return form;
     const auto each = [](const std::vector<int64_t>& values, int64_t wanted) {
       return std::all_of(values.begin(), values.end(), [&](int64_t value) { return value == wanted; });
     };

@@ -328,13 +328,16 @@ void run_product_lines(const Launch& part, const ProductLines& lines) {
   const Product& p = plan.product;
   Window window;
   ContractArgs args = args_of_lines(plan, lines.first, lines.count, window);
-  const auto* a = static_cast<const float*>(part.operands[p.a_operand]);
-  if (p.turn_a) a = reinterpret_cast<const float*>(part.workspace + plan.turned_offset);
+  int64_t from = 0;  // in A
   if (!lines.held_a) {
-    a += lines.image * args.image_stride;
-    if (!p.windowed) a += lines.first * window.out[2] * args.lda;
+    from = lines.image * args.image_stride;
+    if (!p.windowed) from += lines.first * window.out[2] * args.lda;
   }
-  args.a = a;
+  const void* const a = p.turn_a ? part.workspace + plan.turned_offset : part.operands[p.a_operand];
+  if (p.narrow_a)
+    args.narrow_a = static_cast<const uint16_t*>(a) + from;
+  else
+    args.a = static_cast<const float*>(a) + from;
   args.b = static_cast<const float*>(part.operands[p.b_operand]);
   const Epilogue& epilogue = plan.prepared->epilogue;
   args.bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(part.operands[epilogue.bias]);
@@ -347,8 +350,12 @@ void run_product_lines(const Launch& part, const ProductLines& lines) {
     if (p.batch_axes == 0 && !lines.held_c) row += lines.image * slice;
     epilogue_run.at(std::span(&lines.image, p.batch_axes), 0, row);
   } else {
-    args.c = static_cast<float*>(part.operands[part.problem->operands.size()]) +
-             ((lines.held_c ? 0 : lines.image * slice) + row) * args.ldc;
+    void* const c = part.operands[part.problem->operands.size()];
+    const int64_t to = ((lines.held_c ? 0 : lines.image * slice) + row) * args.ldc;
+    if (epilogue.narrow)
+      args.narrow_c = static_cast<uint16_t*>(c) + to;
+    else
+      args.c = static_cast<float*>(c) + to;
   }
   plan.prepared->table->chunk(args, 0, args.m, 0, args.n, part.scratch + plan.epilogue.scratch);
 }
