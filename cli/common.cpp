@@ -187,6 +187,15 @@ int guarded(const std::function<int()>& run) {
   }
 }
 
+std::vector<std::string>& plugin_files() {
+  static std::vector<std::string> files;
+  return files;
+}
+
+void declare_plugins(Options& o) {
+  o.repeated("--plugins", plugin_files(), "LIBRARY", "load operators of plugins (docs/plugins.md)");
+}
+
 void BuildFlags::declare(Options& o, bool with_threads) {
   o.choice("--device", device, {"cpu"}, "device to build for");
   if (with_threads) o.value("--threads", threads, "N", "threads; 0: all usable CPUs");
@@ -202,6 +211,7 @@ void BuildFlags::declare(Options& o, bool with_threads) {
   o.flag("--check", check, "evaluate both sides of every rewrite");
   o.flag("--reference", reference, "run every step by its definition");
   o.value("--dump", dump, "DIR", "write the graph after every pass");
+  declare_plugins(o);
 }
 
 BuildOptions BuildFlags::options(bool progress) const {

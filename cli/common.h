@@ -64,6 +64,10 @@ class Table {
 
 // ---- options ----
 
+// Plugin libraries that the command line names, which main() loads before the command runs.
+std::vector<std::string>& plugin_files();
+void declare_plugins(Options& options);
+
 struct BuildFlags {
   std::string device = "cpu", level, timing_cache, verbose = "warning", external_data_root, dump;
   int threads = 0;

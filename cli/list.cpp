@@ -3,9 +3,10 @@
 #include <fmt/core.h>
 
 #include "backend/kernel.h"
+#include "base/scanner.h"
 #include "common.h"
 #include "operators.h"
-#include "ops/op.h"
+#include "ops/custom.h"
 
 namespace sinter::cli {
 namespace {
@@ -22,6 +23,20 @@ int list_ops() {
     if (attrs.size() > 2) attrs = attrs.substr(1, attrs.size() - 2);
     table.row({op->name, arity_text(op->inputs), arity_text(op->outputs), shortened(attrs, 72),
                op->pointwise ? op->pointwise : ""});
+  }
+  for (const CustomOperator* op : all_custom()) {
+    const auto number = [](size_t low, size_t high) {
+      if (high == SIZE_MAX) return fmt::format("{}+", low);
+      return low == high ? std::to_string(low) : fmt::format("{}-{}", low, high);
+    };
+    std::string attrs;
+    for (const CustomAttribute& a : op->attributes) {
+      attrs += (attrs.empty() ? "" : ", ") + a.name;
+      if (a.initial) attrs += "=" + custom_text(*a.initial);
+    }
+    table.row({printable(op->full_name()), number(op->least_inputs, op->most_inputs),
+               number(op->least_outputs, op->most_outputs), shortened(attrs, 72),
+               fmt::format("version {} of plugin {}", op->version, printable(op->plugin))});
   }
   table.print();
   return exit_ok;
@@ -62,7 +77,8 @@ std::function<int()> declare_list(Options& o) {
   o.flag("--markdown", *markdown, "ops: the page docs/operators.md, ONNX's operators included");
   o.value("--tests", sources->tests, "DIR", "with --markdown: tests whose cases and problems are looked through");
   o.repeated("--models", sources->models, "DIR", "with --markdown: a folder of ONNX test cases to import");
-  o.examples("sinter list ops\nsinter list settings");
+  declare_plugins(o);
+  o.examples("sinter list ops\nsinter list ops --plugins ./swish_nms.so\nsinter list settings");
   return [what, markdown, sources] {
     if (*markdown) {
       if (*what != "ops") throw Failed{exit_usage, Error(Code::invalid_argument, "--markdown is there for ops only")};

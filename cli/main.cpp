@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 
+#include "api/plugins.h"
 #include "common.h"
 #include "options.h"
 
@@ -36,6 +37,10 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, cli::on_interrupt);
   std::signal(SIGPIPE, SIG_DFL);
   for (const auto& [sub, run] : declared)
-    if (sub->parsed()) return cli::guarded(run);
+    if (sub->parsed())
+      return cli::guarded([&command = run] {
+        for (const std::string& file : cli::plugin_files()) load_plugins(file);
+        return command();
+      });
   return cli::exit_usage;
 }

@@ -226,6 +226,7 @@ std::string core_table(const Facts& facts) {
       "|\n"
       "|---|---|---|---|---|---|---|---|---|\n";
   for (const Op* op : all_ops()) {
+    if (std::string_view(op->name) == "Custom") continue;  // the text has it
     const auto at = facts.core.find(op->name);
     const Core core = at == facts.core.end() ? Core() : at->second;
     std::vector<std::string> dtypes, tests(core.tests.begin(), core.tests.end());
@@ -260,13 +261,13 @@ std::string operators_page(const PageSources& sources) {
       "{} operators. A form is used from its opset on, until a newer form of the same operator takes over. What an\n"
       "operator becomes, and the number of cases of the ONNX suite that use it, are what importing the suite shows;\n"
       "what folds to a constant at once leaves no operator. Any other operator is imported when the model brings it\n"
-      "along as a function.\n\n{}\n"
+      "along as a function or a plugin has it.\n\n{}\n"
       "## Core\n\n"
       "{} operators. Operands marked host are read when shapes are bound, since their contents decide extents. dtypes\n"
       "are those of the first operand in the ONNX suite. Rows are those of fast backends that take a problem of\n"
       "`tests/kernels` with this operator; the reference row takes all operators but If and Loop, which are steps of\n"
-      "the plan.\n\n{}",
-      facts.foreign.size(), foreign_table(facts), all_ops().size(), core_table(facts));
+      "the plan. One more, Custom, stands for the operators of [plugins](plugins.md).\n\n{}",
+      facts.foreign.size(), foreign_table(facts), all_ops().size() - 1, core_table(facts));
 }
 
 }  // namespace sinter::cli

@@ -525,5 +525,13 @@ NB_MODULE(_sinter, m) {
   m.def("build", &build, nb::arg("path").none(), nb::arg("model").none(), nb::arg("threads"), nb::arg("level").none(),
         nb::arg("dims"), nb::arg("tf32"), nb::arg("bf16"), nb::arg("fp16"), nb::arg("timing_cache").none(),
         nb::arg("external_data_root").none(), nb::arg("log").none(), nb::arg("log_level"), nb::arg("progress").none());
+  m.def("load_plugins", [](const std::string& path) {
+    sinter_code code;
+    {
+      nb::gil_scoped_release release;
+      code = sinter_load_plugins(path.c_str());
+    }
+    check(code);
+  });
   m.def("load", &load, nb::arg("path").none(), nb::arg("bytes").none(), nb::arg("threads"));
 }

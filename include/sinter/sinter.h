@@ -96,6 +96,13 @@ SINTER_API const char* sinter_dtype_name(sinter_dtype dtype);
 /* Bits of an element; 0 for strings. Sub-byte elements are packed, low bits first. */
 SINTER_API int sinter_dtype_bits(sinter_dtype dtype);
 
+/* ---- Plugins ---- */
+
+/* Loads a library of operators for domains that are not known here (sinter/plugin.h, docs/plugins.md): from then on
+ * every build and every engine of this process may use them. The path is a file's, never searched for; loading it again
+ * changes nothing. Code from the library runs at once: load only what you trust. */
+SINTER_API sinter_code sinter_load_plugins(const char* path);
+
 /* ---- Building ---- */
 
 /* Bounds of a named dimension of the model's inputs: accepted from min to max, fastest at opt. */

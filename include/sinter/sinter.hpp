@@ -33,6 +33,9 @@ inline void check(sinter_code code) {
     throw error(code, sinter_error_message(), sinter_error_node(), sinter_error_tensor(), sinter_error_hint());
 }
 
+// See sinter_load_plugins.
+inline void load_plugins(const std::string& path) { check(sinter_load_plugins(path.c_str())); }
+
 template <typename T>
 struct dtype_of;
 template <>

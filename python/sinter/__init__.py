@@ -20,7 +20,7 @@ from . import _protos, _sinter
 from ._sinter import Error
 
 __version__ = _sinter.version
-__all__ = ["build", "load", "Engine", "Context", "TensorInfo", "Error", "__version__"]
+__all__ = ["build", "load", "load_plugins", "Engine", "Context", "TensorInfo", "Error", "__version__"]
 
 _LEVELS = {"error": 0, "warning": 1, "info": 2, "verbose": 3, "debug": 4}
 _LEVEL_NAMES = list(_LEVELS)
@@ -301,3 +301,11 @@ def load(engine, *, threads=0):
     if isinstance(engine, (bytes, bytearray, memoryview)):
         return Engine(_sinter.load(None, bytes(engine), threads))
     return Engine(_sinter.load(os.fspath(engine), None, threads))
+
+
+def load_plugins(path):
+    """Loads a library of operators that sinter does not have (docs/plugins.md); builds and engines may use them from then on.
+
+    Loading it again changes nothing. Code from the library runs at once. Raises sinter.Error.
+    """
+    _sinter.load_plugins(os.fspath(path))

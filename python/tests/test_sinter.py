@@ -433,3 +433,56 @@ def test_command_line_tool_is_in_the_package():
     tool = os.path.join(os.path.dirname(sys.executable), "sinter")
     out = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout
     assert sinter.__version__ in out
+
+
+PLUGIN = r"""
+#include <sinter/plugin.h>
+static int infer(sinter_call* c) { c->set_like(c, 0, SINTER_F32, 0); return 0; }
+static int compute(sinter_call* c) {
+  const float* x = c->inputs[0].data;
+  float* y = c->outputs[0].data;
+  if (c->inputs[0].count == 13) return c->fail(c, "13 elements bring bad luck");
+  for (int64_t i = 0; i < c->inputs[0].count; ++i) y[i] = x[i] + (float)c->integer(c, "more");
+  return 0;
+}
+static const sinter_attribute attributes[] = {{"more", SINTER_INTEGER, "1"}};
+static const sinter_plugin_op operators[] = {{"python.tests", "More", 1, 1, 1, 1, 1, attributes, 1, infer, compute, 0, 0}};
+static const sinter_plugin plugin = {SINTER_PLUGIN_ABI, "more", "1", operators, 1};
+const sinter_plugin* sinter_plugin_entry(void) { return &plugin; }
+"""
+
+
+def test_plugins(tmp_path):
+    graph = helper.make_graph([helper.make_node("More", ["x"], ["y"], "plus", domain="python.tests", more=5)], "g",
+                              [value("x", TensorProto.FLOAT, ["N"])], [value("y", TensorProto.FLOAT, ["N"])])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("python.tests", 1)]
+    data = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    with pytest.raises(sinter.Error, match=r"not known: python.tests.More \(1 node: 'plus'\)") as unknown:
+        sinter.build(data)
+    assert "sinter.load_plugins()" in unknown.value.hint
+    for path in (tmp_path, tmp_path / "missing.so"):
+        with pytest.raises(sinter.Error, match="cannot load plugins") as missing:
+            sinter.load_plugins(path)
+        assert missing.value.code == "input/output"
+    source, library = tmp_path / "plugin.c", tmp_path / "plugin.so"
+    source.write_text(PLUGIN, encoding="utf-8")
+    include = os.path.join(os.path.dirname(__file__), "../../include")
+    subprocess.run(["cc", "-shared", "-fPIC", "-I", include, source, "-o", library], check=True)
+    sinter.load_plugins(library)
+    sinter.load_plugins(str(library))
+    engine = sinter.build(data)
+    np.testing.assert_array_equal(engine(np.arange(3, dtype=np.float32)), [5, 6, 7])
+    with pytest.raises(sinter.Error, match=r"node 'plus' \(python.tests.More\): python.tests.More: 13 elements bring bad luck") as fault:
+        engine(np.zeros(13, np.float32))
+    assert fault.value.code == "fault at run time"
+    # A new process lacks it, then has it.
+    engine.save(tmp_path / "more.engine")
+    script = """import sys, numpy, sinter
+if len(sys.argv) > 2: sinter.load_plugins(sys.argv[2])
+print(sinter.load(sys.argv[1])(numpy.ones(2, numpy.float32)))"""
+    alone = subprocess.run([sys.executable, "-c", script, tmp_path / "more.engine"], capture_output=True, text=True,
+                           check=False)
+    assert alone.returncode == 1 and "python.tests.More (version 1) of plugin 'more 1' is not there" in alone.stderr
+    run = subprocess.run([sys.executable, "-c", script, tmp_path / "more.engine", library], capture_output=True,
+                         text=True, check=True)
+    assert run.stdout.strip() == "[6. 6.]"

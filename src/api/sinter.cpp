@@ -12,6 +12,7 @@
 #include <new>
 
 #include "api/compile.h"
+#include "api/plugins.h"
 #include "backend/verify.h"
 #include "base/checked.h"
 #include "engine/file.h"
@@ -259,6 +260,17 @@ const char* sinter_dtype_name(sinter_dtype dtype) {
 }
 int sinter_dtype_bits(sinter_dtype dtype) {
   return static_cast<unsigned>(dtype) < static_cast<unsigned>(dtype_count) ? bit_size(static_cast<DType>(dtype)) : 0;
+}
+
+sinter_code sinter_load_plugins(const char* path) {
+  return guard([&] {
+    need_path(path);
+    load_plugins(path);
+  });
+}
+
+sinter_code sinter_register_plugin(const sinter_plugin* plugin) {
+  return guard([&] { register_plugin(plugin); });
 }
 
 sinter_code sinter_build_file(const char* path, const sinter_build_options* options, sinter_engine** engine) {

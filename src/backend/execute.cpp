@@ -33,6 +33,13 @@ void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_
                                                     to_string(fact.right, problem.symbols), right));
 }
 
+// A step that fails is named as the user's model names it.
+Status located(const Status& status, const Step& step, const Target& target) {
+  if (step.sources.empty() || step.sources[0] >= target.sources.size()) return status;
+  const SourceNode& node = target.sources[step.sources[0]];
+  return Status(status.code(), fmt::format("node '{}' ({}): {}", node.name, node.op_type, status.message()));
+}
+
 }  // namespace
 
 Memory::~Memory() { std::free(data_); }
@@ -349,7 +356,7 @@ Status Frame::run_kernel(uint32_t i) {
           {}};
   if (kernel.takes_boxes) {
     Status status = run_boxed(step, job.launch);
-    if (!status.ok()) return status;
+    if (!status.ok()) return located(status, step, executable_.target);
   } else {
     for (int phase = 0; phase < bound.phases; ++phase) {
       job.launch.phase = phase;
@@ -369,7 +376,7 @@ Status Frame::run_kernel(uint32_t i) {
       } else {
         state_.lease->parallel(chunks, work, &job);
       }
-      if (job.failed) return std::move(job.status);
+      if (job.failed) return located(job.status, step, executable_.target);
     }
   }
   if (state_.fault.load(std::memory_order_relaxed) != no_fault && state_.fault_source == no_slot &&

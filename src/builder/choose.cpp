@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "builder/problem_of.h"
 #include "builder/timing.h"
 
 namespace sinter {
@@ -36,6 +37,18 @@ void time_candidates(std::vector<Candidate>& candidates, const Problem& problem,
 }
 
 }  // namespace
+
+std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::span<const Type> operand_types,
+                                       const std::vector<bool>& constant, const DeviceSpec& device) {
+  Problem problem = problem_of(module, body, operand_types, constant).problem;
+  for (Operand& operand : problem.operands)
+    if (!operand.host && operand.type.is_plain()) operand.layout = Layout::any();
+  for (Problem::Result& result : problem.results) result.layout = Layout::any();
+  const std::vector<int64_t> symbols(problem.symbols.size(), 64);
+  const auto chosen = choose_kernel(problem, symbols, device, false);
+  if (!chosen || chosen->reference) return std::nullopt;
+  return chosen->decision.nanoseconds;
+}
 
 std::optional<Chosen> choose_kernel(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device,
                                     bool reference_only, TimingCache* timings) {

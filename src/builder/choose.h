@@ -25,6 +25,13 @@ struct Chosen {
 };
 
 class TimingCache;
+struct Graph;
+struct Module;
+
+// Estimated nanoseconds of the best row for a fragment, in layouts of its choice, at extents of modest size; nothing
+// when only the reference takes it.
+std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::span<const Type> operand_types,
+                                       const std::vector<bool>& constant, const DeviceSpec& device);
 
 // The best row for a problem whose layouts may be `any`; none when nothing takes it. The reference row is asked only
 // when no other takes the problem. `symbols`: values by problem symbol at which rows are compared. timings: where rows

@@ -7,7 +7,6 @@
 
 #include "builder/choose.h"
 #include "builder/emit.h"
-#include "builder/problem_of.h"
 #include "ir/rewriter.h"
 
 namespace sinter {
@@ -45,14 +44,7 @@ class Cutter {
       types.push_back(graph[v].type);
       constant.push_back(graph[v].is_constant());
     }
-    Problem problem = problem_of(module_, fragment.bodies[0], types, constant).problem;
-    for (Operand& operand : problem.operands)
-      if (!operand.host && operand.type.is_plain()) operand.layout = Layout::any();
-    for (Problem::Result& result : problem.results) result.layout = Layout::any();
-    const std::vector<int64_t> symbols(problem.symbols.size(), 64);
-    const auto chosen = choose_kernel(problem, symbols, device_, false);
-    if (!chosen || chosen->reference) return std::nullopt;
-    return chosen->decision.nanoseconds;
+    return cost_of_fragment(module_, fragment.bodies[0], types, constant, device_);
   }
 
   void cut(Graph& graph, Node node, std::vector<Node>& out) {

@@ -30,6 +30,9 @@ void bind_dims(Module& module, const BuildOptions& options);
 // Fragments that no fast row takes are cut into parts that rows do take, down to single stages.
 void cut_fragments(Module& module, const DeviceSpec& device);
 
+// Values between fragments become bf16 where the rows on both sides take it.
+void narrow_values(Module& module, const DeviceSpec& device);
+
 // timings: where rows are measured; null: the cost model decides.
 Emitted emit(Module& module, const BuildOptions& options, const DeviceSpec& device, TimingCache* timings);
 

@@ -135,6 +135,7 @@ Built build(Module module, const BuildOptions& options) {
     PassRunner run(module, options, out.report);
     for (const PassEntry& pass : passes) run(pass);
     if (!options.reference_only) cut_fragments(module, device);
+    if (!options.reference_only && options.passes.allow_bf16) narrow_values(module, device);
     out.report.journal = run.journal().entries;
   }
   options.control.report("choosing kernels", 0.6);

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <set>
+
 #include "base/scanner.h"
 #include "ops/text.h"
 
@@ -151,7 +153,20 @@ class Parser {
       offsets_.push_back(number(INT64_MAX));
       t_.weights.push_back(std::move(weight));
     });
-    items("problems", [&] { t_.problems.push_back(parse_problem(s_)); });
+    // Operators of plugins that are not loaded: all of them in one error.
+    std::set<std::string> missing;
+    std::string list, hint;
+    items("problems", [&] {
+      try {
+        t_.problems.push_back(parse_problem(s_));
+      } catch (const Error& error) {
+        if (error.code() != Code::engine_incompatible) throw;
+        if (missing.insert(error.message()).second) list += (list.empty() ? "" : "; ") + error.message();
+        hint = error.origin().hint;
+        t_.problems.emplace_back();
+      }
+    });
+    if (!list.empty()) throw Error(Code::engine_incompatible, list).with_hint(hint);
     items("sources", [&] {
       SourceNode source;
       source.name = s_.string();
@@ -336,6 +351,7 @@ Target parse_target(std::string_view text, WeightOffsets& offsets) {
   try {
     return Parser(text, offsets).target();
   } catch (const Error& error) {
+    if (error.code() == Code::engine_incompatible) throw;
     throw Error(Code::engine_invalid, fmt::format("the plan of the engine cannot be read: {}", error.what()));
   }
 }

@@ -14,7 +14,8 @@ namespace sinter {
 using WeightOffsets = std::vector<int64_t>;
 
 std::string to_text(const Target& target, const WeightOffsets& offsets);
-// Weights have no bytes yet. Throws Error(Code::engine_invalid).
+// Weights have no bytes yet. Throws Error: engine_invalid, or engine_incompatible for operators of plugins that are not
+// loaded.
 Target parse_target(std::string_view text, WeightOffsets& offsets);
 
 }  // namespace sinter

@@ -27,5 +27,6 @@ std::span<const Op> tree_ops();         // TreeEnsemble
 std::span<const Op> label_ops();        // Lookup, ClassProbabilities
 std::span<const Op> sequence_ops();     // SequenceConstruct, ..., Optional*
 std::span<const Op> map_ops();          // MapRows, MapEntries
+std::span<const Op> custom_ops();       // Custom: the operators of plugins
 
 }  // namespace sinter

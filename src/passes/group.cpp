@@ -33,7 +33,7 @@ bool is_pointwise(const Node& node) { return node.op->pointwise || std::string_v
 
 bool is_contraction(const Node& node) {
   const std::string_view name = node.op->name;
-  return name == "Conv" || name == "MatMul";
+  return name == "Conv" || name == "MatMul" || name == "ConvTranspose";
 }
 
 class Grouping {

@@ -3,6 +3,7 @@
 //
 //   interface MODEL.onnx (an Add of a and b, f32[N]) ANY_RANK.onnx (a Relu of x, f32 of unknown rank)
 //             MAPS.onnx (a ZipMap of x, f32[N, 2], with labels b and a, and a DictVectorizer of map m, vocabulary y, x)
+#include <sinter/plugin.h>
 #include <cstddef>
 #include <cstdio>
 #include <map>
@@ -125,6 +126,27 @@ int main(int argc, char** argv) try {
   options = {};
   options.progress = [](void*, const char*, double) { throw 5; };
   refused(sinter_build_file(argv[1], &options, &engine), SINTER_INTERNAL, "an exception of a callback");
+
+  REFUSED(sinter_load_plugins(nullptr));
+  REFUSED(sinter_load_plugins(""));
+  refused(sinter_load_plugins("missing.so"), SINTER_IO, "plugins of a missing file");
+  try {
+    sinter::load_plugins(argv[1]);
+    EXPECT(false);
+  } catch (const sinter::error& e) {
+    EXPECT(e.code() == SINTER_IO);
+  }
+  REFUSED(sinter_register_plugin(nullptr));
+  const auto like_x = [](sinter_call* c) {
+    c->set_like(c, 0, SINTER_F32, 0);
+    return 0;
+  };
+  const sinter_plugin_op op = {"interface", "Op", 1, 1, 1, 1, 1, nullptr, 0, like_x, like_x, nullptr, 0};
+  const sinter_plugin other = {SINTER_PLUGIN_ABI + 1, "interface", "1", &op, 1};
+  const sinter_plugin plugin = {SINTER_PLUGIN_ABI, "interface", "1", &op, 1};
+  REFUSED(sinter_register_plugin(&other));
+  EXPECT(sinter_register_plugin(&plugin) == SINTER_OK);
+  EXPECT(sinter_register_plugin(&plugin) == SINTER_OK);
 
   auto* raw = stale<sinter_context>();
   REFUSED(sinter_context_create(nullptr, 0, &raw));

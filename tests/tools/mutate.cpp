@@ -4,7 +4,8 @@
 //   mutate engine FILE     copies of an engine with bytes changed or cut: all must be refused
 //   mutate plan FILE       copies of an engine with fields changed and hashes recomputed: refused, or they run
 //   mutate save MODEL FILE builds an engine for the two above
-//   options: --count N (200), --seed S (1), --only K (one copy in this process), --seconds T (a copy, 60), --verbose
+//   options: --count N (200), --seed S (1), --only K (one copy in this process), --seconds T (a copy, 60), --verbose,
+//   --plugins LIBRARY
 //
 // Copies run in child processes, a batch each: a crash, a sanitizer's report, a leak or a copy that takes too long is a
 // failure that names seed and copy. Exit 1 if there was any.
@@ -22,6 +23,7 @@
 #include <map>
 
 #include "api/compile.h"
+#include "api/plugins.h"
 #include "backend/verify.h"
 #include "base/file.h"
 #include "engine/file.h"
@@ -263,7 +265,8 @@ int save(const Options& options) {
 int usage() {
   std::fprintf(stderr,
                "usage: mutate model|engine|plan FILE [--count N] [--seed S] [--only K] [--seconds T] [--verbose]\n"
-               "       mutate save MODEL FILE\n");
+               "       mutate save MODEL FILE\n"
+               "       each with [--plugins LIBRARY]\n");
   return 2;
 }
 
@@ -271,7 +274,7 @@ int usage() {
 
 int main(int argc, char** argv) {
   Options options;
-  std::vector<std::string> names;
+  std::vector<std::string> names, plugins;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     const auto number = [&] { return ++i < argc ? std::strtoll(argv[i], nullptr, 10) : 0; };
@@ -283,6 +286,8 @@ int main(int argc, char** argv) {
       options.only = static_cast<int>(number());
     else if (argument == "--seconds")
       options.seconds = static_cast<int>(number());
+    else if (argument == "--plugins" && i + 1 < argc)
+      plugins.emplace_back(argv[++i]);
     else if (argument == "--verbose")
       options.verbose = true;
     else
@@ -292,6 +297,7 @@ int main(int argc, char** argv) {
   options.mode = names[0];
   options.file = names[1];
   try {
+    for (const std::string& library : plugins) load_plugins(library);
     if (options.mode == "save") {
       if (names.size() != 3) return usage();
       options.output = names[2];

@@ -311,10 +311,14 @@ TEST(Tile, NanInReductions) {
       }
 }
 
-// Halves: every pattern to f32 and back, and the rounding of values between.
+// Halves: every pattern to f32 and back, and the rounding of values between. Instructions for bf16 take denormals for
+// zero.
 TEST(Tile, Halves) {
   for (uint8_t level : levels())
     for (DType dtype : {DType::f16, DType::bf16}) {
+      const auto kept = [&](double v) {
+        return level >= amx && dtype == DType::bf16 && std::abs(v) < 0x1p-126 ? std::copysign(0.0, v) : v;
+      };
       std::vector<uint16_t> h(65536), back(65536);
       for (size_t i = 0; i < h.size(); ++i) h[i] = static_cast<uint16_t>(i);
       std::vector<float> f(h.size());
@@ -331,7 +335,7 @@ TEST(Tile, Halves) {
           continue;
         }
         ASSERT_EQ(static_cast<double>(f[i]), exact);
-        ASSERT_EQ(back[i], i);
+        ASSERT_EQ(back[i], encode_float(dtype, kept(exact)));
       }
       std::vector<float> x = samples(-70000, 70000);
       for (size_t i = 0; i + 1 < h.size(); i += 3)  // halfway
@@ -344,7 +348,7 @@ TEST(Tile, Halves) {
       n.store(n.convert(b, dtype));
       run(n.program, level, {{x.data(), 0, 1}, {y.data(), 0, 1}, {rounded.data(), 0, 1}}, 1, std::ssize(x));
       for (size_t i = 0; i < x.size(); ++i) {
-        const uint64_t expected = encode_float(dtype, static_cast<double>(x[i]));
+        const uint64_t expected = encode_float(dtype, kept(static_cast<double>(x[i])));
         const double value = decode_float(dtype, expected);
         if (std::isnan(value)) {
           ASSERT_TRUE(std::isnan(decode_float(dtype, y[i])) && std::isnan(rounded[i]));

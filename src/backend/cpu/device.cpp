@@ -127,7 +127,8 @@ const ContractTable* plane_table(uint8_t level, int planes) {
 
 const SpatialTable& spatial_table(uint8_t level) {
 #ifdef SINTER_X86
-  if (level >= avx512) return spatial_avx512;
+  if (level >= amx) return spatial_amx;
+  if (level == avx512) return spatial_avx512;
   if (level == avx2) return spatial_avx2;
 #endif
   (void)level;

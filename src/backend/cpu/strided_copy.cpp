@@ -52,6 +52,31 @@ void copy_transposed(uint32_t* to, const uint32_t* from, int64_t rows, int64_t c
     for (int64_t c = r < whole_rows ? whole_cols : 0; c < cols; ++c) to[r * to_row + c] = from[r + c * from_col];
 }
 
+// The same for elements of two bytes, eight by eight.
+typedef uint16_t Eight __attribute__((vector_size(16), aligned(2), may_alias));
+void copy_transposed(uint16_t* to, const uint16_t* from, int64_t rows, int64_t cols, int64_t to_row, int64_t from_col) {
+  const int64_t whole_rows = rows / 8 * 8, whole_cols = cols / 8 * 8;
+  // Lines k and k + 4 are woven into lines 2k and 2k + 1: three times is a transpose.
+  const auto weave = [](const Eight(&in)[8], Eight(&out)[8]) {
+    for (int k = 0; k < 4; ++k) {
+      out[2 * k] = __builtin_shufflevector(in[k], in[k + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+      out[2 * k + 1] = __builtin_shufflevector(in[k], in[k + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+  };
+  for (int64_t r0 = 0; r0 < whole_rows; r0 += block)
+    for (int64_t c = 0; c < whole_cols; c += 8)
+      for (int64_t r = r0; r < std::min(whole_rows, r0 + block); r += 8) {
+        alignas(16) Eight a[8], b[8];
+        for (int k = 0; k < 8; ++k) a[k] = *reinterpret_cast<const Eight*>(from + r + (c + k) * from_col);
+        weave(a, b);
+        weave(b, a);
+        weave(a, b);
+        for (int k = 0; k < 8; ++k) *reinterpret_cast<Eight*>(to + (r + k) * to_row + c) = b[k];
+      }
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = r < whole_rows ? whole_cols : 0; c < cols; ++c) to[r * to_row + c] = from[r + c * from_col];
+}
+
 // Rows of N elements, dense in both.
 template <int N, typename T>
 void copy_short_rows(T* to, const T* from, int64_t rows, int64_t to_row, int64_t from_row) {
@@ -153,7 +178,7 @@ void StridedCopy::run_as(T* destination, const T* source, int64_t begin, int64_t
       rest /= dims[k];
     }
     if (from[n - 1] != 0 && from[n - 1] != 1 && from[n - 2] == 1 && rows >= 4 && cols >= 4) {
-      if constexpr (sizeof(T) == 4) {
+      if constexpr (sizeof(T) == 4 || sizeof(T) == 2) {
         if (to[n - 1] == 1) {
           copy_transposed(destination + d, source + s, rows, cols, to[n - 2], from[n - 1]);
           continue;

@@ -26,7 +26,8 @@ TileMemory tile_memory(DType dtype) {
 
 const TileTable& tile_table(uint8_t level) {
 #ifdef SINTER_X86
-  if (level >= avx512) return tile_avx512;
+  if (level >= amx) return tile_amx;
+  if (level == avx512) return tile_avx512;
   if (level == avx2) return tile_avx2;
 #endif
   (void)level;
@@ -192,6 +193,7 @@ class Planner {
     }
   }
 
+  const TileValue& value_of(uint16_t instruction) const { return out_->values[argument(instruction)]; }
   uint16_t argument(uint16_t instruction) const {
     if (instruction >= of_instruction_.size()) refuse("registers read before they are made");
     return of_instruction_[instruction];
@@ -318,11 +320,20 @@ class Planner {
     return out;
   }
 
+  // What a store reads: it rounds, so that what was only just rounded to its dtype need not be.
+  uint16_t unrounded(const TileInstruction& store) const {
+    if (store.dtype != DType::f16 && store.dtype != DType::bf16) return store.a;
+    argument(store.a);  // there is one
+    const TileInstruction& made = program_.code[store.a];
+    const bool rounds = made.kind == Kind::convert && made.dtype == store.dtype && lane_of(made) == Lane::f32;
+    return rounds && value_of(made.a).lane == Lane::f32 ? made.a : store.a;
+  }
+
   void store(const TileInstruction& i) {
     if (i.index >= program_.results.size()) refuse("stores to missing results");
     const Spread spread = program_.results[i.index].spread;
     if (spread != Spread::full && spread != Spread::row) refuse("results of one value per column");
-    uint16_t a = argument(i.a);
+    uint16_t a = argument(unrounded(i));
     if (spread == Spread::row && (value(a).spread == Spread::full || value(a).spread == Spread::column))
       refuse("stores of full values to results of one value per row");
     a = spread_to(a, spread);

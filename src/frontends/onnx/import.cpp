@@ -297,7 +297,8 @@ void Importer::find_unknown(const std::vector<Node>& nodes, const std::vector<Op
     for (const auto& attribute : node.attributes)
       for (const auto& graph : attribute->graphs) find_unknown(graph->nodes, opsets, called);
     int oldest = 0;
-    if (entry_of(node, opsets, oldest)) continue;
+    int64_t oldest_plugin = 0;
+    if (plugin_of(node, opsets, oldest_plugin) || entry_of(node, opsets, oldest)) continue;
     if (const Function* function = find_function(node)) {
       called.push_back(function);
       continue;
@@ -310,6 +311,9 @@ void Importer::find_unknown(const std::vector<Node>& nodes, const std::vector<Op
     if (oldest > 0)
       unknown.remark =
           fmt::format("; the model imports opset {}, it exists from {} on", opset_of(opsets, node.domain), oldest);
+    else if (oldest_plugin > 0)
+      unknown.remark = fmt::format("; the model imports version {} of its domain, the plugin has it from {} on",
+                                   opset_of(opsets, node.domain), oldest_plugin);
   }
 }
 
@@ -320,8 +324,9 @@ void Importer::report_unknown() {
     list += fmt::format("{}{} ({} node{}: {}{})", list.empty() ? "" : ", ", name, use.count, use.count == 1 ? "" : "s",
                         use.nodes, use.remark);
   report(Error(Code::unsupported, fmt::format("the model uses operators that are not known: {}", list))
-             .with_hint("put each into the model as a function made of known operators (ModelProto.functions), or "
-                        "export the model without them; `sinter list ops` names the known ones"));
+             .with_hint("load a plugin that has them (--plugins LIBRARY, sinter_load_plugins(), sinter.load_plugins(); "
+                        "docs/plugins.md says how to write one), put each into the model as a function made of known "
+                        "operators (ModelProto.functions), or export the model without them"));
 }
 
 // ---- Nodes ----
@@ -405,13 +410,15 @@ std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t i
     Ids results;
     const Function* function = find_function(node);
     int oldest = 0;
-    const Entry* entry = entry_of(node, scope.opsets, oldest);
-    if (!entry && !function) return std::nullopt;  // find_unknown has seen it
-    if (entry) opset = opset_of(scope.opsets, node.domain);
+    int64_t oldest_plugin = 0;
+    const CustomOperator* plugin = plugin_of(node, scope.opsets, oldest_plugin);
+    const Entry* entry = plugin ? nullptr : entry_of(node, scope.opsets, oldest);
+    if (!plugin && !entry && !function) return std::nullopt;  // find_unknown has seen it
+    if (plugin || entry) opset = opset_of(scope.opsets, node.domain);
     scope.building.b.set_sources({source_of(scope, node, index)});
-    if (entry) {
+    if (plugin || entry) {
       NodeContext context(scope.building.b, node, opset, std::move(inputs), *this);
-      entry->import(context);
+      plugin ? import_custom(context, *plugin) : entry->import(context);
       results = context.results();
     } else {
       results = inline_call(scope, node, *function, inputs);

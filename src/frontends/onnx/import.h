@@ -2,7 +2,7 @@
 //
 // Entries turn one node each; the newest entry not above the model's opset is used, and entries exist back to opset 1.
 // They build through GraphBuilder and wiring/, so results are typed at once. All nodes that are broken or unsupported
-// are reported in one error. Functions are inlined unless an entry knows the name better.
+// are reported in one error. Plugins come first; functions are inlined unless an entry knows the name better.
 #pragma once
 
 #include <functional>

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "frontends/onnx/import.h"
+#include "ops/custom.h"
 
 namespace sinter::onnx {
 
@@ -79,6 +80,8 @@ class Importer {
                     std::vector<const Function*>& called);
   void report_unknown();
   const Entry* entry_of(const Node& node, const std::vector<OpsetImport>& opsets, int& oldest) const;
+  // custom.cpp. The operator of a plugin that serves a node; `oldest` as for find_custom.
+  const CustomOperator* plugin_of(const Node& node, const std::vector<OpsetImport>& opsets, int64_t& oldest) const;
   void import_nodes(Scope& scope, const std::vector<Node>& nodes);
   void import_node(Scope& scope, const Node& node, size_t index);
   // Results of the node, or nothing when it failed (which has been reported).
@@ -126,6 +129,9 @@ class Importer {
   uint64_t poisonings_ = 0;
   bool giving_up_ = false;
 };
+
+// custom.cpp. A node as one Custom: attributes are read as the plugin's table says, names that it lacks are errors.
+void import_custom(NodeContext& c, const CustomOperator& op);
 
 // Order in which nodes can be imported (stable; producers first). Nodes on a cycle are left out.
 std::vector<uint32_t> import_order(const std::vector<Node>& nodes);

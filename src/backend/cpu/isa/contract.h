@@ -40,6 +40,10 @@ struct ContractArgs {
   float* c = nullptr;
   uint16_t* narrow_c = nullptr;  // C in bf16 instead; only for loops with one plane, without accumulation
   int64_t ldc = 0;
+  // Added before bounds, as it lies in C and with its ldc; may be C itself. Only for loops with planes, without
+  // accumulation or an epilogue; at most one of them.
+  const float* residual = nullptr;
+  const uint16_t* narrow_residual = nullptr;
   bool accumulate = false;                                   // C += instead of C =; not with an epilogue
   const float* bias = nullptr;                               // n floats
   float low = -contract_no_bound, high = contract_no_bound;  // NaN passes

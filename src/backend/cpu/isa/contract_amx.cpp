@@ -60,17 +60,16 @@ struct Shape {
   int64_t steps;         // of 32, over all taps
   int64_t chunk_steps;   // of K, multiplied for all panels before the next ones
   int64_t m_block;       // rows whose planes are made together
-  int64_t block_pixels;  // room for a block of C: rows and what lies between them
+  int64_t block_pixels;  // of a block of C: rows and what lies between them
   int64_t most_pixels;   // that a block has
-  int64_t blocks;        // two that take turns, or one for each panel where K comes in several chunks
   Window strip;          // with a window: of the lines whose image is made at once
-  int64_t planes_bytes, line_bytes, blocks_bytes, offsets_bytes, total_bytes;
+  int64_t planes_bytes, line_bytes, sums_bytes, ready_bytes, offsets_bytes, total_bytes;
 };
 
 // Planes of A stay in the second-level cache while panels of B pass by; so do the sums of a block.
 constexpr int64_t planes_limit = 768 << 10, sums_limit = 768 << 10, most_block_pixels = 256;
 // Rows of a block that an epilogue is called for.
-constexpr int64_t epilogue_block_rows = 128;
+SINTER_INLINE int64_t ready_rows(const ContractArgs& p) { return p.epilogue_rows > 0 ? p.epilogue_rows : 128; }
 
 // `total` in equal parts of at most `limit`, each a multiple of `unit`.
 SINTER_INLINE int64_t even_part(int64_t total, int64_t limit, int64_t unit) {
@@ -84,7 +83,7 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
   s.k = p.k * p.run;
   s.steps = p.taps / p.run * (up_to(s.k, tile_depth) / tile_depth);
   s.chunk_steps = most(s.steps, 1);
-  s.blocks = 2;
+  int64_t sums_pixels = 2 * 32;
   if (p.window == nullptr) {
     const int64_t row_bytes = most(s.steps, 1) * PLANES * 64, panels = up_to(cols, panel_columns) / panel_columns;
     s.m_block = even_part(rows, p.m_block > 0 ? p.m_block : most_block_pixels, 32);
@@ -95,7 +94,7 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
       if (room >= least(rows, 96)) {
         s.m_block = even_part(rows, least(room, most_block_pixels), 32);
         s.chunk_steps = even_part(s.steps, most(planes_limit / (s.m_block * PLANES * 64), 1), 1);
-        if (s.chunk_steps < s.steps) s.blocks = panels;
+        if (s.chunk_steps < s.steps) sums_pixels = panels * s.m_block;
       } else {
         s.m_block = even_part(rows, most(planes_limit / row_bytes / 32 * 32, 32), 32);
       }
@@ -121,9 +120,11 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     s.most_pixels = s.strip.out[1] * image.extent[2];
     s.block_pixels = even_part(s.most_pixels, most_block_pixels, 32);
   }
-  s.blocks_bytes = s.blocks * s.block_pixels * panel_columns * 4;
+  s.sums_bytes = sums_pixels * panel_columns * 4;
+  // Rows come 32 at a time.
+  s.ready_bytes = p.epilogue == nullptr ? 0 : (least(ready_rows(p), rows) + 32) * panel_columns * 4;
   s.offsets_bytes = up_to(s.steps * 8, 64);
-  s.total_bytes = s.planes_bytes + s.line_bytes + s.blocks_bytes + s.offsets_bytes;
+  s.total_bytes = s.planes_bytes + s.line_bytes + s.sums_bytes + s.ready_bytes + s.offsets_bytes;
   return s;
 }
 
@@ -142,8 +143,15 @@ struct Operands {
   int64_t row, tile, plane;  // bytes
   const char* b;             // of step 0
   int64_t steps;
+  // Rows from there on lie elsewhere.
+  int64_t rest_from = INT64_MAX;
+  const char* rest = nullptr;
 
-  const char* at(int64_t r) const { return a + r / tile_rows * tile + r % tile_rows * row; }
+  const char* at(int64_t r) const {
+    const char* from = r < rest_from ? a : rest;
+    r = r < rest_from ? r : r - rest_from;
+    return from + r / tile_rows * tile + r % tile_rows * row;
+  }
 };
 
 // Lines to bring nearer while tiles multiply.
@@ -153,9 +161,9 @@ struct Ahead {
 };
 
 template <int MT>
-SINTER_INLINE void load_a(const char* a, const Operands& o) {
-  _tile_loadd(4, a, o.row);
-  if constexpr (MT == 2) _tile_loadd(5, a + o.tile, o.row);
+SINTER_INLINE void load_a(const char* a, int64_t row, int64_t tile) {
+  _tile_loadd(4, a, row);
+  if constexpr (MT == 2) _tile_loadd(5, a + tile, row);
 }
 
 template <int NT>
@@ -174,7 +182,7 @@ SINTER_INLINE void multiply() {
 
 // MT x NT tiles of C over the steps [first, last), on top of what lies at c when first > 0.
 template <int TERMS, int MT, int NT>
-void tiles_of(const Operands& operands, int64_t row, int64_t first, int64_t last, float* c, Ahead& ahead) {
+void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last, float* c, Ahead& ahead) {
   constexpr int planes = planes_of<TERMS>;
   constexpr int64_t b_next = planes * tile_bytes, c_stride = panel_columns * 4;
   if (first == 0) {
@@ -188,36 +196,39 @@ void tiles_of(const Operands& operands, int64_t row, int64_t first, int64_t last
     if constexpr (MT == 2) _tile_loadd(2, c + 16 * panel_columns, c_stride);
     if constexpr (MT == 2 && NT == 2) _tile_loadd(3, c + 16 * panel_columns + 16, c_stride);
   }
-  const Operands o = operands;  // no store may change it
-  const char* const rows = o.at(row);
+  // No store may change them.
+  const char* const rows = o.at(first_row);
+  const int64_t row = o.row, tile = o.tile;
+  [[maybe_unused]] const int64_t plane = o.plane;
+  const int64_t* const offsets = o.offsets;
   const char* b = o.b + first * NT * planes * tile_bytes;
   const char* next = ahead.at;
   const int64_t lines = ahead.lines;
   for (int64_t s = first; s < last; ++s) {
-    const char* a = rows + o.offsets[s];
+    const char* a = rows + offsets[s];
     for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
     // Small terms first where that costs no load.
     if constexpr (TERMS == 1) {
-      load_a<MT>(a, o);
+      load_a<MT>(a, row, tile);
       load_b<NT>(b, b_next);
       multiply<MT, NT>();
     } else if constexpr (TERMS == 3) {
-      load_a<MT>(a + o.plane, o);
+      load_a<MT>(a + plane, row, tile);
       load_b<NT>(b, b_next);
       multiply<MT, NT>();
-      load_a<MT>(a, o);
+      load_a<MT>(a, row, tile);
       multiply<MT, NT>();
       load_b<NT>(b + tile_bytes, b_next);
       multiply<MT, NT>();
     } else {
-      load_a<MT>(a + 2 * o.plane, o);
+      load_a<MT>(a + 2 * plane, row, tile);
       load_b<NT>(b, b_next);
       multiply<MT, NT>();
-      load_a<MT>(a + o.plane, o);
+      load_a<MT>(a + plane, row, tile);
       multiply<MT, NT>();
       load_b<NT>(b + tile_bytes, b_next);
       multiply<MT, NT>();
-      load_a<MT>(a, o);
+      load_a<MT>(a, row, tile);
       multiply<MT, NT>();
       load_b<NT>(b + 2 * tile_bytes, b_next);
       multiply<MT, NT>();
@@ -287,16 +298,23 @@ SINTER_INLINE bool has_nan(const float* c, int tiles) {
 
 // ---- a call
 
-// Adds what the sums start from and the bias, applies bounds. `to` may lie before `block` in the same memory. True when
-// a sum is NaN.
-template <bool WHOLE, typename T>
-SINTER_INLINE bool finish_columns(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols,
-                                  T* to, int64_t stride) {
+enum class Bounds { none, low, both };
+
+SINTER_INLINE __m512 load_first(__mmask16 lanes, const float* from) { return _mm512_maskz_loadu_ps(lanes, from); }
+SINTER_INLINE __m512 load_first(__mmask16 lanes, const uint16_t* from) {
+  return widen(_mm256_maskz_loadu_epi16(lanes, from));
+}
+
+// Adds bias, what the sums start from or `added` to them, applies bounds. True when a sum is NaN and that is CHECKed.
+// T, A: elements of what is stored and added.
+template <bool WHOLE, bool CHECK, Bounds BOUNDS, typename T, typename A>
+bool finish_columns(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols, T* to,
+                    const A* added, int64_t stride) {
   const __m512 low = _mm512_set1_ps(p.low), high = _mm512_set1_ps(p.high), none = _mm512_setzero_ps();
-  const __mmask16 first = first_lanes(cols), second = first_lanes(cols - 16);
+  const __mmask16 first = WHOLE ? __mmask16{0xffff} : first_lanes(cols);
+  const __mmask16 second = WHOLE ? __mmask16{0xffff} : first_lanes(cols - 16);
   const __m512 bias0 = p.bias == nullptr ? none : _mm512_maskz_loadu_ps(first, p.bias + n);
   const __m512 bias1 = p.bias == nullptr || cols <= 16 ? none : _mm512_maskz_loadu_ps(second, p.bias + n + 16);
-  [[maybe_unused]] const bool accumulate = p.accumulate;
   __mmask16 nan = 0;
   for (int64_t r = 0; r < rows; ++r, block += panel_columns, to += stride) {
     __m512 v0 = _mm512_loadu_ps(block), v1 = _mm512_loadu_ps(block + 16);
@@ -304,17 +322,22 @@ SINTER_INLINE bool finish_columns(const ContractArgs& p, const float* block, int
       v0 = _mm512_maskz_mov_ps(first, v0);
       v1 = _mm512_maskz_mov_ps(second, v1);
     }
-    nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v0, v1, _CMP_UNORD_Q));
+    if constexpr (CHECK) nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v0, v1, _CMP_UNORD_Q));
     v0 = _mm512_add_ps(v0, bias0);
     v1 = _mm512_add_ps(v1, bias1);
-    if constexpr (std::is_same_v<T, float>) {
-      if (accumulate) {
-        v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(first, to));
-        if (cols > 16) v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(second, to + 16));
-      }
+    if constexpr (!std::is_void_v<A>) {
+      v0 = _mm512_add_ps(v0, load_first(first, added));
+      if (WHOLE || cols > 16) v1 = _mm512_add_ps(v1, load_first(second, added + 16));
+      added += stride;
     }
-    v0 = _mm512_min_ps(high, _mm512_max_ps(low, v0));
-    v1 = _mm512_min_ps(high, _mm512_max_ps(low, v1));
+    if constexpr (BOUNDS != Bounds::none) {
+      v0 = _mm512_max_ps(low, v0);
+      v1 = _mm512_max_ps(low, v1);
+    }
+    if constexpr (BOUNDS == Bounds::both) {
+      v0 = _mm512_min_ps(high, v0);
+      v1 = _mm512_min_ps(high, v1);
+    }
     if constexpr (!std::is_same_v<T, float>) {
       const __m512bh rounded = _mm512_cvtne2ps_pbh(v1, v0);
       __m512i both;
@@ -335,11 +358,16 @@ SINTER_INLINE bool finish_columns(const ContractArgs& p, const float* block, int
   return nan != 0;
 }
 
-template <typename T>
-SINTER_INLINE bool finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols, T* to,
-                               int64_t stride) {
-  return cols == panel_columns ? finish_columns<true>(p, block, rows, n, cols, to, stride)
-                               : finish_columns<false>(p, block, rows, n, cols, to, stride);
+template <bool CHECK, typename T, typename A>
+bool finish_rows(const ContractArgs& p, const float* block, int64_t rows, int64_t n, int64_t cols, T* to,
+                 const A* added, int64_t stride) {
+  if (cols != panel_columns)
+    return finish_columns<false, CHECK, Bounds::both>(p, block, rows, n, cols, to, added, stride);
+  if (!std::is_void_v<A> || p.high < contract_no_bound)
+    return finish_columns<true, CHECK, Bounds::both>(p, block, rows, n, cols, to, added, stride);
+  if (p.low > -contract_no_bound)
+    return finish_columns<true, CHECK, Bounds::low>(p, block, rows, n, cols, to, added, stride);
+  return finish_columns<true, CHECK, Bounds::none>(p, block, rows, n, cols, to, added, stride);
 }
 
 // How rows of C lie among pixels: `width` rows, then what is no row up to `pitch`.
@@ -357,79 +385,118 @@ struct Lines {
   }
 };
 
-// A block of C of one panel: rows [m, m + rows), as pixels in `block`.
+// Rows [m, m + rows) of C of one panel.
 struct Block {
   int64_t m, rows, n, cols;
-  float* block;
-  int64_t finished = 0, handed = 0;  // rows that lie finished one after the other; those that the epilogue had
+  Operands operands;
+  int64_t finished = 0, handed = 0;  // rows; those that the epilogue had
 };
 
-// Rows up to the pixel `end`, in order, so that rows which close up never run over sums that are still to be read.
-template <int TERMS>
-SINTER_INLINE void finish_until(const ContractArgs& p, const Operands& o, const Lines& lines, Block& b, int64_t end) {
+// Sums of the pixels [begin, end) of a block that tiles have left behind the last step.
+struct Sums {
+  const float* at;
+  int64_t begin, end;
+};
+
+// The rows among those pixels, in order.
+template <int TERMS, bool CHECK>
+void finish_sums(const ContractArgs& p, const Lines& lines, Block& b, const Sums& sums, float* ready) {
   constexpr int planes = planes_of<TERMS>;
   const int tiles = b.cols > 16 ? 2 : 1;
-  const int64_t rows = least(b.rows, lines.rows_within(end));
+  const int64_t rows = least(b.rows, lines.rows_within(sums.end));
   while (b.finished < rows) {
     const int64_t r = b.finished, at = lines.pixel_of(r);
     const int64_t run = lines.gaps() ? least(rows - r, lines.width - (lines.first + r) % lines.width) : rows - r;
-    float* from = b.block + at * panel_columns;
-    const bool in_place = p.epilogue != nullptr;
-    float* to = in_place ? b.block + r * panel_columns : p.c + (b.m + r) * p.ldc + b.n;
-    const int64_t stride = in_place ? panel_columns : p.ldc;
-    // An infinite operand makes NaN of what is not: such rows are computed again, before what they were is gone.
-    const bool can_be_wrong = TERMS > 1 || p.run > 1, look_first = can_be_wrong && (in_place || p.accumulate);
-    const auto repair = [&] {
+    const float* from = sums.at + (at - sums.begin) * panel_columns;
+    const auto finish = [&](const float* block, int64_t first, int64_t count) {
+      constexpr const void* nothing = nullptr;
+      if (p.epilogue != nullptr) {
+        float* to = ready + (r + first - b.handed) * panel_columns;
+        return finish_rows<CHECK>(p, block, count, b.n, b.cols, to, nothing, panel_columns);
+      }
+      const int64_t place = (b.m + r + first) * p.ldc + b.n;
+      const auto store = [&](auto* to, const auto* added) {
+        return finish_rows<CHECK>(p, block, count, b.n, b.cols, to, added, p.ldc);
+      };
+      if constexpr (TERMS == 1) {
+        if (p.narrow_c != nullptr) {
+          if (p.narrow_residual != nullptr) return store(p.narrow_c + place, p.narrow_residual + place);
+          return p.residual != nullptr ? store(p.narrow_c + place, p.residual + place)
+                                       : store(p.narrow_c + place, nothing);
+        }
+        if (p.narrow_residual != nullptr) return store(p.c + place, p.narrow_residual + place);
+      }
+      float* to = p.c + place;
+      if (p.accumulate) return store(to, static_cast<const float*>(to));
+      return p.residual != nullptr ? store(to, p.residual + place) : store(to, nothing);
+    };
+    const auto wrong = [&](int64_t i) { return has_nan(from + i * panel_columns, tiles); };
+    const auto again = [&](int64_t i) {
+      alignas(64) float row[panel_columns];
+      __builtin_memcpy(row, from + i * panel_columns, sizeof(row));
+      repair_row<planes>(p, b.operands, b.m + r + i, at + i, tiles, row);
+      finish(row, i, 1);
+    };
+    const bool once = p.accumulate || p.residual != nullptr || p.narrow_residual != nullptr;
+    bool any = false;
+    if (CHECK && once)
+      for (int64_t i = 0; i < run; ++i) any = any | wrong(i);
+    if (any) {
+      for (int64_t i = 0; i < run; ++i) {
+        if (wrong(i))
+          again(i);
+        else
+          finish(from + i * panel_columns, i, 1);
+      }
+    } else if (finish(from, 0, run) && CHECK && !once) {
       for (int64_t i = 0; i < run; ++i)
-        if (has_nan(from + i * panel_columns, tiles))
-          repair_row<planes>(p, o, b.m + r + i, at + i, tiles, from + i * panel_columns);
-    };
-    if (look_first) {
-      bool wrong = false;
-      for (int64_t i = 0; i < run; ++i) wrong = wrong | has_nan(from + i * panel_columns, tiles);
-      if (wrong) repair();
-    }
-    const auto finish = [&] {
-      if (TERMS == 1 && p.narrow_c != nullptr && !in_place)
-        return finish_rows(p, from, run, b.n, b.cols, p.narrow_c + (b.m + r) * p.ldc + b.n, p.ldc);
-      return finish_rows(p, from, run, b.n, b.cols, to, stride);
-    };
-    if (finish() && can_be_wrong && !look_first) {
-      repair();
-      finish();
+        if (wrong(i)) again(i);
     }
     b.finished += run;
   }
-  if (p.epilogue == nullptr) return;
-  const int64_t wanted = p.epilogue_rows > 0 ? p.epilogue_rows : epilogue_block_rows;
-  if (b.finished - b.handed < wanted && b.finished < b.rows) return;
-  p.epilogue(p.user, b.m + b.handed, b.finished - b.handed, b.n, b.cols, b.block + b.handed * panel_columns,
-             panel_columns);
+  if (p.epilogue == nullptr || (b.finished - b.handed < ready_rows(p) && b.finished < b.rows)) return;
+  p.epilogue(p.user, b.m + b.handed, b.finished - b.handed, b.n, b.cols, ready, panel_columns);
   b.handed = b.finished;
 }
 
+// Where a call's numbers stand on their way.
+struct Room {
+  float* sums;   // of two pairs of tiles that take turns, or of all panels where K comes in several chunks
+  float* ready;  // rows that the epilogue gets next
+};
+
 // `rows` rows of C over the steps [first, last) of all panels. What tiles have left behind the last step is finished
-// while the next ones multiply.
+// while the next ones multiply, so it stays in the first-level cache.
 template <int TERMS>
 void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& lines, int64_t m, int64_t rows,
-               int64_t n_begin, int64_t n_end, int64_t first, int64_t last, float* blocks) {
+               int64_t n_begin, int64_t n_end, int64_t first, int64_t last, const Room& room) {
   constexpr int planes = planes_of<TERMS>;
   const int64_t pixels = lines.pixel_of(rows - 1) + 1, pairs = (pixels + 31) / 32;
   const int64_t tile_column = s.steps * planes * tile_bytes;
-  Block waiting = {};
-  Operands waiting_operands = o;
-  int64_t waiting_end = 0;
+  Block now = {}, before = {};
+  Sums waiting = {};
+  int64_t turn = 0;
+  const auto finish = [&](Block& block) {
+    // An infinite operand makes NaN of what is not, save where bf16 is all that is wanted and no zeros are multiplied.
+    if (TERMS > 1 || p.run > 1)
+      finish_sums<TERMS, true>(p, lines, block, waiting, room.ready);
+    else
+      finish_sums<TERMS, false>(p, lines, block, waiting, room.ready);
+  };
   for (int64_t n = n_begin; n < n_end; n += panel_columns) {
     const int64_t cols = least(panel_columns, n_end - n);
     const int tiles = cols > 16 ? 2 : 1;
     o.b = reinterpret_cast<const char*>(p.b) + n / 16 * tile_column;
-    const int64_t number = (n - n_begin) / panel_columns % s.blocks;
-    Block block = {m, rows, n, cols, blocks + number * s.block_pixels * panel_columns};
+    // The last pair of a panel is finished behind the first of the next.
+    before = now;
+    now = {m, rows, n, cols, o};
     // The next panel's steps come nearer. Panels that are read once are one stream, which needs no help.
     Ahead ahead = {o.b + tiles * (tile_column + first * planes * tile_bytes),
                    pixels <= tile_rows ? 0 : (tiles * planes * 16 + pairs - 1) / pairs};
     for (int64_t i = 0; i < pixels; i += 32) {
-      float* c = block.block + i * panel_columns;
+      const int64_t place =
+          s.chunk_steps < s.steps ? (n - n_begin) / panel_columns * s.block_pixels + i : turn++ % 2 * 32;
+      float* c = room.sums + place * panel_columns;
       const bool two = pixels - i > tile_rows;
       if (two && tiles == 2) {
         tiles_of<TERMS, 2, 2>(o, i, first, last, c, ahead);
@@ -441,22 +508,44 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
         tiles_of<TERMS, 1, 1>(o, i, first, last, c, ahead);
       }
       if (last < s.steps) continue;
-      if (waiting_end > 0) finish_until<TERMS>(p, waiting_operands, lines, waiting, waiting_end);
-      if (i == 0) {
-        waiting = block;
-        waiting_operands = o;
-      }
-      waiting_end = least(pixels, i + 32);
+      if (waiting.end > 0) finish(i == 0 ? before : now);
+      waiting = {c, i, least(pixels, i + 32)};
     }
   }
-  if (waiting_end > 0) finish_until<TERMS>(p, waiting_operands, lines, waiting, waiting_end);
+  if (waiting.end > 0) finish(now);
+}
+
+// Whether tiles are loaded from an A of bf16 where it lies: whole steps of K, and rows that do not all meet in one set
+// of the first-level cache.
+bool reads_in_place(const ContractArgs& p, const Shape& s) {
+  return s.k > 0 && s.k % tile_depth == 0 && p.lda == s.k && s.chunk_steps == s.steps && p.lda % 2048 != 0;
 }
 
 template <int TERMS, typename T>
 void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, char* own_planes, int64_t m_begin,
-                int64_t m_end, int64_t n_begin, int64_t n_end, float* blocks) {
+                int64_t m_end, int64_t n_begin, int64_t n_end, const Room& room) {
   constexpr int planes = planes_of<TERMS>;
   const T* const a = operand_of(p, static_cast<const T*>(nullptr));
+  if constexpr (!std::is_same_v<T, float>) {
+    if (reads_in_place(p, s)) {
+      o.row = p.lda * 2;
+      o.tile = tile_rows * o.row;
+      for (int64_t i = 0; i < s.steps; ++i) offsets[i] = i * 64;
+      for (int64_t m = m_begin; m < m_end; m += s.m_block) {
+        const int64_t rows = least(s.m_block, m_end - m);
+        o.a = reinterpret_cast<const char*>(a + m * p.lda);
+        if (rows % tile_rows != 0) {
+          // Tiles that are not whole would read beyond the operand.
+          o.rest_from = rows / 32 * 32;
+          o.rest = own_planes;
+          const int64_t bytes = (rows - o.rest_from) * o.row;
+          __builtin_memcpy(own_planes, o.a + o.rest_from * o.row, static_cast<size_t>(bytes));
+        }
+        run_block<TERMS>(p, s, o, {rows, rows, 0}, m, rows, n_begin, n_end, 0, s.steps, room);
+      }
+      return;
+    }
+  }
   o.row = 64;
   o.plane = tile_bytes;
   o.tile = s.chunk_steps * planes * tile_bytes;
@@ -470,14 +559,14 @@ void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
         char* to = own_planes + r / tile_rows * o.tile + r % tile_rows * o.row;
         split_row<planes>(a + (m + r) * p.lda + k, least(s.k, last * tile_depth) - k, to, o.plane);
       }
-      run_block<TERMS>(p, s, o, {rows, rows, 0}, m, rows, n_begin, n_end, first, last, blocks);
+      run_block<TERMS>(p, s, o, {rows, rows, 0}, m, rows, n_begin, n_end, first, last, room);
     }
   }
 }
 
 template <int TERMS, typename T>
 void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offsets, char* planes, float* line,
-                int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, float* blocks) {
+                int64_t m_begin, int64_t m_end, int64_t n_begin, int64_t n_end, const Room& room) {
   constexpr int plane_count = planes_of<TERMS>;
   const Window& w = *p.window;
   Window strip = s.strip;
@@ -514,7 +603,7 @@ void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
       const Lines lines = {w.out[2], image.extent[2], r % w.out[2]};
       const int64_t rows = least(last - r, lines.rows_within(s.block_pixels));
       o.a = planes + (r / w.out[2] - y) * image.row + r % w.out[2] * image.pixel;
-      run_block<TERMS>(p, s, o, lines, m + r - at, rows, n_begin, n_end, 0, s.steps, blocks);
+      run_block<TERMS>(p, s, o, lines, m + r - at, rows, n_begin, n_end, 0, s.steps, room);
       r += rows;
     }
     m += last - at;
@@ -527,16 +616,17 @@ void chunk_of(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_b
   const Shape s = shape_of<planes_of<TERMS>>(p, m_end - m_begin, n_end - n_begin);
   char* const planes = static_cast<char*>(scratch);
   float* line = reinterpret_cast<float*>(planes + s.planes_bytes);
-  float* blocks = reinterpret_cast<float*>(planes + s.planes_bytes + s.line_bytes);
-  int64_t* offsets = reinterpret_cast<int64_t*>(planes + s.planes_bytes + s.line_bytes + s.blocks_bytes);
+  char* const sums = planes + s.planes_bytes + s.line_bytes;
+  const Room room = {reinterpret_cast<float*>(sums), reinterpret_cast<float*>(sums + s.sums_bytes)};
+  int64_t* offsets = reinterpret_cast<int64_t*>(sums + s.sums_bytes + s.ready_bytes);
   configure_tiles(s.most_pixels);
   Operands o = {};
   o.steps = s.steps;
   o.offsets = offsets;
   if (p.window == nullptr)
-    run_matrix<TERMS, T>(p, s, o, offsets, planes, m_begin, m_end, n_begin, n_end, blocks);
+    run_matrix<TERMS, T>(p, s, o, offsets, planes, m_begin, m_end, n_begin, n_end, room);
   else
-    run_images<TERMS, T>(p, s, o, offsets, planes, line, m_begin, m_end, n_begin, n_end, blocks);
+    run_images<TERMS, T>(p, s, o, offsets, planes, line, m_begin, m_end, n_begin, n_end, room);
   _tile_release();
 }
 

@@ -1,5 +1,5 @@
-// Window operators that keep channels apart, fp32, channels last: depthwise convolution, maximum
-// and average pooling, the average over all pixels.
+// Window operators that keep channels apart, channels last: depthwise convolution, maximum and
+// average pooling, the average over all pixels. Computed in fp32; images may be stored as bf16.
 //
 // One table of functions per instruction set; channels lie in the lanes. Results do not depend on
 // how rows are split into chunks. Nothing outside the operands is touched. in and out may not
@@ -15,14 +15,15 @@ namespace sinter::cpu {
 struct SpatialArgs {
   Window window;
   int64_t channels = 0;
-  const float* in = nullptr;
-  int64_t pixel_stride = 0, image_stride = 0;                // floats
+  const void* in = nullptr;                                  // floats, or bf16
+  bool narrow_in = false, narrow_out = false;                // bf16
+  int64_t pixel_stride = 0, image_stride = 0;                // numbers
   const float* weights = nullptr;                            // depthwise: [kernel taps][channels]
   const float* bias = nullptr;                               // depthwise: [channels], or null
   float low = -contract_no_bound, high = contract_no_bound;  // NaN passes
   bool count_padding = false;  // average: taps in pad and pad_end count, those beyond never
-  float* out = nullptr;
-  int64_t out_stride = 0;            // floats from pixel to pixel
+  void* out = nullptr;
+  int64_t out_stride = 0;            // numbers from pixel to pixel
   BlockEpilogue epilogue = nullptr;  // null: store to out; else m counts output pixels
   void* user = nullptr;
 };
@@ -35,15 +36,18 @@ struct SpatialTable {
   SpatialFunction depthwise;
   SpatialFunction max_pool;      // NaN wins; a window without taps gives -infinity
   SpatialFunction average_pool;  // a window without taps gives NaN
-  // out[c] = mean over pixels of in[pixel * pixel_stride + c] for c in [c_begin, c_end).
-  void (*global_average)(const float* in, int64_t pixels, int64_t pixel_stride, int64_t c_begin, int64_t c_end,
-                         float* out);
+  // out[c] = mean over pixels of in[pixel * pixel_stride + c] for c in [c_begin, c_end); in: floats, or bf16.
+  void (*global_average)(const void* in, bool narrow, int64_t pixels, int64_t pixel_stride, int64_t c_begin,
+                         int64_t c_end, float* out);
+  void (*widen)(const uint16_t* from, int64_t n, float* to);  // bf16 to floats, and to the nearest bf16
+  void (*narrow)(const float* from, int64_t n, uint16_t* to);
 };
 
 extern const SpatialTable spatial_portable;
 #ifdef SINTER_X86
 extern const SpatialTable spatial_avx2;
 extern const SpatialTable spatial_avx512;
+extern const SpatialTable spatial_amx;  // the same, with the conversions to bf16 that come with AMX
 #endif
 
 }  // namespace sinter::cpu

@@ -7,6 +7,7 @@
 #define SINTER_HEIGHT 2
 #define SINTER_ROOM (32 << 10)
 #define SINTER_LARGE (1 << 20)
+#define SINTER_PAIRS
 #define SINTER_SPATIAL_TABLE spatial_avx512
 #define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx512.inc"
 #include "backend/cpu/isa/spatial_loops.inc"

@@ -120,6 +120,7 @@ extern const TileTable tile_portable;
 #ifdef SINTER_X86
 extern const TileTable tile_avx2;
 extern const TileTable tile_avx512;
+extern const TileTable tile_amx;  // the same, rounding to bf16 as the instructions that come with AMX
 #endif
 
 }  // namespace sinter::cpu

@@ -5,7 +5,7 @@
 
 namespace sinter::cpu::jit {
 
-Assembly::Assembly(bool wide_) : wide(wide_), lanes(wide_ ? 16 : 8) {
+Assembly::Assembly(bool wide_, bool narrows_) : wide(wide_), narrows(narrows_), lanes(wide_ ? 16 : 8) {
   code.init(asmjit::Environment::host());
   code.setErrorHandler(this);
   code.attach(&cc);

@@ -65,11 +65,12 @@ enum class Compare : uint8_t { equal = 0, less = 1, less_equal = 2, nan = 3, not
 
 class Assembly : public asmjit::ErrorHandler {
  public:
-  explicit Assembly(bool wide);
+  Assembly(bool wide, bool narrows);
   Assembly(const Assembly&) = delete;
   Assembly& operator=(const Assembly&) = delete;
 
-  const bool wide;  // AVX-512
+  const bool wide;     // AVX-512
+  const bool narrows;  // and its conversions to bf16, which take denormals for zero
   const int lanes;
   asmjit::CodeHolder code;
   x86::Compiler cc;

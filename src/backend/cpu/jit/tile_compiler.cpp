@@ -398,7 +398,7 @@ class TileCompiler : private TileSteps {
 
 std::shared_ptr<const TileCode> compile_tiles(const TileExecutor& executor, uint8_t level) {
   if (level < avx2 || !is_taken(executor)) return nullptr;
-  return TileCompiler(executor, level >= avx512).run();
+  return TileCompiler(executor, level >= avx512, level >= amx).run();
 }
 
 }  // namespace sinter::cpu::jit

@@ -104,6 +104,12 @@ Vec TileMemoryCode::load(DType dtype, const x86::Mem& at, const Tail* tail) {
   }
 }
 
+x86::Ymm TileMemoryCode::bf16_halves(const Vec& v) {
+  const x86::Ymm out = s_.cc.newYmm();
+  s_.cc.vcvtneps2bf16(out, v.zmm());
+  return out;
+}
+
 Vec TileMemoryCode::bf16_words(const Vec& v) {
   const Pack high = s_.shift_right(v, 16), low = s_.bit_and(high, s_.word(1));
   const Pack rounded = s_.shift_right(s_.add_words(s_.add_words(v, s_.word(0x7fffu)), low), 16);
@@ -112,7 +118,12 @@ Vec TileMemoryCode::bf16_words(const Vec& v) {
 
 Vec TileMemoryCode::rounded_to(DType dtype, const Vec& v) {
   auto& cc = s_.cc;
-  if (dtype == DType::bf16) return s_.shift_left(bf16_words(v), 16).reg(0);
+  if (dtype == DType::bf16) {
+    if (!s_.narrows) return s_.shift_left(bf16_words(v), 16).reg(0);
+    const Vec words = s_.vec();
+    cc.vpmovzxwd(words, bf16_halves(v));
+    return s_.shift_left(words, 16).reg(0);
+  }
   const Vec half = s_.wide ? Vec(cc.newYmm()) : Vec(cc.newXmm());
   cc.vcvtps2ph(half, v, 0);
   const Vec out = s_.vec();
@@ -128,6 +139,12 @@ Vec TileMemoryCode::truth_words(const Vec& v) {
 void TileMemoryCode::store(DType dtype, x86::Mem at, const Vec& v, const Tail* tail) {
   auto& cc = s_.cc;
   if (dtype == DType::f32) return s_.store(at, v, tail ? &tail->mask : nullptr);
+  if (dtype == DType::bf16 && s_.narrows) {
+    const x86::Ymm half = bf16_halves(v);
+    if (tail) cc.k(tail->mask.k[0]);
+    cc.vmovdqu16(at, half);
+    return;
+  }
   if (dtype == DType::bf16) return store_words(2, at, bf16_words(v), tail);
   if (dtype == DType::boolean) return store_words(1, at, truth_words(v), tail);
   const x86::Mem place = at;
@@ -135,6 +152,12 @@ void TileMemoryCode::store(DType dtype, x86::Mem at, const Vec& v, const Tail* t
   if (tail && s_.wide) cc.k(tail->mask.k[0]);
   cc.vcvtps2ph(at, v, 0);
   if (tail && !s_.wide) copy_elements(place, at, 2, tail->count);
+}
+
+void TileMemoryCode::store_pair(const x86::Mem& at, const Vec& first, const Vec& second) {
+  const Vec both = s_.vec();
+  s_.cc.vcvtne2ps2bf16(both, second, first);
+  s_.cc.vmovups(at, both);
 }
 
 void TileMemoryCode::store_words(int width, x86::Mem at, const Vec& words, const Tail* tail) {
@@ -197,7 +220,7 @@ void TileMemoryCode::store_one(DType dtype, const x86::Mem& at, const Vec& v) {
   if (dtype == DType::f32) {
     cc.vmovss(at, v.xmm());
   } else if (dtype == DType::bf16) {
-    store_one_word(2, at, bf16_words(v));
+    store_one_word(2, at, s_.narrows ? Vec(bf16_halves(v)) : bf16_words(v));
   } else if (dtype == DType::boolean) {
     store_one_word(1, at, truth_words(v));
   } else {

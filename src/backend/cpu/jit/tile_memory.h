@@ -17,7 +17,8 @@ class TileMemoryCode {
   explicit TileMemoryCode(Assembly& s) : s_(s) {}
   Vec load(DType dtype, const x86::Mem& at, const Tail* tail);
   void store(DType dtype, x86::Mem at, const Vec& v, const Tail* tail);
-  Vec load_one(DType dtype, const x86::Mem& at);  // in every lane
+  void store_pair(const x86::Mem& at, const Vec& first, const Vec& second);  // as bf16, by instructions that narrow
+  Vec load_one(DType dtype, const x86::Mem& at);                             // in every lane
   void store_one(DType dtype, const x86::Mem& at, const Vec& v);
   // Integers as they are; `width` bytes of each are stored.
   Vec load_words(DType dtype, x86::Mem at, const Tail* tail);
@@ -31,6 +32,7 @@ class TileMemoryCode {
   void copy_elements(const x86::Mem& to, const x86::Mem& from, int width, const x86::Gp& n);
   Vec truth_of_words(const Vec& words);
   Vec truth_words(const Vec& v);
+  x86::Ymm bf16_halves(const Vec& v);  // where the instruction set narrows
   Vec bf16_words(const Vec& v);
 
   Assembly& s_;

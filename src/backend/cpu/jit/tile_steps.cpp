@@ -10,9 +10,9 @@ namespace sinter::cpu::jit {
 
 using Kind = TileStep::Kind;
 
-TileSteps::TileSteps(const TileExecutor& e, bool wide)
+TileSteps::TileSteps(const TileExecutor& e, bool wide, bool narrows)
     : e_(e),
-      s_(wide),
+      s_(wide, narrows),
       cc_(s_.cc),
       memory_(s_),
       held_(e.values.size()),
@@ -208,6 +208,11 @@ void TileSteps::store(const TileStep& step, Where where) {
     if (where == Where::full) {
       const int column = u % columns();
       const x86::Mem at = element(place.of(u / columns()), step.dtype, column);
+      if (step.dtype == DType::bf16 && s_.narrows && column + 1 < columns() && !tail(column) && !tail(column + 1)) {
+        memory_.store_pair(at, v.reg(u), v.reg(u + 1));
+        ++u;
+        continue;
+      }
       words ? memory_.store_words(width, at, v.reg(u), tail(column))
             : memory_.store(step.dtype, at, v.reg(u), tail(column));
     } else {

@@ -21,7 +21,7 @@ inline unsigned shift_of(DType dtype) {
 
 class TileSteps {
  public:
-  TileSteps(const TileExecutor& e, bool wide);
+  TileSteps(const TileExecutor& e, bool wide, bool narrows);
 
  protected:
   // Where the values of a step are computed, as in the interpreter.

@@ -45,6 +45,15 @@ Answer row_major_problem(const Problem& problem, std::string_view name) {
   return row_major_problem(problem);
 }
 
+Answer is_image(const Problem& problem, uint16_t value) {
+  if (value >= problem.operands.size()) return Answer::no("an operand is made by a stage");
+  const Operand& operand = problem.operands[value];
+  if (operand.type.dtype != DType::f32 && operand.type.dtype != DType::bf16)
+    return Answer::no("the operand must be f32 or bf16");
+  if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
+    return Answer::no("an operand lies on the host");
+  return Answer::yes();
+}
 Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
   return {std::vector<Layout>(problem.operands.size()), std::vector<Layout>(problem.results.size())};
 }

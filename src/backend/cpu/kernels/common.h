@@ -30,6 +30,9 @@ Answer row_major_problem(const Problem& problem);
 // The same for one stage of this operator.
 Answer row_major_problem(const Problem& problem, std::string_view name);
 
+// Whether a stage's operand is a device operand of f32 or bf16.
+Answer is_image(const Problem& problem, uint16_t value);
+
 // Everything row-major.
 Needs row_major_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);
 // Every layout as it is given, settled.

@@ -145,6 +145,10 @@ Answer convolution_operands(const Problem& problem, const Stage& stage, bool nar
   return Answer::yes();
 }
 
+LoopsCan loops_can(const ContractTable& table) {
+  return {.add = table.planes > 0, .add_narrow = table.planes == 1, .store_narrow = table.planes == 1};
+}
+
 Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed) {
   return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed, table.planes);
 }
@@ -256,6 +260,25 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
 }
 
+namespace {
+
+// Points at C and at what is added to it, `offset` elements on.
+void place_result(const Launch& launch, const Epilogue& epilogue, int64_t offset, ContractArgs& args) {
+  void* const c = launch.operands[launch.problem->operands.size()];
+  if (epilogue.narrow)
+    args.narrow_c = static_cast<uint16_t*>(c) + offset;
+  else
+    args.c = static_cast<float*>(c) + offset;
+  if (epilogue.residual < 0) return;
+  const void* const residual = launch.operands[epilogue.residual];
+  if (launch.problem->types[static_cast<size_t>(epilogue.residual)].dtype == DType::bf16)
+    args.narrow_residual = static_cast<const uint16_t*>(residual) + offset;
+  else
+    args.residual = static_cast<const float*>(residual) + offset;
+}
+
+}  // namespace
+
 Status run_product(const Launch& launch) {
   const Plan& plan = launch.bound->as<Plan>();
   const Product& p = plan.product;
@@ -271,7 +294,6 @@ Status run_product(const Launch& launch) {
   if (plan.packs > 0) b = reinterpret_cast<const float*>(launch.workspace);
   const Epilogue& epilogue = plan.prepared->epilogue;
   const float* bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(launch.operands[epilogue.bias]);
-  auto* c = launch.operands[launch.problem->operands.size()];
   EpilogueRun epilogue_run(plan.epilogue, launch, launch.scratch + plan.tile_offset);
   args.user = &epilogue_run;
   const int64_t per_call = plan.m_parts * plan.n_parts;
@@ -293,10 +315,8 @@ Status run_product(const Launch& launch) {
       args.bias = bias ? bias + first_col : nullptr;
       if (args.epilogue)
         epilogue_run.at(std::span(place.at.data(), p.batch_axes), first_col);
-      else if (epilogue.narrow)
-        args.narrow_c = static_cast<uint16_t*>(c) + place.dot(p.c_strides) + first_col;
       else
-        args.c = static_cast<float*>(c) + place.dot(p.c_strides) + first_col;
+        place_result(launch, epilogue, place.dot(p.c_strides) + first_col, args);
     }
     if (p.unpacked)
       run_unpacked(plan, args, b_here, unit % per_call, launch.scratch);
@@ -350,12 +370,7 @@ void run_product_lines(const Launch& part, const ProductLines& lines) {
     if (p.batch_axes == 0 && !lines.held_c) row += lines.image * slice;
     epilogue_run.at(std::span(&lines.image, p.batch_axes), 0, row);
   } else {
-    void* const c = part.operands[part.problem->operands.size()];
-    const int64_t to = ((lines.held_c ? 0 : lines.image * slice) + row) * args.ldc;
-    if (epilogue.narrow)
-      args.narrow_c = static_cast<uint16_t*>(c) + to;
-    else
-      args.c = static_cast<float*>(c) + to;
+    place_result(part, epilogue, ((lines.held_c ? 0 : lines.image * slice) + row) * args.ldc, args);
   }
   plan.prepared->table->chunk(args, 0, args.m, 0, args.n, part.scratch + plan.epilogue.scratch);
 }

@@ -49,6 +49,8 @@ Answer device_f32(const Problem& problem, uint16_t value, bool narrow = false);
 // Image, weights of the same rank and perhaps a vector of bias, each as above: what every kind of convolution takes.
 // narrow: the image may be bf16. Precondition: plain_problem.
 Answer convolution_operands(const Problem& problem, const Stage& stage, bool narrow = false);
+// What the loops of packed products do with sums besides bias and bounds.
+LoopsCan loops_can(const ContractTable& table);
 // The panels that loops want for N columns.
 Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed);
 Layout conv_layout(const ContractTable& table, int64_t n_per_group, int64_t groups, int64_t run);

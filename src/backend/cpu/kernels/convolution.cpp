@@ -213,7 +213,7 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   auto out = std::make_shared<PreparedContraction>();
   out->table = table_of(kernel, device);
   out->view = view.output;
-  out->epilogue = make_epilogue(problem, view.output, view.bias, device.level, out->table->planes == 1);
+  out->epilogue = make_epilogue(problem, view.output, view.bias, device.level, loops_can(*out->table));
   return out;
 }
 

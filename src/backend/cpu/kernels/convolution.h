@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/cpu/isa/contract.h"
+#include "backend/cpu/kernels/epilogue.h"
 #include "backend/kernel.h"
 #include "ops/contraction.h"
 #include "ops/window.h"
@@ -12,6 +13,14 @@ namespace sinter::cpu {
 // The windows of Conv, and of what has its attributes.
 inline WindowRef window_ref(const ConvAttrs& attrs) {
   return {attrs.auto_pad, {}, attrs.strides, attrs.dilations, attrs.pads, false};
+}
+// The result [N, M, spatial...] as epilogues see it: a column for every channel.
+inline OutputView image_view(size_t rank) {
+  OutputView view;
+  view.batch = {0};
+  for (size_t k = 2; k < rank; ++k) view.rows.push_back(k);
+  view.col = 1;
+  return view;
 }
 // Weights [M, C, taps...] stored as taps, C, M.
 Layout taps_first(size_t rank);

@@ -1,6 +1,7 @@
-// ConvTranspose of f32, channels last: strips of the result's first spatial axis. Each strip multiplies the rows of the
-// operand that reach it with all taps at once, then every pixel of the result collects its taps in order: no two chunks
-// write the same pixel, and bits do not depend on the strips. Any stride, dilation, padding and group.
+// ConvTranspose, channels last, with its epilogue: strips of the result's first spatial axis. Each strip multiplies the
+// rows of the operand that reach it with all taps at once, then every pixel of the result collects its taps in order:
+// no two chunks write the same pixel, and bits do not depend on the strips. Any stride, dilation, padding and group.
+// Where taps do not overlap, products go from the loops' blocks straight to the result. Images are f32 or bf16.
 
 #include <fmt/core.h>
 
@@ -15,6 +16,7 @@
 namespace sinter::cpu {
 namespace {
 
+constexpr int64_t few_channels = 8;
 constexpr int64_t strip_bytes = 512 << 10;  // of products a thread holds
 
 // [C][taps][M / group]: the columns of the product, taps outermost.
@@ -25,12 +27,29 @@ Layout weight_layout(size_t rank) {
   return Layout::ordered(std::move(order));
 }
 
+// The loops that multiply as exactly as asked and fast. Splitting an operand pays where each number is used often.
+const ContractTable& table_for(const Problem& problem, const DeviceSpec& device) {
+  const Stage& stage = problem.stages[0];
+  const auto& attrs = stage.attrs.as<ConvTransposeAttrs>();
+  const Shape& w = *problem.types[stage.inputs[1]].shape;
+  const int64_t depth = w[0].as_constant().value_or(0) / attrs.group;
+  const int planes = attrs.numerics == Numerics::bf16 ? 1 : attrs.numerics != Numerics::strict && depth >= 48 ? 2 : 0;
+  const ContractTable* split = planes > 0 ? plane_table(device.level, planes) : nullptr;
+  return split ? *split : contract_table(device.level);
+}
+
+// Whether stages behind the first are more than loops do themselves.
+bool has_program(const Problem& problem) {
+  return std::any_of(problem.stages.begin() + 1, problem.stages.end(), [](const Stage& stage) {
+    return !is_op(stage, "Add") && !is_op(stage, "Relu") && !is_op(stage, "Clip") && !is_op(stage, "Cast");
+  });
+}
+
 Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "ConvTranspose"))
-    return Answer::no("not a ConvTranspose");
+  if (problem.stages.empty() || !is_op(problem.stages[0], "ConvTranspose")) return Answer::no("not a ConvTranspose");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  if (Answer a = convolution_operands(problem, stage); !a) return a;
+  if (Answer a = convolution_operands(problem, stage, true); !a) return a;
   const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
@@ -49,20 +68,29 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (w.layout.kind != Layout::Kind::any && w.layout != weight_layout(rank))
     return Answer::no("the weights have another layout");
   if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
-  if (problem.results.size() != 1 || !channels_last_or_any(problem.results[0].layout, rank))
-    return Answer::no("the result must have its channels last");
-  return Answer::yes();
+  if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
+  // Rows of programs are pixels: apart, the work behind runs over all of the result.
+  const Dim channels = (*problem.types[problem.first_result[0]].shape)[1];
+  if (channels.as_constant().value_or(few_channels) < few_channels && has_program(problem))
+    return Answer::no("a program over few channels");
+  return epilogue_supported(problem, image_view(rank));
 }
 
 Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
   const Stage& stage = problem.stages[0];
   const size_t rank = problem.types[stage.inputs[0]].shape->size();
+  const OutputView view = image_view(rank);
   Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i)
-    out.operands.push_back(i == stage.inputs[0]   ? Layout::channels_last(rank)
-                           : i == stage.inputs[1] ? weight_layout(rank)
-                                                  : settled(problem.operands[i].layout));
-  out.results.assign(1, Layout::channels_last(rank));
+  for (size_t i = 0; i < problem.operands.size(); ++i) {
+    Layout layout = problem.operands[i].layout;
+    if (layout.kind == Layout::Kind::any)
+      layout = i == stage.inputs[0]      ? Layout::channels_last(rank)
+               : i == stage.inputs[1]    ? weight_layout(rank)
+               : in_epilogue(problem, i) ? epilogue_layout(problem, view, i)
+                                         : Layout();
+    out.operands.push_back(std::move(layout));
+  }
+  out.results.assign(problem.results.size(), Layout::channels_last(rank));
   return out;
 }
 
@@ -72,7 +100,7 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   const double channels = static_cast<double>(std::max<int64_t>(1, (*x.shape)[1].evaluate(symbols)));
   const double in = elements_at(x, symbols), w = elements_at(problem.types[stage.inputs[1]], symbols);
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
-  return contraction_cost(contract_table(device.level), device, in / channels, w / channels, channels,
+  return contraction_cost(table_for(problem, device), device, in / channels, w / channels, channels,
                           4 * (in + w + 3 * out));
 }
 
@@ -92,15 +120,64 @@ struct Axis {
   }
 };
 
-struct Plan {
+struct Prepared {
   const ContractTable* table;
+  const SpatialTable* convert;  // to bf16 and from it
+  OutputView view;
+  Epilogue epilogue;
+};
+
+std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+  const Stage& stage = problem.stages[0];
+  auto out = std::make_shared<Prepared>();
+  out->table = &table_for(problem, device);
+  out->convert = &spatial_table(device.level);
+  out->view = image_view(problem.types[stage.inputs[0]].shape->size());
+  const int bias = has(stage, 2) ? stage.inputs[2] : -1;
+  out->epilogue = make_epilogue(problem, out->view, bias, device.level, {.store_narrow = true});
+  return out;
+}
+
+struct Plan {
+  const Prepared* prepared;
+  const ContractTable* table;
+  bool narrow_in = false, widens = false;  // bf16, and not for the loops to read
+  bool direct = false;                     // taps do not overlap, and loops finish the result
+  bool by_image = false;                   // the epilogue wants a call per image
+  BoundEpilogue epilogue;
+  int64_t run = 0;              // direct: products that lie as one in the result
+  std::vector<int64_t> run_at;  // where those of a pixel begin
+  int64_t bias_offset = 0;      // bytes into the workspace: bias by product
   Axis axes[3];
   int64_t images = 0, groups = 1, depth = 0, columns = 0, taps = 1;  // depth, columns: channels of a group
   ContractArgs args;
   int64_t matrix_size = 0, panels = 0;
   int64_t strip = 1, strips = 0;
-  int64_t product_offset = 0;  // bytes into the scratch
+  // Bytes into the scratch: products, the operand's rows as floats, a line of the result, of the epilogue.
+  int64_t product_offset = 0, wide_offset = 0, line_offset = 0, tile_offset = 0;
 };
+
+// Whether every pixel of the result has one tap.
+bool one_tap(const Plan& plan) {
+  return std::all_of(std::begin(plan.axes), std::end(plan.axes), [](const Axis& a) {
+    return a.kernel == a.stride && a.dilation == 1 && a.pad == 0 && a.out == a.in * a.stride;
+  });
+}
+
+// A line of the result runs along the last axis that is one.
+bool is_flat(const Plan& plan) { return plan.axes[2].out == 1 && plan.axes[2].kernel == 1; }
+
+// Taps along a line lie as one in the result when all channels do.
+void plan_runs(Plan& plan) {
+  const Axis &a1 = plan.axes[1], &a2 = plan.axes[2];
+  const int64_t channels = plan.groups * plan.columns;
+  const int64_t together = plan.groups > 1 ? 1 : is_flat(plan) ? a1.kernel : a2.kernel;
+  plan.run = together * plan.columns;
+  for (int64_t tap = 0; tap < plan.taps; tap += together) {
+    const int64_t k2 = tap % a2.kernel, k1 = tap / a2.kernel % a1.kernel, k0 = tap / a2.kernel / a1.kernel;
+    plan.run_at.push_back(((k0 * a1.out + k1) * a2.out + k2) * channels);
+  }
+}
 
 // Operand rows [first, last) that reach rows [begin, end) of the result.
 struct Reach {
@@ -115,14 +192,20 @@ Reach reach_of(const Axis& axis, int64_t begin, int64_t end) {
   return r;
 }
 
-void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
+void scatter(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride);
+
+void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
+  const auto& prepared = *static_cast<const Prepared*>(prepared_pointer);
   const Stage& stage = c.problem.stages[0];
   const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
   const Dims& x = c.operands[stage.inputs[0]];
   const Dims& w = c.operands[stage.inputs[1]];
   const Dims& y = c.results[0];
   Plan& plan = emplace<Plan>(bound);
-  plan.table = *static_cast<const ContractTable* const*>(prepared);
+  plan.prepared = &prepared;
+  plan.table = prepared.table;
+  plan.narrow_in = c.problem.types[stage.inputs[0]].dtype == DType::bf16;
+  plan.widens = plan.narrow_in && plan.table->planes != 1;
   plan.images = x[0];
   plan.groups = attrs.group;
   plan.columns = w[1];
@@ -157,7 +240,23 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
   plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr, 1);
   plan.panels = (args.n + args.nr - 1) / args.nr;
   if (plan.matrix_size > 0) bound.chunks[0] = checked_mul(plan.groups, plan.panels, "panels");
-  bound.workspace = byte_size(DType::f32, checked_mul(plan.groups, plan.matrix_size, "packed weights"));
+  plan.bias_offset =
+      align_up(byte_size(DType::f32, checked_mul(plan.groups, plan.matrix_size, "packed weights")), 64, "workspace");
+  bound.workspace = plan.bias_offset;
+  plan.direct = !prepared.epilogue.executor && one_tap(plan);
+  if (plan.direct) {
+    plan_runs(plan);
+    args.low = prepared.epilogue.low;
+    args.high = prepared.epilogue.high;
+    args.epilogue = scatter;
+    if (prepared.epilogue.bias >= 0) {
+      bound.chunks[0] = std::max<int64_t>(1, bound.chunks[0]);
+      bound.workspace =
+          checked_add(bound.workspace, byte_size(DType::f32, checked_mul(plan.groups, args.n, "bias")), "workspace");
+    }
+  }
+  plan.by_image = !prepared.epilogue.whole_batch;
+  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, plan.columns, plan.columns);
 
   const Axis& first = plan.axes[0];
   const int64_t line = checked_mul(plan.axes[1].in, plan.axes[2].in, "pixels");
@@ -172,6 +271,7 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     plan.strip = std::min(
         plan.strip, std::max<int64_t>(std::max<int64_t>(first.stride, shared), (first.out + wanted - 1) / wanted));
   }
+  if (plan.direct) plan.strip = (plan.strip + first.stride - 1) / first.stride * first.stride;
   plan.strips = (first.out + plan.strip - 1) / plan.strip;
   bound.chunks[1] = checked_mul(checked_mul(plan.images, plan.groups, "strips"), plan.strips, "strips");
   int64_t scratch = 0, pixels = 0;
@@ -183,9 +283,17 @@ void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& boun
     args.m = here;
     scratch = std::max(scratch, plan.table->scratch_size(args, here, args.n));
   }
-  plan.product_offset = align_up(scratch, 64, "scratch");
-  bound.scratch =
-      checked_add(plan.product_offset, byte_size(DType::f32, checked_mul(pixels, args.n, "products")), "scratch");
+  bound.scratch = scratch;
+  const auto reserve = [&](int64_t count, int64_t numbers) {
+    const int64_t at = align_up(bound.scratch, 64, "scratch");
+    bound.scratch = checked_add(at, byte_size(DType::f32, checked_mul(count, numbers, "scratch")), "scratch");
+    return at;
+  };
+  if (!plan.direct) plan.product_offset = reserve(pixels, args.n);
+  if (plan.widens) plan.wide_offset = reserve(pixels, args.lda);
+  if (!plan.direct) plan.line_offset = reserve(checked_mul(plan.axes[1].out, plan.axes[2].out, "line"), plan.columns);
+  plan.tile_offset = align_up(bound.scratch, 64, "scratch");
+  bound.scratch = checked_add(plan.tile_offset, plan.epilogue.scratch, "scratch");
 }
 
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
@@ -203,21 +311,14 @@ void add_numbers(float* to, const float* a, const float* b, int64_t n) {
   for (; i < n; ++i) to[i] = a[i] + b[i];
 }
 
-// Whether every pixel of the result has one tap.
-bool one_tap(const Plan& plan) {
-  return std::all_of(std::begin(plan.axes), std::end(plan.axes), [](const Axis& a) {
-    return a.kernel == a.stride && a.dilation == 1 && a.pad == 0 && a.out == a.in * a.stride;
-  });
-}
-
 constexpr int64_t most_together = 256;  // numbers on the stack
 
 // The same as collect where one_tap holds: what a pixel of the operand gives a line lies as one.
-void spread(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, const float* bias) {
-  const int64_t channels = plan.groups * plan.columns, line = plan.axes[1].in * plan.axes[2].in;
+void spread(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, int64_t channels,
+            const float* bias) {
+  const int64_t line = plan.axes[1].in * plan.axes[2].in;
   const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
-  // A line runs along the last axis that is one.
-  const bool flat = a2.out == 1 && a2.kernel == 1;
+  const bool flat = is_flat(plan);
   const int64_t lines = flat ? 1 : a1.out, in = flat ? a1.in : a2.in, kernel = flat ? a1.kernel : a2.kernel;
   const int64_t columns = plan.columns, row = plan.args.n, whole = kernel * columns;
   const bool together = channels == columns && whole <= most_together;
@@ -244,9 +345,10 @@ void spread(const Plan& plan, const float* products, int64_t first, int64_t o0, 
   }
 }
 
-// Pixels of the result's row o0; products start at the operand's row `first`.
-void collect(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, const float* bias) {
-  const int64_t channels = plan.groups * plan.columns, line = plan.axes[1].in * plan.axes[2].in;
+// Pixels of the result's row o0, `channels` numbers apart; products start at the operand's row `first`.
+void collect(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, int64_t channels,
+             const float* bias) {
+  const int64_t line = plan.axes[1].in * plan.axes[2].in;
   const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
   int64_t first0, last0, first1, last1, first2, last2;
   a0.positions(o0, first0, last0);
@@ -275,20 +377,131 @@ void collect(const Plan& plan, const float* products, int64_t first, int64_t o0,
   }
 }
 
+// Weights as panels; with the first of a group its bias, product by product.
+void pack_chunk(const Plan& plan, const Launch& launch) {
+  const int64_t group = launch.chunk / plan.panels, n = launch.chunk % plan.panels * plan.args.nr;
+  const Stage& stage = launch.problem->stages[0];
+  PackArgs pack;
+  pack.src = static_cast<const float*>(launch.operands[stage.inputs[1]]) + group * plan.depth * plan.args.n;
+  pack.k_stride = plan.args.n;
+  pack.n_stride = 1;
+  pack.k = plan.depth;
+  pack.n = plan.args.n;
+  pack.nr = plan.args.nr;
+  plan.table->pack_b(pack, n, std::min(pack.n, n + pack.nr),
+                     reinterpret_cast<float*>(launch.workspace) + group * plan.matrix_size);
+}
+
+// Where blocks of products go.
+struct Target {
+  const Plan& plan;
+  std::byte* out;  // of the strip's group, at the result of the operand's first pixel
+};
+
+// N floats of every pixel: too few for calls.
+template <int64_t N>
+void copy_few(const float* from, int64_t stride, int64_t pixels, float* to, int64_t step) {
+  for (int64_t i = 0; i < pixels; ++i, from += stride, to += step) std::memcpy(to, from, N * 4);
+}
+void copy_runs(const float* from, int64_t stride, int64_t pixels, int64_t n, float* to, int64_t step) {
+  switch (n) {
+    case 1: return copy_few<1>(from, stride, pixels, to, step);
+    case 2: return copy_few<2>(from, stride, pixels, to, step);
+    case 3: return copy_few<3>(from, stride, pixels, to, step);
+    case 4: return copy_few<4>(from, stride, pixels, to, step);
+    case 8: return copy_few<8>(from, stride, pixels, to, step);
+    default:
+      for (int64_t i = 0; i < pixels; ++i, from += stride, to += step)
+        std::memcpy(to, from, static_cast<size_t>(n) * 4);
+  }
+}
+// The same to bf16; few that lie as one are gathered first.
+void narrow_runs(const Plan& plan, const float* from, int64_t stride, int64_t pixels, int64_t n, uint16_t* to,
+                 int64_t step) {
+  constexpr int64_t room = 256;
+  const auto narrow = plan.prepared->convert->narrow;
+  const int64_t together = step == n && n <= room / 8 ? room / n : 1;
+  float gathered[room];
+  for (int64_t i = 0; i < pixels; i += together, from += together * stride, to += together * step) {
+    const int64_t here = std::min(together, pixels - i);
+    if (here > 1) copy_runs(from, stride, here, n, gathered, n);
+    narrow(here > 1 ? gathered : from, here * n, to);
+  }
+}
+
+void scatter(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride) {
+  const Target& target = *static_cast<const Target*>(user);
+  const Plan& plan = target.plan;
+  const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
+  const int64_t channels = plan.groups * plan.columns;
+  const bool flat = is_flat(plan);
+  const int64_t width = flat ? a1.in : a2.in, step = (flat ? a1.stride : a2.stride) * channels;
+  while (rows > 0) {
+    // What is left of a line of the operand.
+    const int64_t along = m % width, across = m / width, pixels = std::min(rows, width - along);
+    const int64_t i1 = flat ? 0 : across % a1.in, i0 = flat ? across : across / a1.in;
+    const int64_t base = (i0 * a0.stride * a1.out + i1 * a1.stride) * a2.out * channels + along * step;
+    for (int64_t at = n; at < n + cols;) {
+      const int64_t r = at / plan.run, inside = at % plan.run, count = std::min(plan.run - inside, n + cols - at);
+      const int64_t place = base + plan.run_at[static_cast<size_t>(r)] + inside;
+      if (plan.prepared->epilogue.narrow)
+        narrow_runs(plan, block + (at - n), stride, pixels, count, reinterpret_cast<uint16_t*>(target.out) + place,
+                    step);
+      else
+        copy_runs(block + (at - n), stride, pixels, count, reinterpret_cast<float*>(target.out) + place, step);
+      at += count;
+    }
+    m += pixels;
+    rows -= pixels;
+    block += pixels * stride;
+  }
+}
+
+// A line of one group, bias added, as the problem's result.
+void finish_line(const Plan& plan, EpilogueRun& epilogue, int64_t pixel, int64_t pixels, int64_t group, float* line,
+                 int64_t stride, std::byte* out) {
+  const Epilogue& finish = plan.prepared->epilogue;
+  finish_block(line, pixels, plan.columns, stride, nullptr, finish.low, finish.high);
+  if (finish.executor) {
+    EpilogueRun::block(&epilogue, pixel, pixels, group * plan.columns, plan.columns, line, stride);
+  } else if (plan.prepared->epilogue.narrow) {
+    auto* to = reinterpret_cast<uint16_t*>(out);
+    const int64_t channels = plan.groups * plan.columns;
+    for (int64_t i = 0; i < pixels; ++i, to += channels, line += stride)
+      plan.prepared->convert->narrow(line, plan.columns, to);
+  }
+}
+
+// What is in the scratch: products of operand rows [first, ...), for result rows [begin, end).
+void finish_strip(const Plan& plan, const Launch& launch, int64_t image, int64_t group, int64_t first, int64_t begin,
+                  int64_t end, const float* bias, std::byte* out) {
+  const auto* products = reinterpret_cast<const float*>(launch.scratch + plan.product_offset);
+  const int64_t channels = plan.groups * plan.columns, pixels = plan.axes[1].out * plan.axes[2].out;
+  const bool in_place = !plan.prepared->epilogue.executor && !plan.prepared->epilogue.narrow;
+  EpilogueRun epilogue(plan.epilogue, launch, launch.scratch + plan.tile_offset);
+  if (plan.by_image) epilogue.at(std::span(&image, 1), 0);
+  const bool single = one_tap(plan);
+  for (int64_t o = begin; o < end; ++o) {
+    const int64_t pixel = ((plan.by_image ? 0 : image) * plan.axes[0].out + o) * pixels;
+    std::byte* to = out + (image * plan.axes[0].out + o) * pixels * channels * (plan.prepared->epilogue.narrow ? 2 : 4);
+    float* line = in_place ? reinterpret_cast<float*>(to) : reinterpret_cast<float*>(launch.scratch + plan.line_offset);
+    const int64_t stride = in_place ? channels : plan.columns;
+    (single ? spread : collect)(plan, products, first, o, line, stride, bias);
+    finish_line(plan, epilogue, pixel, pixels, group, line, stride, to);
+  }
+}
+
 Status run(const Launch& launch) {
   const Plan& plan = launch.bound->as<Plan>();
   const Stage& stage = launch.problem->stages[0];
+  const int bias_operand = plan.prepared->epilogue.bias;
+  const auto* bias = bias_operand >= 0 ? static_cast<const float*>(launch.operands[bias_operand]) : nullptr;
+  auto* bias_by_product = reinterpret_cast<float*>(launch.workspace + plan.bias_offset);
   if (launch.phase == 0) {
-    const int64_t group = launch.chunk / plan.panels, n = launch.chunk % plan.panels * plan.args.nr;
-    PackArgs pack;
-    pack.src = static_cast<const float*>(launch.operands[stage.inputs[1]]) + group * plan.depth * plan.args.n;
-    pack.k_stride = plan.args.n;
-    pack.n_stride = 1;
-    pack.k = plan.depth;
-    pack.n = plan.args.n;
-    pack.nr = plan.args.nr;
-    plan.table->pack_b(pack, n, std::min(pack.n, n + pack.nr),
-                       reinterpret_cast<float*>(launch.workspace) + group * plan.matrix_size);
+    if (plan.matrix_size > 0) pack_chunk(plan, launch);
+    if (launch.chunk == 0 && plan.direct && bias)
+      for (int64_t group = 0; group < plan.groups; ++group)
+        for (int64_t n = 0; n < plan.args.n; ++n) *bias_by_product++ = bias[group * plan.columns + n % plan.columns];
     return {};
   }
   const Axis* axes = plan.axes;
@@ -297,24 +510,38 @@ Status run(const Launch& launch) {
   const int64_t begin = strip * plan.strip, end = std::min(axes[0].out, begin + plan.strip);
   const Reach reach = reach_of(axes[0], begin, end);
   const int64_t line = axes[1].in * axes[2].in, channels = plan.groups * plan.columns;
-  auto* products = reinterpret_cast<float*>(launch.scratch + plan.product_offset);
+  auto* out = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]) +
+              group * plan.columns * (plan.prepared->epilogue.narrow ? 2 : 4);
+  Target target{plan, nullptr};
   ContractArgs args = plan.args;
   args.m = (reach.last - reach.first) * line;
   if (args.m > 0) {
-    const auto* x = static_cast<const float*>(launch.operands[stage.inputs[0]]);
-    args.a = x ? x + (image * axes[0].in + reach.first) * line * args.lda + group * plan.depth : nullptr;
+    const void* x = launch.operands[stage.inputs[0]];
+    const int64_t at = (image * axes[0].in + reach.first) * line * args.lda;
+    if (plan.narrow_in && !plan.widens) {
+      args.narrow_a = x ? static_cast<const uint16_t*>(x) + at + group * plan.depth : nullptr;
+    } else if (plan.narrow_in) {
+      auto* wide = reinterpret_cast<float*>(launch.scratch + plan.wide_offset);
+      plan.prepared->convert->widen(static_cast<const uint16_t*>(x) + at, args.m * args.lda, wide);
+      args.a = wide + group * plan.depth;
+    } else {
+      args.a = x ? static_cast<const float*>(x) + at + group * plan.depth : nullptr;
+    }
     args.b = reinterpret_cast<const float*>(launch.workspace) + group * plan.matrix_size;
-    args.c = products;
+    if (plan.direct) {
+      const int64_t row = axes[1].out * axes[2].out * channels;
+      target.out =
+          out + (image * axes[0].out + reach.first * axes[0].stride) * row * (plan.prepared->epilogue.narrow ? 2 : 4);
+      args.user = &target;
+      if (bias) args.bias = bias_by_product + group * args.n;
+    } else {
+      args.c = reinterpret_cast<float*>(launch.scratch + plan.product_offset);
+    }
     plan.table->chunk(args, 0, args.m, 0, args.n, launch.scratch);
   }
-  const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
-  const float* bias =
-      biased ? static_cast<const float*>(launch.operands[stage.inputs[2]]) + group * plan.columns : nullptr;
-  const int64_t out_line = axes[1].out * axes[2].out * channels;
-  float* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]) + group * plan.columns;
-  const bool single = one_tap(plan);
-  for (int64_t o = begin; o < end; ++o)
-    (single ? spread : collect)(plan, products, reach.first, o, out + (image * axes[0].out + o) * out_line, bias);
+  if (!plan.direct)
+    finish_strip(plan, launch, image, group, reach.first, begin, end, bias ? bias + group * plan.columns : nullptr,
+                 out);
   return {};
 }
 
@@ -324,7 +551,7 @@ const Kernel conv_transpose_row = {.name = "conv_transpose_f32",
                                    .supports = supports,
                                    .needs = needs,
                                    .cost = cost,
-                                   .prepare = prepare_contract_table,
+                                   .prepare = prepare,
                                    .bind = bind,
                                    .run = run};
 

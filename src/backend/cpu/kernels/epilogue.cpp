@@ -78,25 +78,65 @@ float to_bound(double v) {
 struct Peeled {
   int bias;
   float low = -contract_no_bound, high = contract_no_bound;
+  int residual = -1;
   bool narrow = false;
   size_t next = 1;  // first stage of the program
   uint16_t value;   // what the loops make
 };
 
-Peeled peel(const Problem& problem, const OutputView& view, int main_bias, bool stores_narrow) {
+// The operand with a value per column that a stage adds.
+std::optional<uint16_t> bias_of(const Problem& problem, const OutputView& view, const Stage& stage, uint16_t value) {
+  if (!is_op(stage, "Add")) return std::nullopt;
+  const uint16_t other = stage.inputs[0] == value ? stage.inputs[1] : stage.inputs[0];
+  if (other >= problem.operands.size() || problem.types[other].dtype != DType::f32) return std::nullopt;
+  const Meeting m = meet(shape_of(problem, other), shape_of(problem, main_value(problem)), view);
+  if (!m.fits || !m.batch_none || !m.rows_none || !m.col) return std::nullopt;
+  return other;
+}
+
+// Where stages from `next` on add a value of the result's shape that the loops can add: an operand of f32, or one of
+// bf16 that a stage widens first. `end`: the stage behind.
+struct Residual {
+  uint16_t operand;
+  size_t end;
+};
+std::optional<Residual> find_residual(const Problem& problem, size_t next, uint16_t value, const LoopsCan& can) {
+  const Stage* add = &problem.stages[next];
+  uint16_t added = 0;
+  const bool widens = can.add_narrow && is_op(*add, "Cast") && next + 1 < problem.stages.size();
+  if (widens) {
+    added = problem.first_result[next];
+    if (uses(problem, added) != 1 || problem.types[added].dtype != DType::f32) return std::nullopt;
+    add = &problem.stages[next + 1];
+  }
+  if (!is_op(*add, "Add") || (add->inputs[0] != value && add->inputs[1] != value)) return std::nullopt;
+  const uint16_t other = add->inputs[0] == value ? add->inputs[1] : add->inputs[0];
+  if (widens && other != added) return std::nullopt;
+  const uint16_t operand = widens ? problem.stages[next].inputs[0] : other;
+  if (operand >= problem.operands.size() || shape_of(problem, operand) != shape_of(problem, main_value(problem)))
+    return std::nullopt;
+  if (problem.types[operand].dtype != (widens ? DType::bf16 : DType::f32) || !(widens || can.add)) return std::nullopt;
+  return Residual{operand, next + (widens ? 2 : 1)};
+}
+
+Peeled peel(const Problem& problem, const OutputView& view, int main_bias, const LoopsCan& can) {
   Peeled p{.bias = main_bias, .value = main_value(problem)};
   bool bounded = false;
-  for (; p.next < problem.stages.size(); ++p.next) {
+  while (p.next < problem.stages.size() && uses(problem, p.value) == 1) {
     const Stage& stage = problem.stages[p.next];
-    if (uses(problem, p.value) != 1 ||
-        std::find(stage.inputs.begin(), stage.inputs.end(), p.value) == stage.inputs.end())
+    size_t end = p.next + 1;
+    const auto reads = [&](uint16_t v) {
+      return std::find(stage.inputs.begin(), stage.inputs.end(), v) != stage.inputs.end();
+    };
+    if (const auto bias =
+            !bounded && p.bias < 0 && reads(p.value) ? bias_of(problem, view, stage, p.value) : std::nullopt) {
+      p.bias = *bias;
+    } else if (const auto residual =
+                   !bounded && p.residual < 0 ? find_residual(problem, p.next, p.value, can) : std::nullopt) {
+      p.residual = residual->operand;
+      end = residual->end;
+    } else if (!reads(p.value)) {
       break;
-    if (is_op(stage, "Add") && p.bias < 0 && !bounded) {
-      const uint16_t other = stage.inputs[0] == p.value ? stage.inputs[1] : stage.inputs[0];
-      if (other >= problem.operands.size() || problem.types[other].dtype != DType::f32) break;
-      const Meeting m = meet(shape_of(problem, other), shape_of(problem, main_value(problem)), view);
-      if (!m.fits || !m.batch_none || !m.rows_none || !m.col) break;
-      p.bias = other;
     } else if (is_op(stage, "Relu") && !bounded) {
       p.low = 0;
       bounded = true;
@@ -106,13 +146,14 @@ Peeled peel(const Problem& problem, const OutputView& view, int main_bias, bool 
       p.low = to_bound(low);
       p.high = to_bound(high);
       bounded = true;
-    } else if (is_op(stage, "Cast") && stores_narrow && p.next + 1 == problem.stages.size() &&
-               stage.attrs.as<CastAttrs>().to == DType::bf16) {
+    } else if (is_op(stage, "Cast") && can.store_narrow && end == problem.stages.size() &&
+               problem.results.size() == 1 && stage.attrs.as<CastAttrs>().to == DType::bf16) {
       p.narrow = true;
     } else {
       break;
     }
-    p.value = problem.first_result[p.next];
+    p.next = end;
+    p.value = problem.first_result[end - 1];
   }
   return p;
 }
@@ -175,17 +216,20 @@ Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t op
 }
 
 Epilogue make_epilogue(const Problem& problem, const OutputView& view, int main_bias, uint8_t level,
-                       bool stores_narrow) {
+                       const LoopsCan& can) {
   Epilogue e;
   const Shape& made = shape_of(problem, main_value(problem));
   for (size_t i = 0; i < problem.operands.size(); ++i)
     if (in_epilogue(problem, i) && !flat(meet(*problem.operands[i].type.shape, made, view))) e.whole_batch = false;
-  const Peeled p = peel(problem, view, main_bias, stores_narrow && problem.results.size() == 1);
+  Peeled p = peel(problem, view, main_bias, can);
+  const bool whole = p.next == problem.stages.size() && problem.results.size() == 1;
+  if (!whole) p = peel(problem, view, main_bias, {});  // programs take blocks of f32 that nothing is added to
   e.bias = p.bias;
   e.low = p.low;
   e.high = p.high;
+  e.residual = p.residual;
   e.narrow = p.narrow;
-  if (p.next == problem.stages.size() && problem.results.size() == 1) return e;
+  if (whole) return e;
   StageProgram stages = compile_stages(problem, p.next, p.value, std::vector<bool>(problem.types.size(), false));
   for (size_t i = 0; i < stages.operands.size(); ++i) {
     const uint16_t v = stages.operands[i];

@@ -1,9 +1,9 @@
 // The pointwise stages behind a main stage (contraction, window operator), run on its blocks while they are in cache.
 //
-// Stages that are just a bias, bounds and rounding become numbers of the loops themselves; whatever is left becomes a
-// tile program over the block. An epilogue knows from the types alone how every operand lies over the result's axes:
-// batch axes (a call of the loops each, or all of them together), row axes, one column axis. Left to the main row:
-// which axes are which, and that operands lie in that order.
+// Stages that are just a bias, a residual, bounds and rounding become numbers of the loops themselves; whatever is left
+// becomes a tile program over the block. An epilogue knows from the types alone how every operand lies over the
+// result's axes: batch axes (a call of the loops each, or all of them together), row axes, one column axis. Left to the
+// main row: which axes are which, and that operands lie in that order.
 #pragma once
 
 #include <memory>
@@ -36,8 +36,9 @@ Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t op
 struct Epilogue {
   int bias = -1;  // operand with a value per column, added by the loops
   float low = -contract_no_bound, high = contract_no_bound;
-  bool narrow = false;                           // the loops round the result to bf16
-  bool whole_batch = true;                       // rows may run through the batch axes in one call
+  int residual = -1;        // operand of the result's shape that the loops add before they apply bounds
+  bool narrow = false;      // the loops round the result to bf16
+  bool whole_batch = true;  // rows may run through the batch axes in one call
   std::shared_ptr<const TileExecutor> executor;  // null: the loops store the result
   struct Part {
     uint16_t value;  // operand, or number of a result
@@ -46,10 +47,15 @@ struct Epilogue {
   };
   std::vector<Part> operands, results;  // of the program, in its order behind the block
 };
-// main_bias: the operand that the main stage adds to each column, or -1. stores_narrow: whether the loops can round
-// what they store to bf16. Precondition: epilogue_supported.
+// What loops can do besides bias and bounds.
+struct LoopsCan {
+  bool add = false;           // a residual of f32
+  bool add_narrow = false;    // one of bf16
+  bool store_narrow = false;  // round what they store to bf16
+};
+// main_bias: the operand that the main stage adds to each column, or -1. Precondition: epilogue_supported.
 Epilogue make_epilogue(const Problem& problem, const OutputView& view, int main_bias, uint8_t level,
-                       bool stores_narrow = false);
+                       const LoopsCan& can = {});
 
 // For one shape.
 struct BoundEpilogue {

@@ -30,5 +30,6 @@ std::span<const Kernel> plane_kernels();       // MaxPool with indices, of bytes
 std::span<const Kernel> recurrent_kernels();
 std::span<const Kernel> integer_depthwise_kernels();  // ConvInteger of one channel per group
 std::span<const Kernel> integer_kernels();            // MatMulInteger, ConvInteger
+std::span<const Kernel> custom_kernels();             // operators of plugins
 
 }  // namespace sinter::cpu

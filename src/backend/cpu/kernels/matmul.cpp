@@ -119,9 +119,9 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   auto out = std::make_shared<PreparedContraction>();
   out->table = table_of(kernel, device);
   out->view = view.output;
-  // Loops that take B as it lies store f32 alone.
-  out->epilogue =
-      make_epilogue(problem, view.output, -1, device.level, out->table->planes == 1 && will_be_panels(problem, view));
+  // Loops that take B as it lies can do no more.
+  out->epilogue = make_epilogue(problem, view.output, -1, device.level,
+                                will_be_panels(problem, view) ? loops_can(*out->table) : LoopsCan());
   return out;
 }
 

@@ -58,17 +58,43 @@ bool may_be_full(const Problem& problem, const Form& form, uint16_t v) {
   return true;
 }
 
+// Stages that only convert an operand for others that compute over the iteration space: of any shape that those
+// broadcast.
+std::vector<bool> converting_stages(const Problem& problem) {
+  std::vector<bool> out(problem.stages.size(), false);
+  const auto converts = [&](size_t s) {
+    return is_op(problem.stages[s], "Cast") && problem.stages[s].inputs[0] < problem.operands.size();
+  };
+  for (size_t s = 0; s < problem.stages.size(); ++s) {
+    if (!converts(s)) continue;
+    const uint16_t v = problem.first_result[s];
+    for (size_t later = s + 1; later < problem.stages.size(); ++later) {
+      const auto& inputs = problem.stages[later].inputs;
+      out[s] = out[s] || (!converts(later) && std::find(inputs.begin(), inputs.end(), v) != inputs.end());
+    }
+    for (const Problem::Result& result : problem.results)
+      if (result.value == v) out[s] = false;
+  }
+  return out;
+}
+
 Answer find_form(const Problem& problem, bool rows, Form& form) {
   if (problem.stages.empty() || problem.results.empty()) return Answer::no("no stages");
   if (Answer a = plain_problem(problem); !a) return a;
   if (Answer a = stages_supported(problem, 0, rows); !a) return a;
   if (problem.operands.size() + problem.results.size() > max_buffers) return Answer::no("too many operands");
   form.row_valued.assign(problem.types.size(), false);
+  const std::vector<bool> converts = converting_stages(problem);
   if (!rows) {
-    form.whole = shape_of(problem, problem.first_result[0]);
-    for (uint16_t first : problem.first_result)
-      if (shape_of(problem, first) != form.whole) return Answer::no("stages over several shapes");
-    return Answer::yes();
+    bool found = false;
+    for (size_t s = 0; s < problem.stages.size(); ++s) {
+      if (converts[s]) continue;
+      const Shape& shape = shape_of(problem, problem.first_result[s]);
+      if (found && shape != form.whole) return Answer::no("stages over several shapes");
+      form.whole = shape;
+      found = true;
+    }
+    return found ? Answer::yes() : Answer::no("no stages");
   }
   for (const Stage& stage : problem.stages) {
     const auto axes = reduced_axes(problem, stage);
@@ -87,6 +113,7 @@ Answer find_form(const Problem& problem, bool rows, Form& form) {
   for (size_t s = 0; s < problem.stages.size(); ++s) {
     const Stage& stage = problem.stages[s];
     const uint16_t v = problem.first_result[s];
+    if (converts[s]) continue;
     if (reduced_axes(problem, stage) && !stage.attrs.as<ReduceAttrs>().keep_dims) {
       for (const Stage& later : problem.stages)
         if (std::find(later.inputs.begin(), later.inputs.end(), v) != later.inputs.end())
@@ -114,6 +141,8 @@ Answer find_form(const Problem& problem, bool rows, Form& form) {
     if (!none && !row_major_or_any(layout)) return Answer::no(fmt::format("operand {} must be row-major", i));
     form.row_valued[i] = none;
   }
+  for (size_t s = 0; s < problem.stages.size(); ++s)
+    if (converts[s]) form.row_valued[problem.first_result[s]] = form.row_valued[problem.stages[s].inputs[0]];
   return Answer::yes();
 }
 
@@ -210,7 +239,9 @@ double program_cost(const Kernel&, const Problem& problem, std::span<const int64
   for (const Problem::Result& result : problem.results) ns += 0.05 * bytes(result.value);
   for (size_t s = 0; s < problem.stages.size(); ++s) {
     const uint16_t v = reduced_axes(problem, problem.stages[s]) ? problem.stages[s].inputs[0] : problem.first_result[s];
-    ns += 0.1 * elements_at(problem.types[v], symbols) + 20;
+    // Conversions between reals go along with loads and stores.
+    const bool converts = is_op(problem.stages[s], "Cast") && is_float(problem.types[v].dtype);
+    ns += (converts ? 0.02 : 0.1) * elements_at(problem.types[v], symbols) + 20;
   }
   return ns;
 }

@@ -1,14 +1,16 @@
-// Resize of f32, nearest and linear, in any dense layout: lines along the last resampled axis are mixed from the lines
-// of the other resampled axes, then resampled along it with everything behind it as one run. With channels last those
-// runs are channels. Other modes are those of resample.cpp.
+// Resize of f32 and bf16, nearest and linear, in any dense layout: lines along the last resampled axis are mixed from
+// the lines of the other resampled axes, then resampled along it with everything behind it as one run. With channels
+// last those runs are channels. Nearest moves numbers as they are; linear works in f32, line by line. Other modes are
+// those of resample.cpp.
 
 #include "ops/resize.h"
 
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/device.h"
 #include "backend/cpu/kernels/common.h"
-#include "backend/cpu/kernels/contraction.h"
+#include "backend/cpu/kernels/convolution.h"
 #include "backend/cpu/kernels/families.h"
 #include "backend/cpu/kernels/lines.h"
 #include "base/checked.h"
@@ -27,7 +29,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (attrs.coordinates == Coordinates::tf_crop_and_resize) return Answer::no("crops");
   if (attrs.mode == ResizeMode::linear && attrs.exclude_outside) return Answer::no("excludes the outside");
   if (attrs.aspect != AspectPolicy::stretch) return Answer::no("keeps the aspect ratio");
-  if (Answer a = device_f32(problem, stage.inputs[0]); !a) return a;
+  if (Answer a = is_image(problem, stage.inputs[0]); !a) return a;
   for (size_t i = 1; i < stage.inputs.size(); ++i)
     if (stage.inputs[i] != absent_operand &&
         (stage.inputs[i] >= problem.operands.size() || !problem.operands[stage.inputs[i]].host))
@@ -54,7 +56,8 @@ Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSp
 }
 
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
-  return 500 + elements_at(problem.types[problem.first_result[0]], symbols);
+  const double width = problem.types[problem.first_result[0]].dtype == DType::bf16 ? 2 : 4;
+  return 500 + width / 4 * elements_at(problem.types[problem.first_result[0]], symbols);
 }
 
 // One axis: where elements come from, and how much of the second one.
@@ -76,6 +79,10 @@ struct Plan {
   int last = -1;              // sampling of the last resampled axis
   int64_t last_in = 1, last_out = 1, inner = 1;
   int64_t rows = 0, rows_per_chunk = 1;
+  // Linear over bf16: a line of the operand as floats lies in the scratch behind the mixture, then one of the result.
+  const SpatialTable* table = nullptr;
+  bool narrow = false;
+  int64_t widened = 0, made = 0;  // floats into the scratch
 };
 
 Sampling sample(const ResizeAttrs& attrs, int64_t in, int64_t out, double scale) {
@@ -100,12 +107,14 @@ Sampling sample(const ResizeAttrs& attrs, int64_t in, int64_t out, double scale)
   return s;
 }
 
-void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
   const Stage& stage = c.problem.stages[0];
   const ResizeAttrs& attrs = stage.attrs.as<ResizeAttrs>();
   const Dims& x = c.operands[stage.inputs[0]];
   const Dims& y = c.results[0];
   Plan& plan = emplace<Plan>(bound);
+  plan.table = *static_cast<const SpatialTable* const*>(prepared);
+  plan.narrow = c.problem.types[stage.inputs[0]].dtype == DType::bf16;
   bound.chunks[0] = 0;
   if (product(y) == 0) return;
   if (product(x) == 0)
@@ -177,7 +186,15 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   const int64_t wanted = std::max<int64_t>(1, chunks_for(checked_mul(product(y), 8, "bytes"), plan.rows, c.threads));
   plan.rows_per_chunk = (plan.rows + wanted - 1) / wanted;
   bound.chunks[0] = (plan.rows + plan.rows_per_chunk - 1) / plan.rows_per_chunk;
-  if (attrs.mode == ResizeMode::linear && !plan.mixed.empty()) bound.scratch = byte_size(DType::f32, line);
+  if (attrs.mode != ResizeMode::linear) return;
+  if (plan.narrow) {
+    plan.widened = line;
+    plan.made = checked_mul(line, 2, "lines");
+    bound.scratch = byte_size(
+        DType::f32, checked_add(plan.made, checked_mul(plan.last_out, plan.inner, "line of the result"), "lines"));
+  } else if (!plan.mixed.empty()) {
+    bound.scratch = byte_size(DType::f32, line);
+  }
 }
 
 void mix(float* to, const float* a, float wa, const float* b, float wb, int64_t n) {
@@ -189,8 +206,17 @@ void mix(float* to, const float* a, float wa, const float* b, float wb, int64_t 
 }
 
 // The line of the operand behind one row: a mixture over the two neighbours on each resampled outer axis. Weights of 0
-// leave their line out, whatever it holds.
-const float* mixed_line(const Plan& plan, const float* x, const int64_t* at, float* scratch) {
+// leave their line out, whatever it holds. T: float, or uint16_t that holds bf16.
+template <typename T>
+const float* mixed_line(const Plan& plan, const T* x, const int64_t* at, float* scratch) {
+  const auto floats = [&](const T* from, int64_t n) {
+    if constexpr (std::is_same_v<T, float>) {
+      return from;
+    } else {
+      plan.table->widen(from, n, scratch + plan.widened);
+      return static_cast<const float*>(scratch + plan.widened);
+    }
+  };
   int64_t base = 0;
   for (size_t k = 0; k < plan.outer.size(); ++k)
     if (plan.outer[k].sampling < 0) base += at[k] * plan.outer[k].in_stride;
@@ -208,8 +234,8 @@ const float* mixed_line(const Plan& plan, const float* x, const int64_t* at, flo
       weight *= second ? s.weight[i] : 1 - s.weight[i];
     }
     if (weight == 0) continue;
-    if (weight == 1) return x + offset;
-    scale_line(scratch, x + offset, weight, line, add);
+    if (weight == 1) return floats(x + offset, line);
+    scale_line(scratch, floats(x + offset, line), weight, line, add);
     add = true;
   }
   return scratch;
@@ -240,9 +266,11 @@ void linear_row(const Plan& plan, const float* line, float* y) {
   }
 }
 
-void nearest_row(const Plan& plan, const float* line, float* y) {
+template <typename T>
+void nearest_row(const Plan& plan, const T* line, T* y) {
+  const size_t run = static_cast<size_t>(plan.inner) * sizeof(T);
   if (plan.last < 0) {
-    std::memcpy(y, line, static_cast<size_t>(plan.inner) * 4);
+    std::memcpy(y, line, run);
     return;
   }
   const Sampling& s = plan.samplings[static_cast<size_t>(plan.last)];
@@ -251,15 +279,11 @@ void nearest_row(const Plan& plan, const float* line, float* y) {
     return;
   }
   for (int64_t o = 0; o < plan.last_out; ++o, y += plan.inner)
-    std::memcpy(y, line + s.first[static_cast<size_t>(o)] * plan.inner, static_cast<size_t>(plan.inner) * 4);
+    std::memcpy(y, line + s.first[static_cast<size_t>(o)] * plan.inner, run);
 }
 
-Status run(const Launch& launch) {
-  const Plan& plan = launch.bound->as<Plan>();
-  const bool linear = launch.problem->stages[0].attrs.as<ResizeAttrs>().mode == ResizeMode::linear;
-  const auto* x = static_cast<const float*>(launch.operands[launch.problem->stages[0].inputs[0]]);
-  auto* y = static_cast<float*>(launch.operands[launch.problem->operands.size()]);
-  const int64_t begin = launch.chunk * plan.rows_per_chunk, end = std::min(plan.rows, begin + plan.rows_per_chunk);
+template <typename T>
+void run_rows(const Plan& plan, bool linear, int64_t begin, int64_t end, const T* x, T* y, float* scratch) {
   int64_t at[max_rank];
   for (int64_t row = begin; row < end; ++row) {
     int64_t rest = row;
@@ -267,9 +291,15 @@ Status run(const Launch& launch) {
       at[k] = rest % plan.outer[k].out;
       rest /= plan.outer[k].out;
     }
-    float* to = y + row * plan.last_out * plan.inner;
+    T* to = y + row * plan.last_out * plan.inner;
     if (linear) {
-      linear_row(plan, mixed_line(plan, x, at, reinterpret_cast<float*>(launch.scratch)), to);
+      const float* line = mixed_line(plan, x, at, scratch);
+      if constexpr (std::is_same_v<T, float>) {
+        linear_row(plan, line, to);
+      } else {
+        linear_row(plan, line, scratch + plan.made);
+        plan.table->narrow(scratch + plan.made, plan.last_out * plan.inner, to);
+      }
       continue;
     }
     int64_t offset = 0;
@@ -282,11 +312,30 @@ Status run(const Launch& launch) {
     }
     nearest_row(plan, x + offset, to);
   }
+}
+
+Status run(const Launch& launch) {
+  const Plan& plan = launch.bound->as<Plan>();
+  const bool linear = launch.problem->stages[0].attrs.as<ResizeAttrs>().mode == ResizeMode::linear;
+  const void* x = launch.operands[launch.problem->stages[0].inputs[0]];
+  void* y = launch.operands[launch.problem->operands.size()];
+  auto* scratch = reinterpret_cast<float*>(launch.scratch);
+  const int64_t begin = launch.chunk * plan.rows_per_chunk, end = std::min(plan.rows, begin + plan.rows_per_chunk);
+  if (plan.narrow)
+    run_rows(plan, linear, begin, end, static_cast<const uint16_t*>(x), static_cast<uint16_t*>(y), scratch);
+  else
+    run_rows(plan, linear, begin, end, static_cast<const float*>(x), static_cast<float*>(y), scratch);
   return {};
 }
 
 constexpr Kernel rows[] = {
-    {.name = "resize_f32", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run},
+    {.name = "resize_f32",
+     .supports = supports,
+     .needs = needs,
+     .cost = cost,
+     .prepare = prepare_spatial_table,
+     .bind = bind,
+     .run = run},
 };
 
 }  // namespace

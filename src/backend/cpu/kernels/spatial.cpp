@@ -1,5 +1,5 @@
-// Window operators that keep channels apart, f32, channels last: depthwise convolution with its epilogue, maximum and
-// average pooling, and mean or maximum over all pixels.
+// Window operators that keep channels apart, channels last: depthwise convolution with its epilogue, maximum and
+// average pooling, and mean or maximum over all pixels. They compute in f32; images may be held in bf16.
 
 #include <fmt/core.h>
 
@@ -23,7 +23,7 @@ struct Plan {
   SpatialArgs args;
   int64_t images = 0, rows_per_image = 0;
   int64_t rows_per_chunk = 1;
-  int64_t out_image = 0;  // floats from image to image of the result
+  int64_t out_image = 0;  // numbers from image to image of the result
   bool by_image = false;  // the epilogue wants a call per image
   BoundEpilogue epilogue;
   const Epilogue* prepared = nullptr;  // null: no epilogue, no bias
@@ -48,8 +48,8 @@ void plan_rows(Plan& plan, const BindContext& c, double work, Bound& bound) {
 Status rows_run(const Launch& launch) {
   const Plan& plan = launch.bound->as<Plan>();
   SpatialArgs args = plan.args;
-  const auto* in = static_cast<const float*>(launch.operands[plan.x]);
-  auto* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]);
+  const auto* in = static_cast<const std::byte*>(launch.operands[plan.x]);
+  auto* out = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
   if (plan.weights >= 0) args.weights = static_cast<const float*>(launch.operands[plan.weights]);
   if (plan.prepared && plan.prepared->bias >= 0)
     args.bias = static_cast<const float*>(launch.operands[plan.prepared->bias]);
@@ -67,8 +67,8 @@ Status rows_run(const Launch& launch) {
   while (row < end) {
     const int64_t image = row / plan.rows_per_image, first = image * plan.rows_per_image;
     const int64_t stop = std::min(end, first + plan.rows_per_image);
-    args.in = in + image * args.image_stride;
-    args.out = out + image * plan.out_image;
+    args.in = in + image * args.image_stride * (args.narrow_in ? 2 : 4);
+    args.out = out + image * plan.out_image * (args.narrow_out ? 2 : 4);
     epilogue.at(std::span(&image, 1), 0);
     plan.function(args, row - first, stop - first, launch.scratch);
     row = stop;
@@ -97,21 +97,16 @@ double spatial_cost(const DeviceSpec& device, double loads, double bytes) {
   return 500 + std::max(loads / per_ns, bytes / 20);
 }
 
-// ---- depthwise convolution ----
+bool is_narrow(const Problem& problem, uint16_t value) { return problem.types[value].dtype == DType::bf16; }
+double width_of(const Problem& problem, uint16_t value) { return is_narrow(problem, value) ? 2 : 4; }
 
-OutputView image_view(size_t rank) {
-  OutputView view;
-  view.batch = {0};
-  for (size_t k = 2; k < rank; ++k) view.rows.push_back(k);
-  view.col = 1;
-  return view;
-}
+// ---- depthwise convolution ----
 
 Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
-  if (Answer a = convolution_operands(problem, stage); !a) return a;
+  if (Answer a = convolution_operands(problem, stage, true); !a) return a;
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
@@ -151,7 +146,9 @@ double depthwise_cost(const Kernel&, const Problem& problem, std::span<const int
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
   const double taps =
       elements_at(w, symbols) / static_cast<double>(std::max<int64_t>(1, stage.attrs.as<ConvAttrs>().group));
-  return spatial_cost(device, out * taps, 4 * (out + elements_at(problem.types[stage.inputs[0]], symbols)));
+  const double in = elements_at(problem.types[stage.inputs[0]], symbols);
+  return spatial_cost(device, out * taps,
+                      width_of(problem, stage.inputs[0]) * in + width_of(problem, problem.results[0].value) * out);
 }
 
 struct PreparedDepthwise {
@@ -167,7 +164,8 @@ std::shared_ptr<const void> depthwise_prepare(const Kernel&, const Problem& prob
   out->table = &spatial_table(device.level);
   out->view = image_view(problem.types[stage.inputs[0]].shape->size());
   const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
-  out->epilogue = make_epilogue(problem, out->view, biased ? stage.inputs[2] : -1, device.level);
+  out->epilogue =
+      make_epilogue(problem, out->view, biased ? stage.inputs[2] : -1, device.level, {.store_narrow = true});
   return out;
 }
 
@@ -191,6 +189,8 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   set_window(plan, x, y, std::span(w).subspan(2), window_ref(attrs));
   plan.args.low = prepared.epilogue.low;
   plan.args.high = prepared.epilogue.high;
+  plan.args.narrow_in = is_narrow(c.problem, stage.inputs[0]);
+  plan.args.narrow_out = prepared.epilogue.narrow;
   plan.by_image = !prepared.epilogue.whole_batch;
   plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, x[1], x[1]);
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(2)), bound);
@@ -224,7 +224,7 @@ Answer pool_supports(const Kernel& kernel, const Problem& problem, const DeviceS
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (stage.inputs.size() != 1) return Answer::no("not one operand");
-  if (Answer a = device_f32(problem, stage.inputs[0]); !a) return a;
+  if (Answer a = is_image(problem, stage.inputs[0]); !a) return a;
   const Operand& x = problem.operands[stage.inputs[0]];
   const size_t rank = x.type.shape->size();
   if (rank < 3) return Answer::no("no spatial axes");
@@ -262,7 +262,8 @@ double pool_cost(const Kernel& kernel, const Problem& problem, std::span<const i
   const Pooling& family = *static_cast<const Pooling*>(kernel.self);
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
   const double in = elements_at(problem.types[problem.stages[0].inputs[0]], symbols);
-  return spatial_cost(device, out * taps_of(pool_window(family, problem.stages[0]).ref.kernel), 4 * (in + out));
+  return spatial_cost(device, out * taps_of(pool_window(family, problem.stages[0]).ref.kernel),
+                      width_of(problem, problem.first_result[0]) * (in + out));
 }
 
 void pool_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
@@ -279,6 +280,7 @@ void pool_bind(const Kernel& kernel, const void* prepared, const BindContext& c,
   const PoolWindow window = pool_window(family, stage);
   set_window(plan, x, y, window.ref.kernel, window.ref);
   plan.args.count_padding = window.count_padding;
+  plan.args.narrow_in = plan.args.narrow_out = is_narrow(c.problem, stage.inputs[0]);
   plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(window.ref.kernel), bound);
 }
 
@@ -297,8 +299,9 @@ Answer global_supports(const Kernel& kernel, const Problem& problem, const Devic
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (stage.inputs.size() != 2 || stage.inputs[1] == absent_operand) return Answer::no("no axes");
-  if (Answer a = device_f32(problem, stage.inputs[0]); !a) return a;
+  if (Answer a = is_image(problem, stage.inputs[0]); !a) return a;
   const Operand& x = problem.operands[stage.inputs[0]];
+  if (!family.average && x.type.dtype != DType::f32) return Answer::no("operands must be f32");
   const auto rank = static_cast<int64_t>(x.type.shape->size());
   if (rank < 3 || rank > 5) return Answer::no("only one to three spatial axes");
   if (!channels_last_or_any(x.layout, x.type.shape->size()))
@@ -323,12 +326,13 @@ Answer global_supports(const Kernel& kernel, const Problem& problem, const Devic
 
 double global_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
   const double in = elements_at(problem.types[problem.stages[0].inputs[0]], symbols);
-  return spatial_cost(device, in, 4 * in);
+  return spatial_cost(device, in, width_of(problem, problem.stages[0].inputs[0]) * in);
 }
 
 struct GlobalPlan {
   const SpatialTable* table;
   bool average;
+  bool narrow;       // sums are of bf16, and go there by way of the scratch
   SpatialArgs args;  // of the maximum
   int64_t pixels, channels, images, step, parts;
 };
@@ -350,6 +354,8 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   plan.step = wanted == 0 || lines == 0 ? 1 : (lines + wanted - 1) / wanted * 16;
   plan.parts = (plan.channels + plan.step - 1) / plan.step;
   bound.chunks[0] = checked_mul(plan.images, plan.parts, "chunks");
+  plan.narrow = is_narrow(c.problem, c.problem.stages[0].inputs[0]);
+  if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
   SpatialArgs& args = plan.args;
   args.window.in[2] = args.window.kernel[2] = plan.pixels;
   args.pixel_stride = args.out_stride = plan.channels;
@@ -359,11 +365,21 @@ Status global_run(const Launch& launch) {
   const GlobalPlan& plan = launch.bound->as<GlobalPlan>();
   const int64_t image = launch.chunk / plan.parts;
   const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
-  float* out = static_cast<float*>(launch.operands[launch.problem->operands.size()]) + image * plan.channels;
-  const auto* in = static_cast<const float*>(launch.operands[launch.problem->stages[0].inputs[0]]);
+  void* result = launch.operands[launch.problem->operands.size()];
+  const void* x = launch.operands[launch.problem->stages[0].inputs[0]];
+  if (plan.narrow) {
+    auto* out = static_cast<uint16_t*>(result) + image * plan.channels;
+    auto* sums = reinterpret_cast<float*>(launch.scratch);
+    const auto* in = plan.pixels == 0 ? out : static_cast<const uint16_t*>(x) + image * plan.pixels * plan.channels;
+    plan.table->global_average(in, true, plan.pixels, plan.channels, begin, end, sums);
+    plan.table->narrow(sums + begin, end - begin, out + begin);
+    return {};
+  }
+  float* out = static_cast<float*>(result) + image * plan.channels;
+  const auto* in = static_cast<const float*>(x);
   in = plan.pixels == 0 ? out : in + image * plan.pixels * plan.channels;  // no pixel is read of an empty operand
   if (plan.average) {
-    plan.table->global_average(in, plan.pixels, plan.channels, begin, end, out);
+    plan.table->global_average(in, false, plan.pixels, plan.channels, begin, end, out);
     return {};
   }
   SpatialArgs args = plan.args;
@@ -431,10 +447,11 @@ void run_depthwise_lines(const Launch& part, const DepthwiseLines& lines) {
   w.pad[1] += lines.in_first - lines.first * w.stride[1];
   args.weights = static_cast<const float*>(part.operands[plan.weights]);
   if (plan.prepared->bias >= 0) args.bias = static_cast<const float*>(part.operands[plan.prepared->bias]);
-  args.in = static_cast<const float*>(part.operands[plan.x]);
-  if (!lines.held_in) args.in += lines.image * args.image_stride + lines.in_first * w.in[2] * args.pixel_stride;
-  args.out = static_cast<float*>(part.operands[part.problem->operands.size()]);
-  if (!lines.held_out) args.out += lines.image * plan.out_image + row * args.out_stride;
+  const int64_t in = lines.image * args.image_stride + lines.in_first * w.in[2] * args.pixel_stride;
+  const int64_t out = lines.image * plan.out_image + row * args.out_stride;
+  args.in = static_cast<const std::byte*>(part.operands[plan.x]) + (lines.held_in ? 0 : in * (args.narrow_in ? 2 : 4));
+  args.out = static_cast<std::byte*>(part.operands[part.problem->operands.size()]) +
+             (lines.held_out ? 0 : out * (args.narrow_out ? 2 : 4));
   EpilogueRun epilogue(plan.epilogue, part, part.scratch);
   if (args.epilogue != nullptr) {
     const bool through = !plan.by_image && !lines.held_out;  // rows run through the images
@@ -444,11 +461,11 @@ void run_depthwise_lines(const Launch& part, const DepthwiseLines& lines) {
   plan.function(args, 0, lines.count, part.scratch + plan.epilogue.scratch);
 }
 
-int64_t depthwise_lines_scratch(const Bound& bound, int64_t in_count) {
+int64_t depthwise_lines_scratch(const Bound& bound, int64_t least, int64_t most) {
   const Plan& plan = bound.as<Plan>();
   SpatialArgs args = plan.args;
   int64_t scratch = 0;
-  for (int64_t lines = 0; lines <= in_count; ++lines) {
+  for (int64_t lines = least; lines <= most; ++lines) {
     args.window.in[1] = lines;
     scratch = std::max(scratch, plan.table->scratch_size(args));
   }

@@ -18,7 +18,7 @@ struct DepthwiseLines {
 const Window& depthwise_window(const Bound& bound);
 // part: a launch of the convolution by itself, with scratch for as many lines.
 void run_depthwise_lines(const Launch& part, const DepthwiseLines& lines);
-// Bytes of scratch for lines that reach up to `in_count` lines of the operand.
-int64_t depthwise_lines_scratch(const Bound& bound, int64_t in_count);
+// Bytes of scratch for lines that reach `least` to `most` lines of the operand.
+int64_t depthwise_lines_scratch(const Bound& bound, int64_t least, int64_t most);
 
 }  // namespace sinter::cpu

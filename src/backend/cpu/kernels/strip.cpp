@@ -23,7 +23,7 @@ namespace sinter::cpu {
 namespace {
 
 // Lines of the dense convolution that are held at a time leave room in the second-level cache for planes and results.
-constexpr int64_t held_bytes = 384 << 10;
+constexpr int64_t held_bytes = 384 << 10, held_lines = 128;
 // What a chain saves, of the bytes between its convolutions: those that the cache holds anyway cost little.
 constexpr double cached_bytes = 512 << 10, saved_per_byte = 0.04;
 constexpr size_t max_values = 72;  // operands and results of a part
@@ -204,7 +204,7 @@ struct Plan {
   int64_t stride, pad, reach;  // lines
   int64_t step;                // lines of the result that are made at a time
   int64_t lines_per_chunk, chunks_per_image;
-  int64_t held_line;                          // floats of a line that is held
+  int64_t held_line;                          // bytes of a line that is held
   bool nothing_held;                          // the operand of the depthwise part is empty
   int64_t block_offset = 0, part_offset = 0;  // bytes into the scratch; lines that are held come first
 };
@@ -239,6 +239,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   }
   bound.chunks[0] = 0;
   const Dims& y = made[plan.middle];
+  const PreparedPart& depthwise = parts[plan.middle];
   const size_t last = parts.size() - 1;
   if (product(made[last]) == 0 || product(y) == 0) return;
   const Window& window = depthwise_window(plan.bounds[plan.middle]);
@@ -247,10 +248,14 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   plan.stride = window.stride[1];
   plan.pad = window.pad[1];
   plan.reach = (window.kernel[1] - 1) * window.dilation[1] + 1;
-  plan.held_line = checked_mul(window.in[2], y[1], "line");
+  const auto bytes_of = [&](uint16_t value, int64_t count) {
+    return byte_size(depthwise.problem.types[value].dtype, count);
+  };
+  plan.held_line = bytes_of(depthwise.problem.stages[0].inputs[0], checked_mul(window.in[2], y[1], "line"));
   plan.nothing_held = plan.in_lines == 0 || plan.held_line == 0;
-  const int64_t line_bytes = byte_size(DType::f32, plan.held_line), block_line = window.out[2] * y[1];
-  const int64_t fit = (held_bytes / std::max<int64_t>(line_bytes, 1) - plan.reach) / plan.stride + 1;
+  const int64_t block_line = bytes_of(depthwise.problem.results[0].value, checked_mul(window.out[2], y[1], "line"));
+  const int64_t room = std::min(held_bytes / std::max<int64_t>(plan.held_line, 1), held_lines);
+  const int64_t fit = (room - plan.reach) / plan.stride + 1;
   plan.step = std::clamp<int64_t>(fit, 1, plan.lines);
   plan.step = ceil_div(plan.lines, ceil_div(plan.lines, plan.step));
   // Chunks are tall, since each makes the lines at its border anew.
@@ -262,14 +267,14 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   int64_t held = plan.in_lines;
   if (plan.middle > 0) {
     held = std::min(held, (plan.step - 1) * plan.stride + plan.reach);
-    plan.block_offset = align_up(checked_mul(held, line_bytes, "lines"), 64, "lines");
+    plan.block_offset = align_up(checked_mul(held, plan.held_line, "lines"), 64, "lines");
   }
   plan.part_offset = plan.block_offset;
   if (plan.middle < last) {
-    const int64_t bytes = byte_size(DType::f32, checked_mul(plan.step, block_line, "block"));
+    const int64_t bytes = checked_mul(plan.step, block_line, "block");
     plan.part_offset = align_up(checked_add(plan.part_offset, bytes, "block"), 64, "block");
   }
-  int64_t own = depthwise_lines_scratch(plan.bounds[plan.middle], held);
+  int64_t own = depthwise_lines_scratch(plan.bounds[plan.middle], plan.middle > 0 ? 0 : held, held);
   if (plan.middle > 0 && !plan.nothing_held) own = std::max(own, product_lines_scratch(plan.bounds[0], held));
   if (plan.middle < last) own = std::max(own, product_lines_scratch(plan.bounds[last], plan.step));
   bound.scratch = checked_add(plan.part_offset, own, "scratch");
@@ -285,7 +290,7 @@ struct PartLaunch {
   std::array<void*, max_values> values;
   Launch launch;
 
-  PartLaunch(const Launch& whole, const Plan& plan, size_t p, float* before, float* made) : launch(whole) {
+  PartLaunch(const Launch& whole, const Plan& plan, size_t p, void* before, void* made) : launch(whole) {
     const PreparedPart& part = (*plan.parts)[p];
     size_t n = 0;
     for (uint16_t v : part.sources) values[n++] = v < whole.problem->operands.size() ? whole.operands[v] : before;
@@ -301,8 +306,8 @@ struct PartLaunch {
 
 Status run(const Launch& launch) {
   const Plan& plan = launch.bound->as<Plan>();
-  auto* const held = reinterpret_cast<float*>(launch.scratch);
-  auto* const block = reinterpret_cast<float*>(launch.scratch + plan.block_offset);
+  std::byte* const held = launch.scratch;
+  std::byte* const block = launch.scratch + plan.block_offset;
   const bool expands = plan.middle > 0, projects = plan.middle + 1 < plan.parts->size();
   const PartLaunch dense(launch, plan, 0, nullptr, held);
   if (launch.phase + 1 < launch.bound->phases) return run_product(dense.launch);
@@ -320,7 +325,7 @@ Status run(const Launch& launch) {
       const int64_t kept = std::max<int64_t>(0, there.end - need.begin), from = need.begin + kept;
       if (kept > 0)
         std::memmove(held, held + (need.begin - there.begin) * plan.held_line,
-                     static_cast<size_t>(kept * plan.held_line) * sizeof(float));
+                     static_cast<size_t>(kept * plan.held_line));
       if (from < need.end && !plan.nothing_held) {
         PartLaunch more = dense;
         more.values[(*plan.parts)[0].sources.size()] = held + kept * plan.held_line;
