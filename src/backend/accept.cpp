@@ -236,13 +236,25 @@ std::vector<size_t> contractions_of(const Problem& problem) {
 }
 
 // How far a result may be off, as a part of the largest operand squared, when it is made of products of products: each
-// product of the first sum may be off by `error`, in any direction.
+// product of a sum may be off by `error`, in any direction.
 double error_through(const Problem& problem, const std::vector<size_t>& contractions, double error,
                      std::span<const int64_t> symbols) {
   if (contractions.size() < 2) return 0;
-  const Shape& factor = *problem.types[problem.stages[contractions[0]].inputs[0]].shape;
-  const double depth = factor.empty() ? 1 : static_cast<double>(factor.back().evaluate(symbols));
-  return error * std::sqrt(std::max(1.0, depth));
+  for (size_t s : contractions) {
+    const Stage& stage = problem.stages[s];
+    if (std::string_view(stage.op->name) != "Conv") {
+      const Shape& factor = *problem.types[problem.stages[contractions[0]].inputs[0]].shape;
+      const double depth = factor.empty() ? 1 : static_cast<double>(factor.back().evaluate(symbols));
+      return error * std::sqrt(std::max(1.0, depth));
+    }
+    // Convolutions one after the other: each makes what it reads, and the error of it, larger. A third: the mean square
+    // of the weights.
+    const Shape& weights = *problem.types[stage.inputs[1]].shape;
+    double depth = 1;
+    for (size_t k = 1; k < weights.size(); ++k) depth *= static_cast<double>(weights[k].evaluate(symbols));
+    error *= std::sqrt(std::max(1.0, depth / 3));
+  }
+  return error;
 }
 
 struct Bounds {

@@ -1,8 +1,9 @@
 // cut: fragments that no fast row takes whole become smaller ones: an attention into its products, each with the
 // pointwise work behind it, and the rows between them; else the main operator apart from the pointwise work behind it;
-// then stage by stage.
+// then stage by stage. A chain of convolutions stays whole only where rows make it faster than its parts.
 
 #include <algorithm>
+#include <cmath>
 
 #include "builder/choose.h"
 #include "builder/emit.h"
@@ -35,19 +36,32 @@ class Cutter {
   }
 
  private:
-  bool taken(const Graph& graph, const Node& fragment) {
+  // Estimated nanoseconds of the fast row that takes a fragment best.
+  std::optional<double> taken(const Graph& graph, const Node& fragment) {
     std::vector<Type> types;
     std::vector<bool> constant;
     for (ValueId v : fragment.inputs) {
       types.push_back(graph[v].type);
       constant.push_back(graph[v].is_constant());
     }
-    return cost_of_fragment(module_, fragment.bodies[0], types, constant, device_).has_value();
+    return cost_of_fragment(module_, fragment.bodies[0], types, constant, device_);
   }
 
   void cut(Graph& graph, Node node, std::vector<Node>& out) {
     const size_t stages = node.bodies[0].nodes.size();
-    if (stages == 1 || taken(graph, node)) {
+    const std::optional<double> whole = stages == 1 ? 0 : taken(graph, node);
+    if (std::vector<Part> parts = parts_of_chain(node.bodies[0]); !parts.empty()) {
+      std::vector<Node> apart = split(graph, node, parts);
+      double sum = 0;
+      for (const Node& part : apart) sum += taken(graph, part).value_or(INFINITY);
+      if (whole && *whole < sum) {
+        out.push_back(std::move(node));
+      } else {
+        for (Node& part : apart) cut(graph, std::move(part), out);
+      }
+      return;
+    }
+    if (whole) {
       out.push_back(std::move(node));
       return;
     }
@@ -62,6 +76,18 @@ class Cutter {
       for (size_t s = 0; s < stages; ++s) parts.push_back({s});
     }
     for (Node& part : split(graph, node, parts)) cut(graph, std::move(part), out);
+  }
+
+  // Each convolution with what is behind it; nothing for a fragment of fewer than two.
+  static std::vector<Part> parts_of_chain(const Graph& body) {
+    std::vector<Part> parts;
+    for (size_t s = 0; s < body.nodes.size(); ++s) {
+      if (std::string_view(body.nodes[s].op->name) == "Conv") parts.emplace_back();
+      if (parts.empty()) return {};
+      parts.back().push_back(s);
+    }
+    if (parts.size() < 2) parts.clear();
+    return parts;
   }
 
   // Nothing for a fragment of fewer than two products.
@@ -114,7 +140,7 @@ class Cutter {
         if (v != no_id && body[v].def != no_id && part_of[body[v].def] != part_of[s]) crosses[v] = true;
     std::vector<Node> out;
     for (const Part& part : parts) {
-      Node fragment{node.op, node.attrs, {}, {}, {}, node.sources};
+      Node fragment{node.op, node.attrs, {}, {}, {}, {}};
       Graph inner;
       std::vector<ValueId> at(body.values.size(), no_id);
       const auto add = [&](ValueId v) {
@@ -125,6 +151,9 @@ class Cutter {
       };
       for (size_t s : part) {
         Node stage = body.nodes[s];
+        for (uint32_t source : stage.sources)
+          if (std::find(fragment.sources.begin(), fragment.sources.end(), source) == fragment.sources.end())
+            fragment.sources.push_back(source);
         for (ValueId& v : stage.inputs) {
           if (v == no_id) continue;
           if (at[v] == no_id) {

@@ -2,19 +2,21 @@
 //
 // An attention (passes/attention.h) is one fragment; a contraction takes the pointwise chain behind it; pointwise work
 // and reductions over the same last axes form one row program; other pointwise work over one shape forms a pointwise
-// program; everything else is a fragment of one stage. Whether a kernel takes a fragment whole is not decided here
-// (builder/choose.h cuts).
+// program; everything else is a fragment of one stage. A depthwise convolution is one fragment with the dense one that
+// it alone reads and the 1x1 one that alone reads it. Whether a kernel takes a fragment whole is not decided here
+// (builder/cut.cpp).
 
 #include <algorithm>
 #include <map>
 
+#include "ops/contraction.h"
 #include "passes/attention.h"
 #include "passes/passes.h"
 
 namespace sinter {
 namespace {
 
-enum class Kind : uint8_t { single, pointwise, row, contraction, attention };
+enum class Kind : uint8_t { single, pointwise, row, contraction, attention, chain };
 
 // Limits keep programs within registers and caches; larger regions gain nothing.
 constexpr size_t max_stages = 48;
@@ -60,6 +62,7 @@ class Grouping {
       regions_.push_back(classify(n));
       join(n);
     }
+    chain_convolutions();
     rebuild();
   }
 
@@ -205,6 +208,73 @@ class Grouping {
     }
     from.alive = false;
     from.nodes.clear();
+  }
+
+  // The one value of a region that is read outside of it, when one node reads it there and as its first operand.
+  NodeId only_reader(uint32_t region, const std::vector<std::vector<NodeId>>& readers) const {
+    NodeId reader = no_id;
+    for (NodeId n : regions_[region].nodes)
+      for (ValueId v : graph_.nodes[n].outputs)
+        for (NodeId other : readers[v]) {
+          if (other != no_id && region_of_[other] == region) continue;
+          if (other == no_id || reader != no_id || graph_.nodes[other].inputs[0] != v) return no_id;
+          reader = other;
+        }
+    return reader;
+  }
+
+  struct ConvForm {
+    bool dense = false, depthwise = false, single_pixel = false;
+  };
+  ConvForm conv_form(NodeId n) const {
+    const Node& node = graph_.nodes[n];
+    ConvForm form;
+    if (std::string_view(node.op->name) != "Conv") return form;
+    const Type& weights = graph_[node.inputs[1]].type;
+    if (!weights.has_shape() || weights.shape->size() != 4) return form;
+    const Shape& w = *weights.shape;
+    const auto& attrs = node.attrs.as<ConvAttrs>();
+    if (!is_float(graph_[node.inputs[0]].type.dtype)) return form;
+    const auto each = [](const std::vector<int64_t>& values, int64_t wanted) {
+      return std::all_of(values.begin(), values.end(), [&](int64_t value) { return value == wanted; });
+    };
+    form.depthwise = attrs.group > 1 && w[0] == Dim(attrs.group) && w[1] == Dim(1);
+    form.dense = attrs.group == 1;
+    form.single_pixel = form.dense && w[2] == Dim(1) && w[3] == Dim(1) && each(attrs.strides, 1) && each(attrs.pads, 0);
+    return form;
+  }
+
+  void chain_convolutions() {
+    std::vector<std::vector<NodeId>> readers(graph_.values.size());  // no_id: a result of the graph
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n)
+      for (ValueId v : Ids(graph_.nodes[n].inputs))
+        if (v != no_id) readers[v].push_back(n);
+    for (ValueId v : graph_.outputs) readers[v].push_back(no_id);
+    // Whether region b, of a contraction and what is behind it, may follow region a.
+    const auto follows = [&](uint32_t a, uint32_t b) {
+      return regions_[a].nodes.size() + regions_[b].nodes.size() <= max_stages && !path_around(a, b);
+    };
+    const auto led_by = [&](NodeId n) {
+      const Region& region = regions_[region_of_[n]];
+      return region.kind == Kind::contraction && region.nodes[0] == n;
+    };
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
+      if (!led_by(n) || !conv_form(n).depthwise) continue;
+      const uint32_t own = region_of_[n];
+      const NodeId before = graph_[graph_.nodes[n].inputs[0]].def;
+      if (before != no_id) {
+        const uint32_t a = region_of_[before];
+        const NodeId head = regions_[a].nodes[0];
+        if (led_by(head) && conv_form(head).dense && only_reader(a, readers) == n && follows(a, own)) merge(a, own);
+      }
+      const NodeId behind = only_reader(region_of_[n], readers);
+      if (behind != no_id && led_by(behind) && conv_form(behind).single_pixel &&
+          follows(region_of_[n], region_of_[behind]))
+        merge(region_of_[n], region_of_[behind]);
+      size_t convolutions = 0;
+      for (NodeId k : regions_[region_of_[n]].nodes) convolutions += is_contraction(graph_.nodes[k]);
+      if (convolutions > 1) regions_[region_of_[n]].kind = Kind::chain;
+    }
   }
 
   Node fragment_of(const Region& region, const std::vector<bool>& is_output) {

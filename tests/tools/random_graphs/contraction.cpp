@@ -93,6 +93,31 @@ bool conv(Maker& m) {
   return sum >= 0 && m.call(m.one_of(after), {sum}) >= 0;
 }
 
+// A depthwise convolution between two others: kept together where it is wide.
+bool conv_chain(Maker& m) {
+  const bool wide = m.once_in(8);
+  const int x = wide ? m.operand(DType::f32, {1, m.between(1, 4), 36, m.between(36, 40)}) : image(m, DType::f32, 4, 4);
+  if (x < 0) return false;
+  const int64_t c = m.extent_of(x, 1), middle = wide ? 96 : m.between(2, 20), out = m.between(1, 4);
+  static constexpr const char* after[] = {"Relu", "Sigmoid", "Clip{low=0, high=6}", "Tanh", "Swish"};
+  int y = x;
+  if (m.below(4)) {
+    const int64_t k = m.once_in(2) ? 1 : 3;
+    y = m.call(fmt::format("Conv{{pads={}}}", Maker::text_of(std::vector<int64_t>(4, k / 2))),
+               {y, m.random_constant(DType::f32, {middle, c, k, k}, -0.5, 0.5), m.operand(DType::f32, {middle})});
+    if (y >= 0 && m.below(4)) y = m.call(m.one_of(after), {y});
+  }
+  if (y < 0) return false;
+  const int64_t wide_channels = m.extent_of(y, 1), k = m.once_in(2) ? 3 : 5, stride = m.between(1, 2);
+  y = m.call(fmt::format("Conv{{pads={}, strides={}, group={}}}", Maker::text_of(std::vector<int64_t>(4, k / 2)),
+                         Maker::text_of(std::vector<int64_t>(2, stride)), wide_channels),
+             {y, m.random_constant(DType::f32, {wide_channels, 1, k, k}, -0.5, 0.5)});
+  if (y >= 0 && m.below(4)) y = m.call(m.one_of(after), {y});
+  if (y < 0 || (!wide && m.once_in(4))) return y >= 0;
+  y = m.call("Conv", {y, m.random_constant(DType::f32, {out, wide_channels, 1, 1}, -0.2, 0.2)});
+  return y >= 0 && (m.once_in(2) || m.call("Add", {y, m.operand(DType::f32, m.dims(y))}) >= 0);
+}
+
 DType byte_dtype(Maker& m) { return m.once_in(2) ? DType::u8 : DType::i8; }
 
 // A zero point, for all or by row or column; or none.
@@ -310,6 +335,7 @@ bool signal(Maker& m) {
 constexpr Family contractions[] = {
     {"matmul", 6, matmul},
     {"conv", 5, conv},
+    {"chain of convs", 2, conv_chain},
     {"transposed conv", 2, conv_transpose},
     {"deform conv", 1, deform_conv},
     {"einsum", 2, einsum},

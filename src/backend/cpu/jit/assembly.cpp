@@ -247,6 +247,14 @@ void Assembly::overwrite(const Pack& to, const Cond& c, const Pack& yes) {
   }
 }
 
+void Assembly::overwrite_product(const Pack& to, const Cond& c, const Pack& by) {
+  if (!wide) return overwrite(to, c, mul(to, by));
+  for (int u = 0; u < to.n; ++u) {
+    cc.k(c.k[c.at(u)]);
+    cc.emit(Inst::kIdVmulps, to.reg(u), to.reg(u), by.at(u));
+  }
+}
+
 Pack Assembly::truth(const Cond& c) {
   const Pack one = number(1);
   Pack out;

@@ -125,7 +125,8 @@ class Assembly : public asmjit::ErrorHandler {
   // ---- conditions ----
   Cond compare(const Pack& a, Compare how, const Pack& b, const Cond* within = nullptr);
   Pack pick(const Cond& c, const Pack& yes, const Pack& no);
-  void overwrite(const Pack& to, const Cond& c, const Pack& yes);  // to = pick(c, yes, to)
+  void overwrite(const Pack& to, const Cond& c, const Pack& yes);         // to = pick(c, yes, to)
+  void overwrite_product(const Pack& to, const Cond& c, const Pack& by);  // to = pick(c, to * by, to)
   Pack truth(const Cond& c);
   Cond both(const Cond& a, const Cond& b) { return logic(Inst::kIdKandw, Inst::kIdVandps, a, b); }
   Cond either(const Cond& a, const Cond& b) { return logic(Inst::kIdKorw, Inst::kIdVorps, a, b); }
@@ -143,6 +144,7 @@ class Assembly : public asmjit::ErrorHandler {
   Vec splat(const x86::Mem& at);
 
   // ---- elementary functions, as in isa/tile_math.inc ----
+  Pack exp_within(const Pack& x);  // from exp_low to exp_high
   Pack exp(const Pack& x);
   Pack expm1(const Pack& x);
   Pack log(const Pack& x);

@@ -26,15 +26,20 @@ Pack Assembly::scaled(const Pack& v, const Reduced& by) {
   return mul(mul(v, first), second);
 }
 
+Pack Assembly::exp_within(const Pack& x) {
+  const Reduced reduced = reduce_ln2(x);
+  const Pack p = polynomial(reduced.r, exp_terms);
+  overwrite_fused(p, reduced.r, number(1));
+  overwrite_fused(p, reduced.r, number(1));
+  return scaled(p, reduced);
+}
+
 Pack Assembly::exp(const Pack& a) {
   const Pack x = in_register(a);
   // What rounds to 0 is told apart: scaling to less than the normal numbers takes a hundred times as long.
   const Cond nothing = compare(x, Compare::less, number(exp_low));
   const Pack bounded = pick(nothing, number(0), smaller(number(exp_high), x));
-  const Reduced reduced = reduce_ln2(bounded);
-  const Pack p = polynomial(reduced.r, exp_terms);
-  overwrite_fused(p, mul(reduced.r, reduced.r), reduced.r);
-  return pick(nothing, number(0), scaled(add(p, number(1)), reduced));
+  return pick(nothing, number(0), exp_within(bounded));
 }
 
 Pack Assembly::expm1(const Pack& x) {
@@ -80,11 +85,10 @@ Pack Assembly::log1p(const Pack& a) {
 
 Pack Assembly::sigmoid(const Pack& a) {
   const Pack x = in_register(a);
-  const Pack e = exp(bit_or(x, word(0x80000000u)));
+  const Pack e = exp_within(larger(number(exp_low), bit_or(x, word(0x80000000u))));
   const Pack s = inverse(add(e, number(1)));
-  const Pack out = copy(s);
-  overwrite(out, compare(x, Compare::less, number(0)), mul(e, s));
-  return out;
+  overwrite_product(s, compare(x, Compare::less, number(0)), e);
+  return s;
 }
 
 Pack Assembly::clamped(const Pack& x, float bound) {

@@ -101,35 +101,9 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
 }
 
 Problem problem_between(const Problem& problem, const AttentionForm& form, std::vector<uint16_t>& sources) {
-  Problem out;
-  out.symbols = problem.symbols;
-  std::vector<uint16_t> at(problem.types.size(), absent_operand);
-  const auto add = [&](uint16_t v) {
-    if (v == absent_operand || at[v] != absent_operand) return;
-    at[v] = static_cast<uint16_t>(out.operands.size());
-    sources.push_back(v);
-    // Host operands (axes) keep their contents.
-    Operand operand =
-        v < problem.operands.size() ? problem.operands[v] : Operand{problem.types[v], {}, false, false, {}};
-    operand.layout = Layout();
-    out.operands.push_back(std::move(operand));
-  };
-  add(form.scores);
-  std::vector<bool> made(problem.types.size(), false);
-  for (size_t s : form.between) made[problem.first_result[s]] = true;
-  for (size_t s : form.between)
-    for (uint16_t v : problem.stages[s].inputs)
-      if (v != absent_operand && !made[v]) add(v);
-  uint16_t next = static_cast<uint16_t>(out.operands.size());
-  for (size_t s : form.between) {
-    Stage stage = problem.stages[s];
-    for (uint16_t& v : stage.inputs)
-      if (v != absent_operand) v = at[v];
-    at[problem.first_result[s]] = next++;
-    out.stages.push_back(std::move(stage));
-  }
-  out.results.push_back({at[form.weights], {}});
-  complete(out);
+  sources = {form.scores};
+  Problem out = part_of(problem, form.between, form.weights, sources);
+  for (Operand& operand : out.operands) operand.layout = Layout();
   return out;
 }
 

@@ -260,6 +260,25 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
 }
 
+namespace {
+
+// Points at C and at what is added to it, `offset` elements on.
+void place_result(const Launch& launch, const Epilogue& epilogue, int64_t offset, ContractArgs& args) {
+  void* const c = launch.operands[launch.problem->operands.size()];
+  if (epilogue.narrow)
+    args.narrow_c = static_cast<uint16_t*>(c) + offset;
+  else
+    args.c = static_cast<float*>(c) + offset;
+  if (epilogue.residual < 0) return;
+  const void* const residual = launch.operands[epilogue.residual];
+  if (launch.problem->types[static_cast<size_t>(epilogue.residual)].dtype == DType::bf16)
+    args.narrow_residual = static_cast<const uint16_t*>(residual) + offset;
+  else
+    args.residual = static_cast<const float*>(residual) + offset;
+}
+
+}  // namespace
+
 Status run_product(const Launch& launch) {
   const Plan& plan = launch.bound->as<Plan>();
   const Product& p = plan.product;
@@ -275,10 +294,6 @@ Status run_product(const Launch& launch) {
   if (plan.packs > 0) b = reinterpret_cast<const float*>(launch.workspace);
   const Epilogue& epilogue = plan.prepared->epilogue;
   const float* bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(launch.operands[epilogue.bias]);
-  auto* c = launch.operands[launch.problem->operands.size()];
-  const void* residual = epilogue.residual < 0 ? nullptr : launch.operands[epilogue.residual];
-  const bool narrow_residual =
-      residual != nullptr && launch.problem->types[static_cast<size_t>(epilogue.residual)].dtype == DType::bf16;
   EpilogueRun epilogue_run(plan.epilogue, launch, launch.scratch + plan.tile_offset);
   args.user = &epilogue_run;
   const int64_t per_call = plan.m_parts * plan.n_parts;
@@ -298,17 +313,10 @@ Status run_product(const Launch& launch) {
       b_here = b + place.dot(p.b_strides) * (p.unpacked ? 1 : plan.matrix_size);
       args.b = b_here;
       args.bias = bias ? bias + first_col : nullptr;
-      const int64_t result = place.dot(p.c_strides) + first_col;
       if (args.epilogue)
         epilogue_run.at(std::span(place.at.data(), p.batch_axes), first_col);
-      else if (epilogue.narrow)
-        args.narrow_c = static_cast<uint16_t*>(c) + result;
       else
-        args.c = static_cast<float*>(c) + result;
-      if (narrow_residual)
-        args.narrow_residual = static_cast<const uint16_t*>(residual) + result;
-      else if (residual != nullptr)
-        args.residual = static_cast<const float*>(residual) + result;
+        place_result(launch, epilogue, place.dot(p.c_strides) + first_col, args);
     }
     if (p.unpacked)
       run_unpacked(plan, args, b_here, unit % per_call, launch.scratch);
@@ -316,6 +324,66 @@ Status run_product(const Launch& launch) {
       run_packed(plan, args, unit % per_call, launch.scratch);
   }
   return {};
+}
+
+namespace {
+
+// The arguments of some lines of an image by themselves; `window` is theirs.
+ContractArgs args_of_lines(const Plan& plan, int64_t first, int64_t count, Window& window) {
+  ContractArgs args = plan.product.args;
+  window = plan.product.window;
+  args.m = count * window.out[2];
+  if (plan.product.windowed) {
+    window.out[1] = count;
+    window.pad[1] -= first * window.stride[1];
+    args.window = &window;
+  }
+  return args;
+}
+
+}  // namespace
+
+void run_product_lines(const Launch& part, const ProductLines& lines) {
+  const Plan& plan = part.bound->as<Plan>();
+  const Product& p = plan.product;
+  Window window;
+  ContractArgs args = args_of_lines(plan, lines.first, lines.count, window);
+  int64_t from = 0;  // in A
+  if (!lines.held_a) {
+    from = lines.image * args.image_stride;
+    if (!p.windowed) from += lines.first * window.out[2] * args.lda;
+  }
+  const void* const a = p.turn_a ? part.workspace + plan.turned_offset : part.operands[p.a_operand];
+  if (p.narrow_a)
+    args.narrow_a = static_cast<const uint16_t*>(a) + from;
+  else
+    args.a = static_cast<const float*>(a) + from;
+  args.b = static_cast<const float*>(part.operands[p.b_operand]);
+  const Epilogue& epilogue = plan.prepared->epilogue;
+  args.bias = epilogue.bias < 0 ? nullptr : static_cast<const float*>(part.operands[epilogue.bias]);
+  EpilogueRun epilogue_run(plan.epilogue, part, part.scratch);
+  args.user = &epilogue_run;
+  const int64_t slice = p.window.out[1] * p.window.out[2];
+  int64_t row = lines.held_c ? 0 : lines.first * p.window.out[2];
+  if (args.epilogue) {
+    // By image where operands of the epilogue lie so; else rows run through the images.
+    if (p.batch_axes == 0 && !lines.held_c) row += lines.image * slice;
+    epilogue_run.at(std::span(&lines.image, p.batch_axes), 0, row);
+  } else {
+    place_result(part, epilogue, ((lines.held_c ? 0 : lines.image * slice) + row) * args.ldc, args);
+  }
+  plan.prepared->table->chunk(args, 0, args.m, 0, args.n, part.scratch + plan.epilogue.scratch);
+}
+
+int64_t product_lines_scratch(const Bound& bound, int64_t count) {
+  const Plan& plan = bound.as<Plan>();
+  int64_t scratch = 0;
+  for (int64_t lines = 1; lines <= count; ++lines) {
+    Window window;
+    const ContractArgs args = args_of_lines(plan, 0, lines, window);
+    scratch = std::max(scratch, plan.prepared->table->scratch_size(args, args.m, args.n));
+  }
+  return align_up(checked_add(scratch, plan.epilogue.scratch, "scratch"), 64, "scratch");
 }
 
 double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,

@@ -63,6 +63,18 @@ std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound);
 Status run_product(const Launch& launch);
 
+// Some lines of one image of a convolution that bind_product has planned, without groups and with packed weights: for
+// rows that hold operands or results of it in their scratch.
+struct ProductLines {
+  int64_t image = 0, first = 0, count = 0;  // lines of the result
+  bool held_a = false;                      // the launch's A begins at these lines, of a convolution that is no window
+  bool held_c = false;                      // the launch's result begins at these lines
+};
+// part: a launch of the convolution by itself, in its last phase, with scratch for as many lines.
+void run_product_lines(const Launch& part, const ProductLines& lines);
+// Bytes of scratch for up to `count` lines.
+int64_t product_lines_scratch(const Bound& bound, int64_t count);
+
 // Rows of a family differ in the bf16 planes that their operands are split into (Kernel::self points to the number;
 // none: f32). The loops of a row, or null where the level has none.
 const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device);

@@ -304,10 +304,10 @@ EpilogueRun::EpilogueRun(const BoundEpilogue& bound, const Launch& launch, void*
   }
 }
 
-void EpilogueRun::at(std::span<const int64_t> batch, int64_t first_col) {
+void EpilogueRun::at(std::span<const int64_t> batch, int64_t first_col, int64_t first_row) {
   for (size_t i = 0; i < bound_.parts.size(); ++i) {
     const BoundEpilogue::Part& part = bound_.parts[i];
-    int64_t offset = part.cols ? first_col : 0;
+    int64_t offset = (part.cols ? first_col : 0) + (part.rows ? first_row * part.row_stride : 0);
     for (size_t k = 0; k < part.batch_strides.size(); ++k) offset += batch[k] * part.batch_strides[k];
     base_[i] = static_cast<std::byte*>(launch_.operands[part.argument]) + offset * part.width;
   }

@@ -82,8 +82,8 @@ class EpilogueRun {
  public:
   static constexpr size_t max_buffers = 64;
   EpilogueRun(const BoundEpilogue& bound, const Launch& launch, void* scratch);
-  // Moves to another call: its position on the batch axes, and its first column.
-  void at(std::span<const int64_t> batch, int64_t first_col);
+  // Moves to another call: its position on the batch axes, its first column, and its first row.
+  void at(std::span<const int64_t> batch, int64_t first_col, int64_t first_row = 0);
   static void block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride);
 
  private:

@@ -8,6 +8,7 @@
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/convolution.h"
 #include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/spatial.h"
 #include "base/checked.h"
 #include "ops/contraction.h"
 #include "ops/pooling.h"
@@ -424,15 +425,7 @@ Status global_run(const Launch& launch) {
   return {};
 }
 
-constexpr Kernel rows[] = {
-    {.name = "depthwise_f32",
-     .supports = depthwise_supports,
-     .needs = depthwise_needs,
-     .cost = depthwise_cost,
-     .prepare = depthwise_prepare,
-     .bind = depthwise_bind,
-     .run = rows_run,
-     .may_overwrite = depthwise_overwrites},
+constexpr Kernel other_rows[] = {
     {.name = "max_pool_f32",
      .self = &max_pooling,
      .supports = pool_supports,
@@ -469,6 +462,59 @@ constexpr Kernel rows[] = {
 
 }  // namespace
 
-std::span<const Kernel> spatial_kernels() { return rows; }
+const Kernel depthwise_row = {.name = "depthwise_f32",
+                              .supports = depthwise_supports,
+                              .needs = depthwise_needs,
+                              .cost = depthwise_cost,
+                              .prepare = depthwise_prepare,
+                              .bind = depthwise_bind,
+                              .run = rows_run,
+                              .may_overwrite = depthwise_overwrites};
+
+const Window& depthwise_window(const Bound& bound) { return bound.as<Plan>().args.window; }
+
+void run_depthwise_lines(const Launch& part, const DepthwiseLines& lines) {
+  const Plan& plan = part.bound->as<Plan>();
+  SpatialArgs args = plan.args;
+  Window& w = args.window;
+  const int64_t slice = w.out[1] * w.out[2], row = lines.held_out ? 0 : lines.first * w.out[2];
+  w.in[1] = lines.in_count;
+  w.out[1] = lines.count;
+  w.pad[1] += lines.in_first - lines.first * w.stride[1];
+  args.weights = static_cast<const float*>(part.operands[plan.weights]);
+  if (plan.prepared->bias >= 0) args.bias = static_cast<const float*>(part.operands[plan.prepared->bias]);
+  const int64_t in = lines.image * args.image_stride + lines.in_first * w.in[2] * args.pixel_stride;
+  const int64_t out = lines.image * plan.out_image + row * args.out_stride;
+  args.in = static_cast<const std::byte*>(part.operands[plan.x]) + (lines.held_in ? 0 : in * (args.narrow_in ? 2 : 4));
+  args.out = static_cast<std::byte*>(part.operands[part.problem->operands.size()]) +
+             (lines.held_out ? 0 : out * (args.narrow_out ? 2 : 4));
+  EpilogueRun epilogue(plan.epilogue, part, part.scratch);
+  if (args.epilogue != nullptr) {
+    const bool through = !plan.by_image && !lines.held_out;  // rows run through the images
+    epilogue.at(std::span(&lines.image, plan.by_image ? 1 : 0), 0, row + (through ? lines.image * slice : 0));
+  }
+  args.user = &epilogue;
+  plan.function(args, 0, lines.count, part.scratch + plan.epilogue.scratch);
+}
+
+int64_t depthwise_lines_scratch(const Bound& bound, int64_t least, int64_t most) {
+  const Plan& plan = bound.as<Plan>();
+  SpatialArgs args = plan.args;
+  int64_t scratch = 0;
+  for (int64_t lines = least; lines <= most; ++lines) {
+    args.window.in[1] = lines;
+    scratch = std::max(scratch, plan.table->scratch_size(args));
+  }
+  return align_up(checked_add(scratch, plan.epilogue.scratch, "scratch"), 64, "scratch");
+}
+
+std::span<const Kernel> spatial_kernels() {
+  static const std::vector<Kernel> rows = [] {
+    std::vector<Kernel> all = {depthwise_row};
+    all.insert(all.end(), std::begin(other_rows), std::end(other_rows));
+    return all;
+  }();
+  return rows;
+}
 
 }  // namespace sinter::cpu

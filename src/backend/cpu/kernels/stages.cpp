@@ -411,4 +411,36 @@ StageProgram compile_stages(const Problem& problem, size_t first, std::optional<
   return Compiler(problem, row_valued).run(first, block);
 }
 
+Problem part_of(const Problem& problem, std::span<const size_t> stages, uint16_t result,
+                std::vector<uint16_t>& sources) {
+  Problem out;
+  out.symbols = problem.symbols;
+  std::vector<uint16_t> at(problem.types.size(), absent_operand);
+  std::vector<bool> made(problem.types.size(), false);
+  for (size_t s : stages)
+    for (uint16_t k = 0; k < problem.stages[s].outputs; ++k)
+      made[static_cast<size_t>(problem.first_result[s] + k)] = true;
+  for (size_t s : stages)
+    for (uint16_t v : problem.stages[s].inputs)
+      if (v != absent_operand && !made[v] && std::find(sources.begin(), sources.end(), v) == sources.end())
+        sources.push_back(v);
+  for (uint16_t v : sources) {
+    at[v] = static_cast<uint16_t>(out.operands.size());
+    // Host operands (axes) keep their contents.
+    out.operands.push_back(v < problem.operands.size() ? problem.operands[v]
+                                                       : Operand{problem.types[v], {}, false, false, {}});
+  }
+  auto next = static_cast<uint16_t>(out.operands.size());
+  for (size_t s : stages) {
+    Stage stage = problem.stages[s];
+    for (uint16_t& v : stage.inputs)
+      if (v != absent_operand) v = at[v];
+    for (uint16_t k = 0; k < stage.outputs; ++k) at[static_cast<size_t>(problem.first_result[s] + k)] = next++;
+    out.stages.push_back(std::move(stage));
+  }
+  out.results.push_back({at[result], {}});
+  complete(out);
+  return out;
+}
+
 }  // namespace sinter::cpu

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "backend/kernel.h"
@@ -30,6 +31,11 @@ Answer stages_supported(const Problem& problem, size_t first, bool rows);
 // Axes that a reduction takes together, of its operand's; none when they are not known or the stage is no reduction of
 // numbers that programs know.
 std::optional<std::vector<size_t>> reduced_axes(const Problem& problem, const Stage& stage);
+
+// Some stages, in ascending order, as a problem of their own with one result. What they read and do not make becomes
+// its operands, behind the values that `sources` names already; `sources`: the values of the whole problem behind them.
+Problem part_of(const Problem& problem, std::span<const size_t> stages, uint16_t result,
+                std::vector<uint16_t>& sources);
 
 // `block`: the value that program operand 0 holds, or none. `row_valued[v]`: values with one element per row.
 StageProgram compile_stages(const Problem& problem, size_t first, std::optional<uint16_t> block,
