@@ -410,6 +410,7 @@ std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t i
     if (entry) opset = opset_of(scope.opsets, node.domain);
     scope.building.b.set_sources({source_of(scope, node, index)});
     if (entry) {
+      check_attributes(node);
       NodeContext context(scope.building.b, node, opset, std::move(inputs), *this);
       entry->import(context);
       results = context.results();

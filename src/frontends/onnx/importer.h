@@ -134,4 +134,7 @@ std::vector<uint32_t> import_order(const std::vector<Node>& nodes);
 // name is not known).
 const Entry* find_entry(std::string_view domain, std::string_view name, int64_t opset, int& oldest);
 
+// Refuses attributes that the node's operator does not have in any version (attribute_names.cpp).
+void check_attributes(const Node& node);
+
 }  // namespace sinter::onnx
