@@ -33,6 +33,23 @@ void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_
                                                     to_string(fact.right, problem.symbols), right));
 }
 
+// Says which nodes of the user's model an error concerns, unless one further in has said so.
+void name_nodes(Error& error, std::span<const uint32_t> sources, const Target& target) {
+  if (!error.origin().node.empty() || error.code() == Code::cancelled || error.code() == Code::busy) return;
+  constexpr size_t shown = 3;
+  std::string list;
+  size_t count = 0;
+  for (const uint32_t source : sources) {
+    if (source >= target.sources.size()) continue;
+    if (++count > shown) continue;
+    const SourceNode& node = target.sources[source];
+    if (count == 1) error.at_node(node.name);
+    list += fmt::format("{}'{}' ({})", count > 1 ? ", " : "", node.name, node.op_type);
+  }
+  if (count > 0)
+    error.add_context(fmt::format("node{} {}{}", count == 1 ? "" : "s", list, count > shown ? ", ..." : ""));
+}
+
 }  // namespace
 
 Memory::~Memory() { std::free(data_); }
@@ -172,10 +189,13 @@ void Frame::bind_segment(size_t index) {
     size_slot(s);
     if (slot.kind == SlotKind::view) {
       // Sizes that inference could not prove equal are checked here.
-      if (bytes_[s] != bytes_[slot.of])
-        throw Error(Code::invalid_argument,
+      if (bytes_[s] != bytes_[slot.of]) {
+        Error error(Code::invalid_argument,
                     fmt::format("these extents do not fit together: a reshaped tensor has {} bytes, its source has {}",
                                 bytes_[s], bytes_[slot.of]));
+        name_nodes(error, slot.sources, executable_.target);
+        throw error;
+      }
       continue;
     }
     if (slot.kind == SlotKind::arena) {
@@ -215,6 +235,15 @@ void Frame::bind_segment(size_t index) {
 }
 
 void Frame::bind_step(uint32_t i) {
+  try {
+    bind_choice(i);
+  } catch (Error& error) {
+    name_nodes(error, info_.plan->steps[i].sources, executable_.target);
+    throw;
+  }
+}
+
+void Frame::bind_choice(uint32_t i) {
   const Step& step = info_.plan->steps[i];
   uint32_t chosen = 0;
   for (; chosen + 1 < step.choices.size(); ++chosen) {
@@ -310,11 +339,17 @@ Status Frame::run() {
 
 Status Frame::run_step(uint32_t i) {
   const Step& step = info_.plan->steps[i];
-  Status status = step.kind == Step::Kind::kernel           ? run_kernel(i)
-                  : std::string_view(step.op->name) == "If" ? run_branch(i)
-                                                            : run_loop(i);
-  if (status.ok()) finish_results(step);
-  return status;
+  try {
+    Status status = step.kind == Step::Kind::kernel           ? run_kernel(i)
+                    : std::string_view(step.op->name) == "If" ? run_branch(i)
+                                                              : run_loop(i);
+    status.check();
+    finish_results(step);
+    return status;
+  } catch (Error& error) {
+    name_nodes(error, step.sources, executable_.target);
+    throw;
+  }
 }
 
 Status Frame::run_kernel(uint32_t i) {

@@ -144,6 +144,7 @@ class Frame {
   void bind_segment(size_t segment);
   void size_slot(uint32_t s);
   void bind_step(uint32_t step);
+  void bind_choice(uint32_t step);
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);
   Status run_boxed(const Step& step, Launch& launch);

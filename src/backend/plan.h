@@ -30,6 +30,7 @@ struct Slot {
   uint32_t of = 0;
   Contents contents;
   std::vector<uint32_t> above;
+  std::vector<uint32_t> sources = {};  // of a view: nodes of the user's model, as steps have them
 };
 
 // Nonnegative `value` makes the choice possible.

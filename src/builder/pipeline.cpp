@@ -42,7 +42,8 @@ class PassRunner {
       verify(module_);
     } catch (Error& error) {
       dump(pass.name);
-      error.add_context(fmt::format("in pass '{}'", pass.name));
+      const std::string& node = error.origin().node;
+      error.add_context(fmt::format("in pass '{}'{}", pass.name, node.empty() ? "" : fmt::format(", node '{}'", node)));
       throw;
     }
     report_.passes.push_back({pass.name, now_ms() - start, changed, module_.main->nodes.size()});

@@ -42,6 +42,7 @@ class Printer {
       out += to_text(slot.type, target_.symbols) + to_text(slot.layout);
     }
     if (!slot.above.empty()) out += " above " + list_text(slot.above);
+    if (!slot.sources.empty()) out += " from " + list_text(slot.sources);
     return out;
   }
 
@@ -236,6 +237,7 @@ class Parser {
       slot.layout = parse_layout(s_);
     }
     if (s_.accept("above")) slot.above = list(false);
+    if (s_.accept("from")) slot.sources = list(false);
     return slot;
   }
 
