@@ -158,7 +158,8 @@ class Frame {
   void pass_iteration(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t& iteration,
                       int64_t trips);
   void stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration, int64_t trips);
-  void finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count);
+  void without_turns(Frame& body, const LoopAttrs& attrs, const Step& step);
+  void finish_loop(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count);
   void check_parameters() const;
   Frame& body_frame(uint32_t body);
   void pass_to(Frame& body, uint32_t parameter, uint32_t slot);

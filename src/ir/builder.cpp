@@ -119,8 +119,7 @@ DType GraphBuilder::dtype(ValueId v) const {
 }
 
 const Shape& GraphBuilder::shape(ValueId v) const {
-  if (!type(v).has_shape())
-    throw Error(Code::unsupported, "the rank must be known when the model is built; give the input a fixed rank");
+  if (!type(v).has_shape()) throw RankNotKnown(v);
   return *type(v).shape;
 }
 

@@ -411,9 +411,8 @@ std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t i
     scope.building.b.set_sources({source_of(scope, node, index)});
     if (entry) {
       check_attributes(node);
-      NodeContext context(scope.building.b, node, opset, std::move(inputs), *this);
-      entry->import(context);
-      results = context.results();
+      rank_trials_ = 0;
+      results = entry_results(scope, *entry, node, opset, std::move(inputs));
     } else {
       results = inline_call(scope, node, *function, inputs);
     }
