@@ -251,6 +251,7 @@ constexpr Entry table[] = {
     {"FusedConv", 1, import_fused_conv, microsoft},
     {"FusedGemm", 1, import_fused_gemm, microsoft},
     {"FusedMatMul", 1, import_fused_matmul, microsoft},
+    {"SparseToDenseMatMul", 1, import_fused_matmul, microsoft},  // sparse initializers are dense when they are read
     {"FusedMatMulActivation", 1, import_fused_matmul_activation, microsoft},
 };
 

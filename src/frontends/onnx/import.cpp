@@ -56,6 +56,8 @@ const std::vector<Entry>& entries() {
                                                 contrib_positions_entries(),
                                                 contrib_sparse_entries(),
                                                 contrib_state_entries(),
+                                                contrib_varlen_entries(),
+                                                contrib_decoding_entries(),
                                                 contrib_search_entries(),
                                                 contrib_rules_entries(),
                                                 contrib_layout_entries()})
