@@ -7,6 +7,7 @@ import sys
 
 import attention_cases
 import decoding_cases
+import encoder_cases
 import experts_cases
 import harness
 import misc_cases
@@ -18,6 +19,6 @@ import search_cases
 
 if __name__ == "__main__":
     families = (quantized_cases, attention_cases, misc_cases, experts_cases, recent_cases, old_cases, search_cases,
-                rank_cases, decoding_cases)
+                rank_cases, decoding_cases, encoder_cases)
     cases = [case for family in families for case in family.cases()]
     sys.exit(0 if harness.run(cases, sys.argv[1] if len(sys.argv) > 1 else "") else 1)
