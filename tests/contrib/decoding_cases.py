@@ -136,6 +136,29 @@ def cases():
     attention("latent", attributes={"kv_cache_layout": "LATENT", "kv_num_heads": 1, "v_head_size": 6},
               formula={"values": 6}, first=[half(9, 32), half(9, 8), None], stored=[half(7, 4, 1, 8), None], outputs=2,
               heads=(4, 1))
+    # an LSTM that reads a memory
+    def lstm(name, direction="forward", layer=True, lengths=None, memory_lengths=None, states=False, peepholes=False,
+             **attributes):
+        count, steps, batch, size, hidden, depth, attention, read = 2 if direction == "bidirectional" else 1, 5, 3, 4, 6, 7, 5, 3
+        seen = read if layer else depth
+        inputs = [real(steps, batch, size), real(count, 4 * hidden, size + seen), real(count, 4 * hidden, hidden),
+                  real(count, 8 * hidden), lengths, real(count, batch, hidden) if states else None,
+                  real(count, batch, hidden) if states else None, real(count, 3 * hidden) if peepholes else None,
+                  real(count, hidden, attention), real(count, depth, attention), real(count, attention),
+                  real(batch, 8, depth), memory_lengths, real(count, depth + hidden, read) if layer else None]
+        while inputs[-1] is None:
+            inputs.pop()
+        activations = ["sigmoid", "tanh", "tanh"] * count
+        case(f"AttnLSTM {name}", inputs, {"direction": direction, "hidden_size": hidden, "activations": activations,
+                                          **attributes}, 3)
+
+    short, some = np.array([5, 2, 3], np.int32), np.array([8, 1, 4], np.int32)
+    lstm("plain")
+    lstm("context alone", layer=False)
+    lstm("lengths", lengths=short, memory_lengths=some)
+    lstm("backwards", "reverse", lengths=short, memory_lengths=some, states=True)
+    lstm("both ways", "bidirectional", lengths=short, memory_lengths=some, states=True, peepholes=True)
+    lstm("both ways whole", "bidirectional", layer=False, clip=2.0)
     case("CausalConvWithState dilation", [real(2, 6, 7), real(6, 1, 3), real(6), real(2, 6, 4)], {"dilation": 2}, 2)
     case("CausalConvWithState last", [real(2, 7, 2, 3), real(6, 1, 3), real(6), real(2, 2, 2, 3)],
          {"channels_last": 1, "activation": "silu"}, 2)

@@ -480,6 +480,19 @@ TEST(Import, WrongAttributesAreNamed) {
              "attribute 'alpha' is a string, it must be a float");
 }
 
+TEST(Import, UnknownAttributesAreRefused) {
+  const auto leaky = [](const char* name) {
+    return error_of(model(graph({{node("LeakyRelu", {"x"}, {"y"}, {attribute_i(name, 1)})},
+                                 {},
+                                 {f32("x", {2})},
+                                 {f32("y", {})}}))
+                        .bytes);
+  };
+  EXPECT_HAS(leaky("alhpa"), "node 'y' (LeakyRelu, opset 17): LeakyRelu has no attribute 'alhpa'; it has alpha");
+  EXPECT_HAS(leaky("consumed_inputs"), "no error");  // of opset 1
+  EXPECT_HAS(leaky("__note"), "no error");           // tools' own
+}
+
 TEST(Import, RefusesInputsThatCannotBeComputedWith) {
   // A map to booleans: no operator takes one.
   const Proto map = Proto().message(5, Proto().integer(1, onnx_i64).message(2, tensor_type(onnx_bool, {})));

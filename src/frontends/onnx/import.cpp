@@ -58,6 +58,7 @@ const std::vector<Entry>& entries() {
                                                 contrib_state_entries(),
                                                 contrib_varlen_entries(),
                                                 contrib_decoding_entries(),
+                                                contrib_recurrent_entries(),
                                                 contrib_search_entries(),
                                                 contrib_rules_entries(),
                                                 contrib_layout_entries()})
