@@ -23,7 +23,7 @@ const std::vector<Row>& rows() {
          {pointwise_ops(), cast_ops(),      shape_ops(),       movement_ops(), indexing_ops(),  generation_ops(),
           selection_ops(), reduction_ops(), contraction_ops(), pooling_ops(),  recurrent_ops(), resize_ops(),
           signal_ops(),    control_ops(),   sequence_ops(),    string_ops(),   tokenizer_ops(), warping_ops(),
-          tree_ops(),      label_ops(),     map_ops()})
+          refusal_ops(),   tree_ops(),      label_ops(),       map_ops()})
       for (const Op& op : family) {
         Row row{&op, {}};
         if (op.pointwise) row.scalar = parse_scalar(op.pointwise, op.fields ? op.fields() : nullptr);

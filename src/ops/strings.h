@@ -2,7 +2,8 @@
 //
 // StringConcat(x, y) broadcasts · StringSplit(x) → parts string[..., n], counts i64[...], n as found by running, ""
 // where there are fewer · StringNormalizer(x string[c] or [1, c]) → what is no stop word, one "" when nothing remains ·
-// RegexFullMatch(x) → bool · Tokenizer(x string[...]) → string[..., n], n as found by running · TfIdfVectorizer(x string or integer [c] or [b, c]) → f32[columns] or [b, columns].
+// RegexFullMatch(x) → bool · Tokenizer(x string[...]) → string[..., n], n as found by running ·
+// TfIdfVectorizer(x string or integer [c] or [b, c]) → f32[columns] or [b, columns].
 #pragma once
 
 #include "base/fields.h"

@@ -40,6 +40,7 @@ constexpr double seconds_to_shrink = 60;
 // What graphs need not have, and why.
 constexpr std::pair<const char*, const char*> not_drawn[] = {
     {"Fragment", "the compiler makes it"},
+    {"Refuse", "ends the run"},
     {"RandomUniform", "gives other numbers in each run"},
     {"RandomNormal", "gives other numbers in each run"},
     {"Multinomial", "gives other numbers in each run"},

@@ -47,10 +47,10 @@ Ids Importer::entry_results(Scope& scope, const Entry& entry, const Node& node, 
     return context.results();
   } catch (const RankNotKnown& missing) {
     if (has_bodies(node)) throw;
-    const auto open = [&](ValueId v) { return v != no_id && b.type(v).is_tensor() && !b.type(v).has_shape(); };
+    const auto unranked = [&](ValueId v) { return v != no_id && b.type(v).is_tensor() && !b.type(v).has_shape(); };
     auto operand = std::find(inputs.begin(), inputs.end(), missing.value);
-    if (operand == inputs.end()) operand = std::find_if(inputs.begin(), inputs.end(), open);
-    if (operand == inputs.end() || !open(*operand)) throw;
+    if (operand == inputs.end()) operand = std::find_if(inputs.begin(), inputs.end(), unranked);
+    if (operand == inputs.end() || !unranked(*operand)) throw;
     // What the entry made before it stopped.
     b.graph.nodes.erase(b.graph.nodes.begin() + static_cast<int64_t>(nodes), b.graph.nodes.end());
     b.graph.values.erase(b.graph.values.begin() + static_cast<int64_t>(values), b.graph.values.end());
