@@ -33,11 +33,21 @@ void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_
                                                     to_string(fact.right, problem.symbols), right));
 }
 
-// A step that fails is named as the user's model names it.
-Status located(const Status& status, const Step& step, const Target& target) {
-  if (step.sources.empty() || step.sources[0] >= target.sources.size()) return status;
-  const SourceNode& node = target.sources[step.sources[0]];
-  return Status(status.code(), fmt::format("node '{}' ({}): {}", node.name, node.op_type, status.message()));
+// Says which nodes of the user's model an error concerns, unless one further in has said so.
+void name_nodes(Error& error, std::span<const uint32_t> sources, const Target& target) {
+  if (!error.origin().node.empty() || error.code() == Code::cancelled || error.code() == Code::busy) return;
+  constexpr size_t shown = 3;
+  std::string list;
+  size_t count = 0;
+  for (const uint32_t source : sources) {
+    if (source >= target.sources.size()) continue;
+    if (++count > shown) continue;
+    const SourceNode& node = target.sources[source];
+    if (count == 1) error.at_node(node.name);
+    list += fmt::format("{}'{}' ({})", count > 1 ? ", " : "", node.name, node.op_type);
+  }
+  if (count > 0)
+    error.add_context(fmt::format("node{} {}{}", count == 1 ? "" : "s", list, count > shown ? ", ..." : ""));
 }
 
 }  // namespace
@@ -205,10 +215,13 @@ void Frame::bind_segment(size_t index) {
         continue;
       }
       // Sizes that inference could not prove equal are checked here.
-      if (bytes_[s] != bytes_[slot.of])
-        throw Error(Code::invalid_argument,
+      if (bytes_[s] != bytes_[slot.of]) {
+        Error error(Code::invalid_argument,
                     fmt::format("these extents do not fit together: a reshaped tensor has {} bytes, its source has {}",
                                 bytes_[s], bytes_[slot.of]));
+        name_nodes(error, slot.sources, executable_.target);
+        throw error;
+      }
       continue;
     }
     if (slot.kind == SlotKind::arena) {
@@ -248,6 +261,15 @@ void Frame::bind_segment(size_t index) {
 }
 
 void Frame::bind_step(uint32_t i) {
+  try {
+    bind_choice(i);
+  } catch (Error& error) {
+    name_nodes(error, info_.plan->steps[i].sources, executable_.target);
+    throw;
+  }
+}
+
+void Frame::bind_choice(uint32_t i) {
   const Step& step = info_.plan->steps[i];
   uint32_t chosen = 0;
   for (; chosen + 1 < step.choices.size(); ++chosen) {
@@ -343,11 +365,17 @@ Status Frame::run() {
 
 Status Frame::run_step(uint32_t i) {
   const Step& step = info_.plan->steps[i];
-  Status status = step.kind == Step::Kind::kernel           ? run_kernel(i)
-                  : std::string_view(step.op->name) == "If" ? run_branch(i)
-                                                            : run_loop(i);
-  if (status.ok()) finish_results(step);
-  return status;
+  try {
+    Status status = step.kind == Step::Kind::kernel           ? run_kernel(i)
+                    : std::string_view(step.op->name) == "If" ? run_branch(i)
+                                                              : run_loop(i);
+    status.check();
+    finish_results(step);
+    return status;
+  } catch (Error& error) {
+    name_nodes(error, step.sources, executable_.target);
+    throw;
+  }
 }
 
 Status Frame::run_kernel(uint32_t i) {
@@ -382,7 +410,7 @@ Status Frame::run_kernel(uint32_t i) {
           {}};
   if (kernel.takes_boxes) {
     Status status = run_boxed(step, job.launch);
-    if (!status.ok()) return located(status, step, executable_.target);
+    if (!status.ok()) return status;
   } else {
     for (int phase = 0; phase < bound.phases; ++phase) {
       job.launch.phase = phase;
@@ -402,7 +430,7 @@ Status Frame::run_kernel(uint32_t i) {
       } else {
         state_.lease->parallel(chunks, work, &job);
       }
-      if (job.failed) return located(job.status, step, executable_.target);
+      if (job.failed) return std::move(job.status);
     }
   }
   if (state_.fault.load(std::memory_order_relaxed) != no_fault && state_.fault_source == no_slot &&

@@ -145,6 +145,7 @@ class Frame {
   void size_slot(uint32_t s);
   void* view_of(uint32_t s) const;
   void bind_step(uint32_t step);
+  void bind_choice(uint32_t step);
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);
   Status run_boxed(const Step& step, Launch& launch);
@@ -158,7 +159,8 @@ class Frame {
   void pass_iteration(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t& iteration,
                       int64_t trips);
   void stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& loop, int64_t iteration, int64_t trips);
-  void finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count);
+  void without_turns(Frame& body, const LoopAttrs& attrs, const Step& step);
+  void finish_loop(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count);
   void check_parameters() const;
   Frame& body_frame(uint32_t body);
   void pass_to(Frame& body, uint32_t parameter, uint32_t slot);

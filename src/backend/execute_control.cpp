@@ -156,14 +156,25 @@ void Frame::stack_results(const Frame& body, const LoopAttrs& attrs, LoopState& 
   }
 }
 
-void Frame::finish_loop(const Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count) {
-  const auto carried = static_cast<size_t>(attrs.carried);
-  if (count == 0) {
-    // What the body would find out is not known, though an earlier run may have left it.
-    for (SymbolId id : body.info_.binds) state_.symbols[id] = -1;
-    for (const Step& inner : body.info_.plan->steps)
-      for (SymbolId id : inner.defines) state_.symbols[id] = -1;
+// Extents of stacked results are then those that a first turn would give, as far as what it starts from says them. What
+// the body would find out is not known, though an earlier run may have left it.
+void Frame::without_turns(Frame& body, const LoopAttrs& attrs, const Step& step) {
+  for (SymbolId id : body.info_.binds) state_.symbols[id] = -1;
+  for (const Step& inner : body.info_.plan->steps)
+    for (SymbolId id : inner.defines) state_.symbols[id] = -1;
+  const auto scanned = static_cast<uint32_t>(2 + attrs.carried);
+  for (uint32_t k = 2; k < step.operands.size(); ++k) {
+    if (step.operands[k] == no_slot) continue;
+    Dims dims = extents_[step.operands[k]];
+    if (k >= scanned && k - scanned < attrs.scan_axes.size())
+      dims.erase(dims.begin() + counted_axis(attrs.scan_axes[k - scanned], dims.size()));
+    body.pass(k, nullptr, nullptr, dims);
   }
+}
+
+void Frame::finish_loop(Frame& body, const LoopAttrs& attrs, const Step& step, LoopState& loop, int64_t count) {
+  const auto carried = static_cast<size_t>(attrs.carried);
+  if (count == 0) without_turns(body, attrs, step);
   for (size_t j = 0; j < carried; ++j) {
     Box& out = owned_[step.results[j]];
     if (count > 0)

@@ -36,6 +36,7 @@ struct Slot {
 
   // A view of some elements of each row of its base. Steps may write parts, which together make up their base.
   bool is_part() const { return kind == SlotKind::view && (offset != 0 || layout.pitch != 0); }
+  std::vector<uint32_t> sources = {};  // of a view: nodes of the user's model, as steps have them
 };
 
 // Nonnegative `value` makes the choice possible.

@@ -7,11 +7,13 @@
 
 #include "base/checked.h"
 #include "base/file.h"
+#include "builder/branches.h"
 #include "builder/in_place.h"
 #include "builder/parts.h"
 #include "builder/schedule.h"
 #include "builder/timing.h"
 #include "ir/check.h"
+#include "ir/copy.h"
 #include "ir/text.h"
 #include "ir/verify.h"
 
@@ -44,7 +46,8 @@ class PassRunner {
       verify(module_);
     } catch (Error& error) {
       dump(pass.name);
-      error.add_context(fmt::format("in pass '{}'", pass.name));
+      const std::string& node = error.origin().node;
+      error.add_context(fmt::format("in pass '{}'{}", pass.name, node.empty() ? "" : fmt::format(", node '{}'", node)));
       throw;
     }
     report_.passes.push_back({pass.name, now_ms() - start, changed, module_.main->nodes.size()});
@@ -119,11 +122,7 @@ void run_init(Emitted& emitted, const BuildOptions& options, const DeviceSpec& d
   Frame(*executable, executable->main, state).run().check();
 }
 
-}  // namespace
-
-std::span<const PassEntry> pass_list() { return passes; }
-
-Built build(Module module, const BuildOptions& options) {
+Built build_once(Module module, const BuildOptions& options) {
   Built out;
   const double start = now_ms();
   if (!options.passes.allow_tf32 && (options.passes.allow_bf16 || options.passes.allow_fp16))
@@ -162,6 +161,25 @@ Built build(Module module, const BuildOptions& options) {
   out.target = std::move(emitted.target);
   options.control.report("done", 1.0);
   return out;
+}
+
+}  // namespace
+
+std::span<const PassEntry> pass_list() { return passes; }
+
+Built build(Module module, const BuildOptions& options) {
+  if (!has_branches(module)) return build_once(std::move(module), options);
+  while (true) {
+    try {
+      return build_once(copy(module), options);
+    } catch (const Error& error) {
+      if (error.code() != Code::model_invalid) throw;
+      const std::string branch = refuse_branch(module, error);
+      if (branch.empty()) throw;
+      options.logger.log(LogLevel::warning, fmt::format("{} cannot be computed, taking it is an error: node '{}': {}",
+                                                        branch, error.origin().node, error.message()));
+    }
+  }
 }
 
 }  // namespace sinter

@@ -45,6 +45,7 @@ class Printer {
     }
     if (slot.offset != 0) out += fmt::format(" at {}", slot.offset);
     if (!slot.above.empty()) out += " above " + list_text(slot.above);
+    if (!slot.sources.empty()) out += " from " + list_text(slot.sources);
     return out;
   }
 
@@ -253,6 +254,7 @@ class Parser {
     }
     if (s_.accept("at")) slot.offset = number(INT64_MAX);
     if (s_.accept("above")) slot.above = list(false);
+    if (s_.accept("from")) slot.sources = list(false);
     return slot;
   }
 

@@ -68,7 +68,13 @@ ValueId GraphBuilder::dims(std::vector<Dim> values) {
 Ids GraphBuilder::add(const Op& op, Attrs attrs, Ids inputs, size_t outputs, std::vector<Graph> bodies) {
   while (!inputs.empty() && inputs.back() == no_id) inputs.pop_back();
   if (attrs.empty() && op.fields) attrs = Attrs::defaults(op.fields());
-  Inferred inferred = infer_node(module, graph, op, attrs, inputs, bodies, {}, outputs);
+  Inferred inferred;
+  try {
+    inferred = infer_node(module, graph, op, attrs, inputs, bodies, {}, outputs);
+  } catch (Error& error) {
+    if (!sources_.empty()) error.at_node(module.sources[sources_[0]].name);
+    throw;
+  }
   Ids results;
   if (bodies.empty() && foldable(graph, op, inputs, inferred)) {
     std::vector<Box> boxes(inputs.size());
@@ -113,8 +119,7 @@ DType GraphBuilder::dtype(ValueId v) const {
 }
 
 const Shape& GraphBuilder::shape(ValueId v) const {
-  if (!type(v).has_shape())
-    throw Error(Code::unsupported, "the rank must be known when the model is built; give the input a fixed rank");
+  if (!type(v).has_shape()) throw RankNotKnown(v);
   return *type(v).shape;
 }
 

@@ -13,6 +13,15 @@
 
 namespace sinter {
 
+// A rank must be known that is not: that of a value of the graph under construction.
+class RankNotKnown : public Error {
+ public:
+  explicit RankNotKnown(ValueId value)
+      : Error(Code::unsupported, "the rank must be known when the model is built; give the input a fixed rank"),
+        value(value) {}
+  ValueId value;
+};
+
 class GraphBuilder {
  public:
   GraphBuilder(Module& module, Graph& graph) : module(module), graph(graph) {}

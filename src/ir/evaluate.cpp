@@ -2,39 +2,60 @@
 
 #include <fmt/core.h>
 
+#include "ops/control.h"
+
 namespace sinter {
 namespace {
 
 std::vector<Box> run_graph(const Graph& graph, std::vector<Box> parameters, std::vector<int64_t>& symbols,
                            const Control& control, std::vector<Box>* keep);
 
+// Symbols that stand bare in a type take the extents that the value turned out to have.
+void bind_from(const Type& type, const Dims& dims, std::vector<int64_t>& symbols) {
+  if (!type.has_shape() || dims.size() != type.shape->size()) return;
+  for (size_t k = 0; k < type.shape->size(); ++k)
+    if (const auto id = (*type.shape)[k].as_symbol()) symbols[*id] = dims[k];
+}
+
+void bind_from(const Type& type, const Box& box, std::vector<int64_t>& symbols) {
+  if (box.kind == Box::Kind::tensor) bind_from(type, box.tensor.dims(), symbols);
+}
+
 class GraphBodies final : public BodyRunner {
  public:
-  GraphBodies(const Node& node, const std::vector<int64_t>& symbols, const Control& control)
-      : node_(node), symbols_(symbols), control_(control) {}
+  GraphBodies(const Node& node, std::span<const Box* const> inputs, const std::vector<int64_t>& symbols,
+              const Control& control)
+      : node_(node), inputs_(inputs), symbols_(symbols), control_(control) {}
   std::vector<Box> run(size_t body, std::vector<Box> parameters) override {
     // What a body binds means nothing outside: a loop that does not run later must not find it.
     std::vector<int64_t> symbols = symbols_;
     return run_graph(node_.bodies[body], std::move(parameters), symbols, control_, nullptr);
   }
+  // The extents that a first iteration would give, as far as what it starts from says them.
   Tensor without_running(size_t body, size_t result) override {
     const Graph& graph = node_.bodies[body];
+    const LoopAttrs& attrs = node_.attrs.as<LoopAttrs>();
+    const size_t scanned = 2 + static_cast<size_t>(attrs.carried);
+    std::vector<int64_t> symbols = symbols_;
+    for (size_t p = 2; p < graph.inputs.size() && p < inputs_.size(); ++p) {
+      if (!inputs_[p] || inputs_[p]->kind != Box::Kind::tensor) continue;
+      Dims dims = inputs_[p]->tensor.dims();
+      if (p >= scanned && p - scanned < attrs.scan_axes.size()) {
+        const int64_t axis = attrs.scan_axes[p - scanned];
+        dims.erase(dims.begin() + (axis < 0 ? axis + static_cast<int64_t>(dims.size()) : axis));
+      }
+      bind_from(graph[graph.inputs[p]].type, dims, symbols);
+    }
     const Type& type = graph[graph.outputs[result]].type;
-    return Tensor(type.dtype, type.shape ? evaluate_or_zero(*type.shape, symbols_) : Dims());
+    return Tensor(type.dtype, type.shape ? evaluate_or_zero(*type.shape, symbols) : Dims());
   }
 
  private:
   const Node& node_;
+  std::span<const Box* const> inputs_;
   const std::vector<int64_t>& symbols_;
   const Control& control_;
 };
-
-// Symbols that stand bare in a type take the extents that the value turned out to have.
-void bind_from(const Type& type, const Box& box, std::vector<int64_t>& symbols) {
-  if (!type.has_shape() || box.kind != Box::Kind::tensor || box.tensor.rank() != type.shape->size()) return;
-  for (size_t k = 0; k < type.shape->size(); ++k)
-    if (const auto id = (*type.shape)[k].as_symbol()) symbols[*id] = box.tensor.dims()[k];
-}
 
 Box box_of(const Value& value, std::span<const int64_t> symbols) {
   if (const auto* tensor = std::get_if<Tensor>(&value.contents)) return Box(*tensor);
@@ -65,7 +86,7 @@ std::vector<Box> run_graph(const Graph& graph, std::vector<Box> parameters, std:
     control.poll();
     std::vector<const Box*> inputs;
     for (ValueId v : node.inputs) inputs.push_back(v == no_id ? nullptr : &get(v));
-    GraphBodies bodies(node, symbols, control);
+    GraphBodies bodies(node, inputs, symbols, control);
     std::vector<Box> results =
         evaluate_op(*node.op, node.attrs, inputs, node.outputs.size(), node.bodies.empty() ? nullptr : &bodies);
     for (size_t o = 0; o < node.outputs.size(); ++o) {

@@ -90,8 +90,13 @@ std::vector<Type> infer_graph(Module& module, Graph& graph, std::span<const Type
   for (Node& node : graph.nodes) {
     std::vector<Type> reuse;
     for (ValueId v : node.outputs) reuse.push_back(graph[v].type);
-    Inferred inferred =
-        infer_node(module, graph, *node.op, node.attrs, node.inputs, node.bodies, reuse, node.outputs.size());
+    Inferred inferred;
+    try {
+      inferred = infer_node(module, graph, *node.op, node.attrs, node.inputs, node.bodies, reuse, node.outputs.size());
+    } catch (Error& error) {
+      if (!node.sources.empty()) error.at_node(module.sources[node.sources[0]].name);
+      throw;
+    }
     for (size_t o = 0; o < node.outputs.size(); ++o) {
       Value& value = graph[node.outputs[o]];
       value.type = std::move(inferred.types[o]);

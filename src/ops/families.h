@@ -23,6 +23,9 @@ std::span<const Op> resize_ops();       // Resize, GridSample
 std::span<const Op> signal_ops();       // DFT, STFT, MelWeightMatrix, Col2Im, Det, LRN
 std::span<const Op> control_ops();      // If, Loop, Fragment
 std::span<const Op> string_ops();       // StringConcat, StringSplit, StringNormalizer, RegexFullMatch, TfIdfVectorizer
+std::span<const Op> tokenizer_ops();    // Tokenizer
+std::span<const Op> warping_ops();      // DynamicTimeWarping
+std::span<const Op> refusal_ops();      // Refuse
 std::span<const Op> tree_ops();         // TreeEnsemble
 std::span<const Op> label_ops();        // Lookup, ClassProbabilities
 std::span<const Op> sequence_ops();     // SequenceConstruct, ..., Optional*

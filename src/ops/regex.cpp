@@ -126,6 +126,56 @@ void Regex::follow(uint32_t at, char32_t before, char32_t after, std::vector<uin
   }
 }
 
+bool Regex::takes(const Instruction& instruction, char32_t c) const {
+  if (instruction.kind != Kind::any_of) return false;
+  const auto first = ranges_.begin() + instruction.other, last = first + instruction.ranges;
+  const auto found = std::upper_bound(first, last, c, [](char32_t v, const Range& r) { return v < r.first; });
+  return found != first && c <= (found - 1)->last;
+}
+
+// Threads stand in the order of their beginnings, so that of two in one state the leftmost stays.
+std::optional<Regex::Found> Regex::find(std::string_view text, size_t from) const {
+  std::vector<uint32_t> now, then, stack, mark(program_.size(), 0);
+  std::vector<size_t> begins, next_begins;  // of `now`, of `then`
+  uint32_t stamp = 1;
+  size_t at = from, here = from;
+  char32_t before = outside;
+  if (from > 0) {
+    size_t back = from - 1;
+    while (back > 0 && from - back < 4 && (static_cast<unsigned char>(text[back]) & 0xC0) == 0x80) --back;
+    before = decode_utf8(text, back);
+  }
+  const auto next_character = [&] { return at < text.size() ? decode_utf8(text, at) : outside; };
+  char32_t c = next_character();
+  std::optional<Found> best;
+  while (true) {
+    if (!best) {
+      follow(start_, before, c, now, mark, stack, stamp);
+      begins.resize(now.size(), here);
+    }
+    for (size_t k = 0; k < now.size(); ++k)
+      if (program_[now[k]].kind == Kind::match && (!best || begins[k] <= best->begin)) best = Found{begins[k], here};
+    if (c == outside || (best && now.empty())) return best;
+    here = at;
+    const char32_t after = next_character();
+    then.clear();
+    next_begins.clear();
+    if (++stamp == 0) {
+      std::fill(mark.begin(), mark.end(), 0u);
+      stamp = 1;
+    }
+    for (size_t k = 0; k < now.size(); ++k) {
+      if ((best && begins[k] > best->begin) || !takes(program_[now[k]], c)) continue;
+      follow(program_[now[k]].next, c, after, then, mark, stack, stamp);
+      next_begins.resize(then.size(), begins[k]);
+    }
+    now.swap(then);
+    begins.swap(next_begins);
+    before = c;
+    c = after;
+  }
+}
+
 bool Regex::matches(std::string_view text) const {
   std::vector<uint32_t> now, then, stack, mark(program_.size(), 0);
   uint32_t stamp = 1;
@@ -140,13 +190,8 @@ bool Regex::matches(std::string_view text) const {
       std::fill(mark.begin(), mark.end(), 0u);
       stamp = 1;
     }
-    for (const uint32_t i : now) {
-      const Instruction& instruction = program_[i];
-      if (instruction.kind != Kind::any_of) continue;
-      const auto first = ranges_.begin() + instruction.other, last = first + instruction.ranges;
-      const auto found = std::upper_bound(first, last, c, [](char32_t v, const Range& r) { return v < r.first; });
-      if (found != first && c <= (found - 1)->last) follow(instruction.next, c, after, then, mark, stack, stamp);
-    }
+    for (const uint32_t i : now)
+      if (takes(program_[i], c)) follow(program_[i].next, c, after, then, mark, stack, stamp);
     now.swap(then);
     c = after;
   }

@@ -1,4 +1,4 @@
-// Regular expressions in RE2's syntax, matched against whole strings in linear time.
+// Regular expressions in RE2's syntax, matched against whole strings or searched for, in linear time.
 //
 // The pattern becomes a program of at most 50,000 instructions that is simulated over all its states at once: time is
 // at most length of the string times length of the program, memory does not depend on the string. Constructs that RE2
@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -16,6 +17,11 @@ class Regex {
  public:
   explicit Regex(std::string_view pattern);
   bool matches(std::string_view text) const;
+  struct Found {
+    size_t begin, end;
+  };
+  // The leftmost match at or behind `from`, the longest of those.
+  std::optional<Found> find(std::string_view text, size_t from) const;
 
   struct Range {
     char32_t first, last;
@@ -38,6 +44,7 @@ class Regex {
   };
 
  private:
+  bool takes(const Instruction& instruction, char32_t c) const;
   void follow(uint32_t at, char32_t before, char32_t after, std::vector<uint32_t>& states, std::vector<uint32_t>& mark,
               std::vector<uint32_t>& stack, uint32_t stamp) const;
 

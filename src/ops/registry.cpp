@@ -20,10 +20,10 @@ const std::vector<Row>& rows() {
   static const std::vector<Row> table = [] {
     std::vector<Row> all;
     for (const std::span<const Op> family :
-         {pointwise_ops(),  cast_ops(),      shape_ops(),     movement_ops(),    indexing_ops(),
-          generation_ops(), selection_ops(), reduction_ops(), contraction_ops(), pooling_ops(),
-          recurrent_ops(),  resize_ops(),    signal_ops(),    control_ops(),     sequence_ops(),
-          string_ops(),     tree_ops(),      label_ops(),     map_ops(),         custom_ops()})
+         {pointwise_ops(), cast_ops(),      shape_ops(),       movement_ops(), indexing_ops(),  generation_ops(),
+          selection_ops(), reduction_ops(), contraction_ops(), pooling_ops(),  recurrent_ops(), resize_ops(),
+          signal_ops(),    control_ops(),   sequence_ops(),    string_ops(),   tokenizer_ops(), warping_ops(),
+          refusal_ops(),   tree_ops(),      label_ops(),       map_ops(),      custom_ops()})
       for (const Op& op : family) {
         Row row{&op, {}};
         if (op.pointwise) row.scalar = parse_scalar(op.pointwise, op.fields ? op.fields() : nullptr);

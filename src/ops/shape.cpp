@@ -89,8 +89,18 @@ void infer_reshape(InferContext& c) {
     return c.set(0, dtype, std::move(out));
   }
   const bool allow_zero = c.attrs<ReshapeAttrs>().allow_zero;
-  const Shape& x = c.shape(0);
   Shape out;
+  if (!c.type(0).has_shape()) {
+    // The rank is known all the same; what the operand's extents decide is not.
+    for (size_t k = 0; k < wanted->size(); ++k) {
+      const Dim& d = (*wanted)[k];
+      const bool decided = !(d == Dim(-1) || (d == Dim(0) && !allow_zero));
+      if (decided && d.is_constant() && d.constant() < 0) c.fail(fmt::format("extent {} in the shape", d.constant()));
+      out.push_back(decided ? d : c.found_by_running(0, k, 0, std::nullopt));
+    }
+    return c.set(0, dtype, std::move(out));
+  }
+  const Shape& x = c.shape(0);
   std::optional<size_t> rest;
   for (size_t k = 0; k < wanted->size(); ++k) {
     const Dim& d = (*wanted)[k];

@@ -2,7 +2,8 @@
 //
 // StringConcat(x, y) broadcasts · StringSplit(x) → parts string[..., n], counts i64[...], n as found by running, ""
 // where there are fewer · StringNormalizer(x string[c] or [1, c]) → what is no stop word, one "" when nothing remains ·
-// RegexFullMatch(x) → bool · TfIdfVectorizer(x string or integer [c] or [b, c]) → f32[columns] or [b, columns].
+// RegexFullMatch(x) → bool · Tokenizer(x string[...]) → string[..., n], n as found by running ·
+// TfIdfVectorizer(x string or integer [c] or [b, c]) → f32[columns] or [b, columns].
 #pragma once
 
 #include "base/fields.h"
@@ -28,6 +29,16 @@ struct RegexFullMatchAttrs {
   std::string pattern;  // RE2's syntax; the whole string must match
 };
 
+// Tokens are what lies between matches of each separator in turn, or the matches of `token`, leftmost and longest; with
+// neither, each character. Where any string has tokens, `mark` puts STX before and ETX behind those of every string.
+struct TokenizerAttrs {
+  std::vector<std::string> separators;
+  std::string token;
+  int64_t least = 1;    // characters of a token
+  std::string padding;  // where there are fewer than n
+  bool mark = false;
+};
+
 enum class TfIdfMode : uint8_t { tf, idf, tfidf };
 std::span<const char* const> enum_names(TfIdfMode);
 
@@ -45,6 +56,7 @@ struct TfIdfAttrs {
 const Fields& fields_of(const StringSplitAttrs*);
 const Fields& fields_of(const StringNormalizerAttrs*);
 const Fields& fields_of(const RegexFullMatchAttrs*);
+const Fields& fields_of(const TokenizerAttrs*);
 const Fields& fields_of(const TfIdfAttrs*);
 
 }  // namespace sinter

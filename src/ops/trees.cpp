@@ -56,48 +56,56 @@ struct Node {
   int64_t feature, mode, on_true, on_false, member, member_end;
 };
 
-// Tables that hold only indices that exist; circles are found by walking.
+// Tables, checked where a row walks: a run costs what its rows visit, however large the tables are.
 class Forest {
  public:
   Forest(EvalContext& c, int64_t features, int64_t targets)
-      : nodes_table_(c.in(nodes_).as<int64_t>()),
+      : c_(c),
+        nodes_table_(c.in(nodes_).as<int64_t>()),
         splits(c.in(splits_).as<double>()),
         members(c.in(members_).as<double>()),
         leaves(c.in(leaves_).as<int64_t>()),
         target(c.in(targets_).as<int64_t>()),
         weight(c.in(weights_).as<double>()),
-        count(c.in(splits_).count()) {
-    const int64_t leaf_count = c.in(leaves_).count() - 1, entries = c.in(weights_).count();
-    if (leaf_count < 0 || c.in(nodes_).count() != checked_mul(count, tree_node_numbers) ||
-        c.in(targets_).count() != entries)
+        count(c.in(splits_).count()),
+        features_(features),
+        targets_count_(targets),
+        member_count_(c.in(members_).count()),
+        leaf_count_(c.in(leaves_).count() - 1),
+        entries_(c.in(weights_).count()) {
+    if (leaf_count_ < 0 || c.in(nodes_).count() != checked_mul(count, tree_node_numbers) ||
+        c.in(targets_).count() != entries_)
       c.fail("the tables do not fit together");
-    const auto check_child = [&](int64_t child) {
-      if (child >= count || child < -leaf_count) c.fail(fmt::format("a tree refers to node or leaf {}", child));
-    };
-    for (int64_t i = 0; i < count; ++i) {
-      const Node n = node(i);
-      if (n.feature < 0 || n.feature >= features)
-        c.fail(fmt::format("node {} reads feature {} of {}", i, n.feature, features));
-      const int64_t mode = n.mode & ~tree_nan_is_true;
-      if (mode < 0 || mode > static_cast<int64_t>(TreeMode::member))
-        c.fail(fmt::format("node {} has mode {}", i, n.mode));
-      if (n.member < 0 || n.member > n.member_end || n.member_end > c.in(members_).count())
-        c.fail(fmt::format("node {} has members {} to {}", i, n.member, n.member_end));
-      check_child(n.on_true);
-      check_child(n.on_false);
-    }
-    for (const int64_t root : c.in(roots_).to_integers()) check_child(root);
-    for (int64_t i = 0; i <= leaf_count; ++i)
-      if (leaves[i] < 0 || leaves[i] > entries || (i > 0 && leaves[i] < leaves[i - 1]))
-        c.fail(fmt::format("leaf {} ends at {}", i, leaves[i]));
-    for (int64_t i = 0; i < entries; ++i)
-      if (target[i] < 0 || target[i] >= targets)
-        c.fail(fmt::format("a leaf adds to target {} of {}", target[i], targets));
   }
 
+  void check_child(int64_t child) const {
+    if (child >= count || child < -leaf_count_) c_.fail(fmt::format("a tree refers to node or leaf {}", child));
+  }
+
+  // Of a node that is there: what it refers to is there too.
   Node node(int64_t i) const {
     const int64_t* at = nodes_table_ + i * tree_node_numbers;
-    return {at[0], at[1], at[2], at[3], at[4], at[5]};
+    const Node n{at[0], at[1], at[2], at[3], at[4], at[5]};
+    if (n.feature < 0 || n.feature >= features_)
+      c_.fail(fmt::format("node {} reads feature {} of {}", i, n.feature, features_));
+    const int64_t mode = n.mode & ~tree_nan_is_true;
+    if (mode < 0 || mode > static_cast<int64_t>(TreeMode::member))
+      c_.fail(fmt::format("node {} has mode {}", i, n.mode));
+    if (n.member < 0 || n.member > n.member_end || n.member_end > member_count_)
+      c_.fail(fmt::format("node {} has members {} to {}", i, n.member, n.member_end));
+    check_child(n.on_true);
+    check_child(n.on_false);
+    return n;
+  }
+
+  // Range of the entries of a leaf that is there.
+  std::pair<int64_t, int64_t> leaf(int64_t i) const {
+    const int64_t begin = leaves[i], end = leaves[i + 1];
+    if (begin < 0 || end < begin || end > entries_) c_.fail(fmt::format("leaf {} ends at {}", i + 1, end));
+    for (int64_t k = begin; k < end; ++k)
+      if (target[k] < 0 || target[k] >= targets_count_)
+        c_.fail(fmt::format("a leaf adds to target {} of {}", target[k], targets_count_));
+    return {begin, end};
   }
 
   bool goes_true(const Node& n, int64_t i, double v) const {
@@ -115,6 +123,7 @@ class Forest {
   }
 
  private:
+  EvalContext& c_;
   const int64_t* nodes_table_;
 
  public:
@@ -122,6 +131,9 @@ class Forest {
   const int64_t *leaves, *target;
   const double* weight;
   const int64_t count;
+
+ private:
+  const int64_t features_, targets_count_, member_count_, leaf_count_, entries_;
 };
 
 // The highest finite value of a float type.
@@ -150,13 +162,14 @@ void eval_trees(EvalContext& c) {
   for (int64_t row = 0; row < rows; ++row) {
     std::fill(result.begin(), result.end(), initial);
     for (int64_t at : roots) {
+      forest.check_child(at);
       for (int64_t steps = 0; at >= 0; ++steps) {
         if (steps > forest.count) c.fail("a tree runs in a circle");
         const Node n = forest.node(at);
         at = forest.goes_true(n, at, x.get_real(row * features + n.feature)) ? n.on_true : n.on_false;
       }
-      const int64_t leaf = -1 - at;
-      for (int64_t k = forest.leaves[leaf]; k < forest.leaves[leaf + 1]; ++k) {
+      const auto [begin, end] = forest.leaf(-1 - at);
+      for (int64_t k = begin; k < end; ++k) {
         double& r = result[static_cast<size_t>(forest.target[k])];
         if (a.aggregate == TreeAggregate::min)
           r = std::min(r, forest.weight[k]);

@@ -154,7 +154,8 @@ void refresh(Module& module, Graph& graph, Learnt& known) {
     Inferred inferred;
     try {
       inferred = infer_node(module, graph, *node.op, node.attrs, node.inputs, node.bodies, before, node.outputs.size());
-    } catch (const Error&) {
+    } catch (Error& error) {
+      if (!node.sources.empty()) error.at_node(module.sources[node.sources[0]].name);
       if (node.bodies.empty()) throw;
       continue;
     }

@@ -126,16 +126,6 @@ Compared compare_values(const Box& got, const Box& expected, const Tolerance& to
   return out;
 }
 
-Module copy(const Module& module) {
-  Module out;
-  *out.main = *module.main;
-  out.symbols = module.symbols;
-  out.facts = module.facts;
-  out.sources = module.sources;
-  out.output_names = module.output_names;
-  return out;
-}
-
 std::shared_ptr<const Engine> make_engine(Target target, int threads) {
   DeviceSpec device = this_machine(threads);
   device.level = target.needs.level;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "builder/pipeline.h"
+#include "ir/copy.h"
 #include "runtime/engine.h"
 
 namespace sinter {
@@ -44,8 +45,6 @@ Compared compare_values(const Box& got, const Box& expected, const Tolerance& to
 Comparison compare(const Module& module, std::span<const Box> inputs, const BuildOptions& options,
                    const Tolerance& tolerance);
 
-// A module of its own.
-Module copy(const Module& module);
 // Built, verified and ready to run in this process.
 std::shared_ptr<const Engine> make_engine(Target target, int threads);
 // Sets all inputs and runs once.

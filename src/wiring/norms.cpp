@@ -21,11 +21,15 @@ ValueId scaled(GraphBuilder& b, ValueId y, ValueId scale, ValueId bias) {
   return y;
 }
 
+void need_vector(GraphBuilder& b, ValueId x) {
+  if (b.rank(x) != 1)
+    throw Error(Code::model_invalid, fmt::format("a value per channel has rank {}, it must have rank 1", b.rank(x)));
+}
+
 // Per-channel [C] against [N, C, ...] of this rank.
 ValueId per_channel(GraphBuilder& b, ValueId x, size_t rank) {
   if (x == no_id) return x;
-  if (b.rank(x) != 1)
-    throw Error(Code::model_invalid, fmt::format("a value per channel has rank {}, it must have rank 1", b.rank(x)));
+  need_vector(b, x);
   std::vector<int64_t> axes;
   for (size_t k = 2; k < rank; ++k) axes.push_back(static_cast<int64_t>(k) - 1);
   return unsqueeze(b, x, std::move(axes));
@@ -152,6 +156,7 @@ ValueId group_norm(GraphBuilder& b, ValueId x, ValueId scale, ValueId bias, int6
 ValueId batch_norm(GraphBuilder& b, ValueId x, ValueId scale, ValueId bias, ValueId mean, ValueId variance,
                    double epsilon) {
   need_rank(b, x, 1);
+  for (const ValueId v : {scale, bias, mean, variance}) need_vector(b, v);
   const DType dtype = b.dtype(x);
   const ValueId wide = widened(b, x);
   const DType work = b.dtype(wide);

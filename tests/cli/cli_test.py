@@ -427,6 +427,48 @@ def values_that_do_not_suit_are_not_bad_models(folder):
         assert run.returncode in (FAILURE, USAGE) and "invalid model" not in run.stderr, (command, run)
 
 
+def branches(folder):
+    """y = a convolution of x [1, 1, H] when c, else -x."""
+    y = [onnx.ValueInfoProto(name="y")]
+    yes = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"], "conv")], "yes", [], y)
+    no = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "no", [], y)
+    node = helper.make_node("If", ["c"], ["z"], "choice", then_branch=yes, else_branch=no)
+    return save(f"{folder}/if.onnx", [node], [value("c", None, TensorProto.BOOL), value("x", [1, 1, "H"])],
+                [onnx.ValueInfoProto(name="z")], [("w", np.ones((1, 1, 5), np.float32))])
+
+
+@test
+def branches_that_cannot_be_right(folder):
+    path = branches(folder)
+    np.save(f"{folder}/x.npy", np.ones((1, 1, 3), np.float32))
+    for chosen in (False, True):
+        np.save(f"{folder}/c.npy", np.array(chosen))
+        # The window fits into none of the extents that are allowed: an error where the branch is taken.
+        out, err = sinter("run", path, "--dim", "H=3", "--print", "--inputs", f"{folder}/c.npy", f"{folder}/x.npy",
+                          code=FAILURE if chosen else OK)
+        assert "the then branch of 'choice' cannot be computed" in err, err
+        assert ("node 'choice' (If): this branch cannot be taken: node 'conv'" in err) == chosen, err
+        assert chosen or "[-1, -1, -1]" in out, out
+
+
+@test
+def errors_of_runs_name_nodes(folder):
+    path = branches(folder)
+    np.save(f"{folder}/x.npy", np.ones((1, 1, 8), np.float32))
+    np.save(f"{folder}/c.npy", np.zeros(0, bool))
+    _, err = sinter("run", path, "--inputs", f"{folder}/c.npy", f"{folder}/x.npy", code=FAILURE)
+    assert "node 'choice' (If): the condition of If is empty" in err, err
+    nodes = [helper.make_node("Relu", ["x"], ["r"], "act"), helper.make_node("Reshape", ["r", "s"], ["y"], "shaped")]
+    for shape in (["s"], []):  # read when it runs, or known
+        path = save(f"{folder}/r.onnx", nodes, [value("x", ["N"]), *(value(s, [2], TensorProto.INT64) for s in shape)],
+                    [onnx.ValueInfoProto(name="y")], [] if shape else [("s", np.array([3, -1]))])
+        np.save(f"{folder}/x.npy", np.ones(8, np.float32))
+        np.save(f"{folder}/s.npy", np.array([5, 5]))
+        _, err = sinter("run", path, "--inputs", f"{folder}/x.npy", *(f"{folder}/{s}.npy" for s in shape),
+                        code=FAILURE if shape else USAGE)
+        assert "node 'shaped' (Reshape): " in err, err
+
+
 @test
 def elements_of_optionals_have_their_dtype(folder):
     # A kernel would read four bytes an element, also of these.

@@ -19,12 +19,13 @@ SINTER = os.path.join(os.environ.get("SINTER_BUILD", os.path.join(ROOT, "build")
 
 class Case:
     def __init__(self, name, op, inputs, attributes=None, outputs=1, constants=(), tolerance=1e-4, formula=None,
-                 domain="com.microsoft", dynamic=None, compare=None, opset=17, shared=None):
+                 domain="com.microsoft", dynamic=None, compare=None, opset=17, shared=None, rankless=()):
         self.name, self.op, self.inputs, self.attributes = name, op, inputs, attributes or {}
         self.outputs = outputs if isinstance(outputs, (list, tuple)) else [f"y{i}" for i in range(outputs)]
         self.constants, self.tolerance, self.formula, self.domain = constants, tolerance, formula, domain
         self.dynamic, self.compare, self.opset = dynamic or {}, compare, opset
         self.shared = shared  # result → operand whose buffer the judge wants to write it to
+        self.rankless = rankless  # operands that are declared without a shape
 
     def model(self, form="as it is"):
         graph_inputs, initializers, names = [], [], []
@@ -45,6 +46,8 @@ class Case:
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
     def type_of(self, i, value, is_open):
+        if i in self.rankless:
+            return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), None)
         shape = [f"d{i}_{k}" if is_open or k in self.dynamic.get(i, ()) else n for k, n in enumerate(value.shape)]
         return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), shape)
 

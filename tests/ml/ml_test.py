@@ -32,7 +32,7 @@ class MlCase(harness.Case):
     def model(self, form="as it is"):
         model = super().model(form)
         del model.opset_import[:]
-        for domain, version in (("", self.opset), ("ai.onnx.ml", self.version)):
+        for domain, version in (("", self.opset), ("ai.onnx.ml", self.version), ("com.microsoft", 1)):
             model.opset_import.append(helper.make_opsetid(domain, version))
         return model
 
@@ -257,6 +257,24 @@ def string_cases(case, r):
                     r"[\w-]+", r"\\", r"(?:a{2}){2}", r"^a+b$", r"\bab\b", r"(?P<n>a)+b", r"[[:alpha:]]{2,}",
                     r"\x61+b", r"a+?b*?", r"\Qa@b\E.*", r"(?i:AA)b", r"()|ab", r"\D+", r"[a-c@.-]*[^x]"):
         text(f"RegexFullMatch {pattern}", "RegexFullMatch", [subjects], {"pattern": pattern})
+    lines = np.array(["Hello World", "I love it !", "", "ab12cd,äö;aab", "aXXbXc a"], dtype=object)
+
+    def tokens(name, x=lines, **attributes):
+        case(f"Tokenizer {name}", "Tokenizer", [x], {"mark": 0, "mincharnum": 1, "pad_value": "#", **attributes},
+             domain="com.microsoft", dynamic={0: (0,)})
+
+    for separators in ([" "], [",", ";", " "], ["[,; ]"], [""], ["X*"], ["^a"], ["\\b"], ["[0-9]", "b"], ["ä|äö"]):
+        for mark in (0, 1):
+            tokens(f"{separators} {mark}", separators=separators, mark=mark)
+        if separators != [""]:
+            tokens(f"{separators} long", separators=separators, mincharnum=2)
+    for form in (".", "[a-z]+", "a|ab", "[a-c]*", "^a", "a|bcd|b", "ab|12cd|abc|d,"):
+        for mark in (0, 1):
+            tokens(f"{form} {mark}", tokenexp=form, mark=mark)
+        if form != ".":
+            tokens(f"{form} long", tokenexp=form, mincharnum=3)
+    tokens("rows", np.array([["a b", "c"], ["d e f", ""]], dtype=object), separators=[" "])
+    tokens("nothing", np.array(["", " "], dtype=object), separators=[" "], mark=1)
     for action in ("NONE", "LOWER", "UPPER"):
         for sensitive in (0, 1):
             text(f"StringNormalizer {action} {sensitive}", "StringNormalizer",

@@ -41,6 +41,7 @@ constexpr double seconds_to_shrink = 60;
 constexpr std::pair<const char*, const char*> not_drawn[] = {
     {"Fragment", "the compiler makes it"},
     {"Custom", "operators of plugins: tests/unit/plugin_test.cpp"},
+    {"Refuse", "ends the run"},
     {"RandomUniform", "gives other numbers in each run"},
     {"RandomNormal", "gives other numbers in each run"},
     {"Multinomial", "gives other numbers in each run"},

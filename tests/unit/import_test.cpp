@@ -480,6 +480,18 @@ TEST(Import, WrongAttributesAreNamed) {
              "attribute 'alpha' is a string, it must be a float");
 }
 
+TEST(Import, UnknownAttributesAreRefused) {
+  const auto leaky = [](const char* name) {
+    return model(
+               graph({{node("LeakyRelu", {"x"}, {"y"}, {attribute_i(name, 1)})}, {}, {f32("x", {2})}, {f32("y", {})}}))
+        .bytes;
+  };
+  EXPECT_HAS(error_of(leaky("alhpa")),
+             "node 'n_y' (LeakyRelu, opset 17): LeakyRelu has no attribute 'alhpa'; it has alpha");
+  EXPECT_NO_THROW(import_text(leaky("consumed_inputs")));  // of opset 1
+  EXPECT_NO_THROW(import_text(leaky("__note")));           // tools' own
+}
+
 TEST(Import, RefusesInputsThatCannotBeComputedWith) {
   // A map to booleans: no operator takes one.
   const Proto map = Proto().message(5, Proto().integer(1, onnx_i64).message(2, tensor_type(onnx_bool, {})));

@@ -393,8 +393,11 @@ TEST(Runtime, LoopInALoopOverAnExtentThatTheOuterOneChanges) {
 }
 
 // A loop that does not run stacks slices of extent 0 where only running would tell, whatever an earlier run found.
+// What a loop without turns stacks has the extents that its first turn would give, not those of an earlier run.
 TEST(Runtime, LoopThatDoesNotRunForgetsExtents) {
   Context context(engine_of(module_with({Type::tensor(DType::i64, Shape{})}, [](GraphBuilder& b, const Ids& in) {
+    const Dim given = Dim::symbol(b.module.symbols.add({.name = "G"}));
+    const ValueId start = b.input(Type::tensor(DType::i64, Shape{given}), "start");
     std::vector<Graph> bodies(1);
     GraphBuilder inner(b.module, bodies[0]);
     inner.input(Type::tensor(DType::i64, Shape{}));
@@ -406,13 +409,14 @@ TEST(Runtime, LoopThatDoesNotRunForgetsExtents) {
     attrs.carried = 1;
     attrs.counted = true;
     attrs.stack_axes = {0};
-    return b.add(op_named("Loop"), attrs, {in[0], no_id, b.integers({7})}, 2, std::move(bodies));
+    return b.add(op_named("Loop"), attrs, {in[0], no_id, start}, 2, std::move(bodies));
   })));
-  for (const int64_t trips : {0, 1, 0}) {
-    const Tensor n = Tensor::scalar_i64(trips);
+  for (const auto& [trips, length] : std::vector<std::pair<int64_t, int64_t>>{{0, 3}, {1, 3}, {0, 2}, {1, 1}, {0, 3}}) {
+    const Tensor n = Tensor::scalar_i64(trips), start(DType::i64, {length});
     set(context, 0, n);
+    set(context, 1, start);
     context.run();
-    EXPECT_EQ(context.output(1).tensor.dims(), (Dims{trips, trips}));
+    EXPECT_EQ(context.output(1).tensor.dims(), (Dims{trips, length}));
   }
 }
 

@@ -243,15 +243,19 @@ void import_causal_conv(NodeContext& c) {
   if (activation != "none" && activation != "silu" && activation != "swish")
     c.fail(fmt::format("activation '{}' is none of none, silu, swish", activation));
   const auto channels = b.shape(c.in(0))[1].as_constant();
-  const Dim taps = b.shape(c.in(1))[2], kept = taps - 1;
+  // com.microsoft's form may leave places out between taps.
+  const int64_t dilation = c.integer("dilation", 1);
+  if (dilation < 1 || dilation > INT32_MAX) c.fail(fmt::format("dilation is {}, it must be positive", dilation));
+  const Dim taps = b.shape(c.in(1))[2], kept = (taps - 1) * Dim(dilation);
   const ValueId padded = c.has(3) ? wiring::concat(b, {c.in(3), c.in(0)}, 2)
                                   : b.op("Pad", PadAttrs{}, {c.in(0), b.dims({kept, 0}), no_id, b.integers({2})});
   ValueId y;
   if (channels) {
-    y = b.op("Conv", ConvAttrs{.group = *channels}, {padded, c.in(1), c.maybe(2)});
+    y = b.op("Conv", ConvAttrs{.dilations = {dilation}, .group = *channels}, {padded, c.in(1), c.maybe(2)});
   } else {  // Conv's group is a number: windows [B, C, L, K] times weights [C, K, 1]
     const auto count = [&](const Dim& d) { return wiring::iota(b, wiring::scalar_of(b, b.dims({d}))); };
-    const ValueId at = add(b, wiring::unsqueeze(b, count(b.shape(c.in(0))[2]), {1}), count(taps));
+    const ValueId at = add(b, wiring::unsqueeze(b, count(b.shape(c.in(0))[2]), {1}),
+                           wiring::mul(b, count(taps), b.constant(Tensor::scalar_i64(dilation))));
     const ValueId weights = wiring::transpose(b, c.in(1), {0, 2, 1});
     const ValueId sums = wiring::matmul(b, wiring::gather(b, padded, at, 2), weights);
     y = wiring::reshape(b, sums, b.shape(c.in(0)));

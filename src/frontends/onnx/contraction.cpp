@@ -69,9 +69,9 @@ void import_fused_matmul(NodeContext& c) { c.out(0, fused_matmul(c)); }
 
 // Attributes that Conv, ConvInteger and QLinearConv share, checked against the weight.
 ConvAttrs conv_attrs(NodeContext& c, size_t weight) {
-  const Shape& w = c.b.shape(c.in(weight));
   const auto kernel = c.integers("kernel_shape");
-  if (!kernel.empty() && w.size() >= 2) {
+  if (!kernel.empty() && c.b.type(c.in(weight)).has_shape() && c.b.rank(c.in(weight)) >= 2) {
+    const Shape& w = c.b.shape(c.in(weight));
     if (kernel.size() != w.size() - 2)
       c.fail(fmt::format("kernel_shape has {} extents, the weight has {}", kernel.size(), w.size() - 2));
     for (size_t k = 0; k < kernel.size(); ++k)
@@ -251,6 +251,7 @@ constexpr Entry table[] = {
     {"FusedConv", 1, import_fused_conv, microsoft},
     {"FusedGemm", 1, import_fused_gemm, microsoft},
     {"FusedMatMul", 1, import_fused_matmul, microsoft},
+    {"SparseToDenseMatMul", 1, import_fused_matmul, microsoft},  // sparse initializers are dense when they are read
     {"FusedMatMulActivation", 1, import_fused_matmul_activation, microsoft},
 };
 

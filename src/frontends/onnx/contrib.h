@@ -88,4 +88,18 @@ struct Projected {
 };
 Projected split_projected(NodeContext& c, ValueId q, ValueId k, ValueId v, int64_t heads, int64_t kv_heads);
 
+// ---- hashes of n-grams (contrib_state.cpp) ----
+
+struct NGrams {
+  ValueId ids;  // [B, S]
+  ValueId multipliers, sizes;
+  ValueId past = no_id, offsets = no_id, eos = no_id, segments = no_id, past_segments = no_id;
+};
+// Token t and the n - 1 before it, each times its multiplier, joined by exclusive or, modulo the size of each table.
+struct NGramHashes {
+  ValueId hashes;  // [B, S, heads]
+  ValueId all;     // the tokens with those before them
+};
+NGramHashes ngram_hashes(NodeContext& c, const NGrams& v);
+
 }  // namespace sinter::onnx

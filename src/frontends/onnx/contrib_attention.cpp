@@ -618,11 +618,31 @@ void import_linear_attention_here(NodeContext& c) {
 }
 
 void import_causal_conv(NodeContext& c) {
-  for (const char* name : {"channels_last", "input_channel_offset", "input_channels", "state_length",
-                           "state_update_capacity", "state_window"})
+  for (const char* name :
+       {"input_channel_offset", "input_channels", "state_length", "state_update_capacity", "state_window"})
     if (c.integer(name, 0) != 0) c.unsupported(name);
-  if (c.integer("dilation", 1) != 1 || c.integer("ndim", 1) != 1) c.unsupported("dilation and ndim other than 1");
-  c.out(imported_as(c, "", "CausalConvWithState", 27, c.all()));
+  if (c.integer("ndim", 1) != 1) c.unsupported("ndim other than 1");
+  if (c.integer("channels_last", 0) == 0) return c.out(imported_as(c, "", "CausalConvWithState", 27, c.all()));
+  // [B, L, channels...], and states alike.
+  GraphBuilder& b = c.b;
+  const Shape given = b.shape(c.in(0));
+  if (given.size() < 3) c.fail(fmt::format("input has rank {}, it must be at least 3", given.size()));
+  const auto turned = [&](ValueId x) {
+    const Shape s = b.shape(x);
+    Dim channels = 1;
+    for (size_t k = 2; k < s.size(); ++k) channels = channels * s[k];
+    return wiring::transpose(b, wiring::reshape(b, x, {s[0], s[1], channels}), {0, 2, 1});
+  };
+  Ids operands = c.all();
+  operands[0] = turned(operands[0]);
+  if (c.has(3)) operands[3] = turned(operands[3]);
+  const Ids results = imported_as(c, "", "CausalConvWithState", 27, std::move(operands));
+  for (size_t o = 0; o < results.size(); ++o) {
+    const ValueId y = wiring::transpose(b, results[o], {0, 2, 1});
+    Shape s = given;
+    s[1] = b.shape(y)[1];
+    c.out(o, wiring::reshape(b, y, s));
+  }
 }
 
 constexpr Entry table[] = {

@@ -61,12 +61,13 @@ constexpr Entry table[] = {
 
 std::span<const Entry> contrib_rules_entries() { return table; }
 
-SearchSettings search_settings(NodeContext& c) {
+SearchSettings search_settings(NodeContext& c, int64_t most) {
   const SearchSettings s{.eos = c.integer("eos_token_id", -1),
                          .pad = c.integer("pad_token_id", 0),
                          .ngram = c.integer("no_repeat_ngram_size", 0)};
   if (s.ngram > 1024) c.fail(fmt::format("no_repeat_ngram_size {} is more than 1024", s.ngram));
-  if (c.integer("model_type", 0) != 0) c.unsupported("model_type other than 0: searches with an encoder");
+  const int64_t type = c.integer("model_type", 0);
+  if (type < 0 || type > most) c.unsupported(fmt::format("model_type {}, 0 to {} are known", type, most));
   return s;
 }
 
@@ -94,6 +95,7 @@ ValueId ruled_scores(GraphBuilder& b, const SearchSettings& s, const SearchRules
         b.op("And", {b.op("Equal", {token, whole(b, s.eos)}), b.op("Less", {state.length, rules.least_length})});
     scores = wiring::where(b, ends, bad, scores);
   }
+  if (rules.temperature != no_id) scores = wiring::div(b, scores, rules.temperature);
   if (s.temperature != 1) scores = wiring::div(b, scores, like(b, scores, s.temperature));
   if (rules.presence != no_id && s.presence_penalty != 0)
     scores = sub(b, scores, mul(b, cast(b, rules.presence, DType::f32), like(b, scores, s.presence_penalty)));
@@ -161,7 +163,7 @@ ValueId SearchLoop::carry(ValueId start, int growing) {
   Type type = c_.b.type(start);
   if (growing >= 0) {
     if (!type.has_shape() || type.shape->size() <= static_cast<size_t>(growing))
-      c_.unsupported("states of the decoder must have rank 5");
+      c_.unsupported("states of the decoder must have known ranks, 5 or 4");
     Module& module = c_.b.module;
     (*type.shape)[static_cast<size_t>(growing)] = Dim::symbol(module.symbols.add(
         {.name = fmt::format("s{}", module.symbols.size()), .bound = Symbol::Bound::body_parameter}));

@@ -119,7 +119,7 @@ void search(NodeContext& c, bool sampling) {
   GraphBuilder& b = c.b;
   const Decoders decoders = decoders_of(c);
   if (rank_of(c, 0) != 2) c.fail("input_ids must have rank 2");
-  SearchSettings s = search_settings(c);
+  SearchSettings s = search_settings(c, 0);
   const Chance chance{c.real("top_p", 0), c.real("filter_value", -1e20), c.integer("min_tokens_to_keep", 0)};
   const ValueId prompt = cast(b, c.in(0), DType::i64), most = number(c, 1), had = wiring::extent(b, prompt, 1);
   const ValueId batch = wiring::extent(b, prompt, 0);
@@ -250,30 +250,80 @@ int64_t known_count(NodeContext& c, size_t i, const char* what) {
   return n;
 }
 
+// A decoder alone, which takes what comes before as its prompt.
+class DecoderModel final : public BeamModel {
+ public:
+  DecoderModel(NodeContext& c, int64_t beams, int64_t pad)
+      : c_(c), decoders_(decoders_of(c)), beams_(beams), pad_(pad) {
+    if (rank_of(c, 0) != 2) c.fail("input_ids must have rank 2");
+    if (c.has(10)) c.unsupported("decoder_input_ids without an encoder");
+    prompt = cast(c.b, c.in(0), DType::i64);
+  }
+
+  ValueId first() override {
+    GraphBuilder& b = c_.b;
+    const Dim batch = b.shape(prompt)[0];
+    const ValueId mask = c_.has(9) ? for_beams(b, c_.in(9), batch, beams_) : no_id;
+    const ValueId tokens = for_beams(b, prompt, batch, beams_);
+    start_ = prompt_of(b, tokens, mask, pad_);
+    const Ids results = prompted(c_, decoders_.first, tokens, start_);
+    at_.states.assign(results.begin() + 1, results.end());
+    return results[0];
+  }
+
+  void reorder(GraphBuilder& b, ValueId from) override {
+    for (ValueId& state : at_.states)
+      state = wiring::reshape(b, wiring::gather(b, state, from, 1), Shape(b.shape(state)));
+    // Rows of one entry begin alike.
+    if (!in_loop_) return;
+    at_.mask = wiring::gather(b, at_.mask, from, 0);
+    at_.places = wiring::gather(b, at_.places, from, 0);
+  }
+
+  void carry(SearchLoop& loop) override {
+    in_loop_ = true;
+    at_.mask = loop.carry(start_.mask, 1);
+    at_.places = loop.carry(start_.next);
+    for (ValueId& state : at_.states) state = loop.carry(state, 3);
+  }
+
+  void bring(SearchLoop&) override {}
+  ValueId next(SearchLoop& loop, const SearchState& state) override {
+    return decoded_next(loop, decoders_.next, state, at_)[0];
+  }
+  Ids carried() const override { return at_.all(); }
+
+ private:
+  NodeContext& c_;
+  const Decoders decoders_;
+  const int64_t beams_, pad_;
+  Prompt start_{};
+  Carried at_{};
+  bool in_loop_ = false;
+};
+
 void import_beam_search(NodeContext& c) {
   GraphBuilder& b = c.b;
-  const Decoders decoders = decoders_of(c);
-  if (rank_of(c, 0) != 2) c.fail("input_ids must have rank 2");
   if (c.wants(2)) c.unsupported("the scores of every step");
-  if (c.has(10)) c.unsupported("decoder_input_ids without an encoder");
+  const bool whisper = c.node.op_type == "WhisperBeamSearch";
   const int64_t n = known_count(c, 3, "num_beams"), wanted = known_count(c, 4, "num_return_sequences");
   if (wanted > n) c.fail(fmt::format("{} sequences of {} beams", wanted, n));
-  const BeamSettings s{search_settings(c), n, c.integer("early_stopping", 0) != 0};
-  const ValueId one = cast(b, c.in(0), DType::i64), most = number(c, 1), had = wiring::extent(b, one, 1);
+  const BeamSettings s{search_settings(c, 2), n, c.integer("early_stopping", 0) != 0};
+  const int64_t type = whisper ? 2 : c.integer("model_type", 0);
+  for (const size_t i : {size_t{11}, size_t{13}})
+    if (c.has(i) && !is_zero(c, c.in(i))) c.unsupported(i == 11 ? "logits_processor" : "extra_decoding_ids");
+  if (c.wants(3)) c.unsupported("products of queries and keys (cross_qk)");
+  const std::unique_ptr<BeamModel> model =
+      type == 0 ? std::make_unique<DecoderModel>(c, n, s.base.pad) : encoder_decoder(c, type, n, s.base.pad);
+  const ValueId one = model->prompt, most = number(c, 1), had = wiring::extent(b, one, 1);
   const Dim batch = b.shape(one)[0];
-  const ValueId entry = wiring::div(b, wiring::iota(b, count_of(b, batch * Dim(n))), whole(b, n));
-  const auto repeated = [&](ValueId v) {
-    if (v == no_id) return no_id;
-    Shape shape = b.shape(v);
-    shape[0] = batch * Dim(n);
-    return wiring::reshape(b, wiring::gather(b, v, entry, 0), shape);
-  };
-  const ValueId prompt = repeated(one);
+  const ValueId prompt = for_beams(b, one, batch, n);
   const ValueId penalty = c.has(5) ? wiring::scalar_of(b, cast(b, c.in(5), DType::f32)) : b.scalar(DType::f32, 1);
   const SearchRules rules{.penalty = c.has(6) ? wiring::scalar_of(b, cast(b, c.in(6), DType::f32)) : no_id,
                           .vocab_mask = c.maybe(7),
-                          .prefix_mask = repeated(c.maybe(8)),
-                          .least_length = c.has(2) ? number(c, 2) : no_id};
+                          .prefix_mask = c.has(8) ? for_beams(b, c.in(8), batch, n) : no_id,
+                          .least_length = c.has(2) ? number(c, 2) : no_id,
+                          .temperature = c.has(14) ? wiring::scalar_of(b, cast(b, c.in(14), DType::f32)) : no_id};
   Tensor first(DType::f32, {1, n});
   for (int64_t k = 1; k < n; ++k) first.set_real(k, -1e9);
   const ValueId zeros = wiring::fill(b, b.scalar(DType::f32, 0), b.dims({batch, n}));
@@ -283,14 +333,13 @@ void import_beam_search(NodeContext& c) {
           .best = add(b, zeros, like(b, zeros, minus_infinity)),
           .kept = no_id};
   v.kept = wiring::reshape(b, mul(b, v.state.tokens, whole(b, 0)), {batch, n, b.shape(v.state.tokens)[1]});
-  const Prompt start = prompt_of(b, prompt, repeated(c.maybe(9)), s.base.pad);
-  Ids results = prompted(c, decoders.first, prompt, start);
-  const auto reordered = [](GraphBuilder& to, ValueId state, ValueId from) {
-    Shape shape = to.shape(state);
-    return wiring::reshape(to, wiring::gather(to, state, from, 1), shape);
-  };
-  const ValueId from = beam_step(b, s, rules, v, penalty, results[0], true);
-  for (size_t i = 1; i < results.size(); ++i) results[i] = reordered(b, results[i], from);
+  const ValueId logits = model->first();
+  if (c.wants(4)) {  // how probable a token is that says that nobody speaks
+    const ValueId token = whole(b, c.integer("no_speech_token_id", -1));
+    const ValueId silent = wiring::gather(b, wiring::softmax(b, last_scores(b, logits), 1), token, 1);
+    c.out(4, wiring::reshape(b, wiring::slice(b, wiring::reshape(b, silent, {batch, n}), 1, 0, 1), {batch}));
+  }
+  model->reorder(b, beam_step(b, s, rules, v, penalty, logits, true));
 
   SearchLoop loop(c);
   GraphBuilder& inner = loop.inner;
@@ -299,16 +348,14 @@ void import_beam_search(NodeContext& c) {
            .done = loop.carry(v.done),
            .best = loop.carry(v.best),
            .kept = loop.carry(v.kept)};
-  Carried rest = carry_all(loop, start, results);
+  model->carry(loop);
+  model->bring(loop);
   const SearchRules given = brought(loop, rules);
   const ValueId inner_penalty = loop.bring(penalty);
-  const Ids made = decoded_next(loop, decoders.next, at.state, rest);
-  const ValueId source = beam_step(inner, s, given, at, inner_penalty, made[0], false);
-  for (ValueId& state : rest.states) state = reordered(inner, state, source);
-  rest.mask = wiring::gather(inner, rest.mask, source, 0);
-  rest.places = wiring::gather(inner, rest.places, source, 0);
+  const ValueId scored = model->next(loop, at.state);
+  model->reorder(inner, beam_step(inner, s, given, at, inner_penalty, scored, false));
   Ids carried = {at.state.tokens, at.state.length, at.scores, at.done, at.best, at.kept};
-  const Ids more = rest.all();
+  const Ids more = model->carried();
   carried.insert(carried.end(), more.begin(), more.end());
   const ValueId trips = sub(b, sub(b, most, had), whole(b, 1));
   const Ids found = loop.finish(trips, some_left(b, v.done), some_left(inner, at.done), carried);
@@ -325,6 +372,7 @@ void import_beam_search(NodeContext& c) {
 constexpr Entry table[] = {
     {"BeamSearch", 1, import_beam_search, microsoft},
     {"GreedySearch", 1, [](NodeContext& c) { search(c, false); }, microsoft},
+    {"WhisperBeamSearch", 1, import_beam_search, microsoft},
     {"Sampling", 1, [](NodeContext& c) { search(c, true); }, microsoft},
 };
 

@@ -270,19 +270,19 @@ void import_gated_delta(NodeContext& c) {
 
 // ---- hashes of n-grams ----
 
-// Token t and the n - 1 before it, each times its multiplier, joined by exclusive or, modulo the size of each table.
-void import_ngram_hash(NodeContext& c) {
+}  // namespace
+
+NGramHashes ngram_hashes(NodeContext& c, const NGrams& v) {
   GraphBuilder& b = c.b;
   const int64_t most = c.integer("max_ngram_size", 0), heads = positive(c, "n_head_per_ngram");
   if (most < 2 || most > 64) c.fail(fmt::format("max_ngram_size {} is outside [2, 64]", most));
-  if (rank_of(c, 0) != 2) c.fail("input_ids must have rank 2");
-  const Shape s = b.shape(c.in(0));
-  const DType dtype = b.dtype(c.in(0));
+  const Shape s = b.shape(v.ids);
+  const DType dtype = b.dtype(v.ids);
   const ValueId zero = b.scalar(DType::i64, 0);
-  const ValueId missing =
-      c.has(5) ? wiring::scalar_of(b, c.in(5)) : cast(b, b.constant(Tensor::scalar_i64(c.integer("pad_id", 0))), dtype);
-  const ValueId past = c.has(3) ? c.in(3) : wiring::fill(b, missing, b.dims({s[0], most - 1}));
-  const ValueId all = wiring::concat(b, {past, c.in(0)}, 1);  // [B, most - 1 + S]
+  const ValueId missing = v.eos != no_id ? wiring::scalar_of(b, v.eos)
+                                         : cast(b, b.constant(Tensor::scalar_i64(c.integer("pad_id", 0))), dtype);
+  const ValueId past = v.past != no_id ? v.past : wiring::fill(b, missing, b.dims({s[0], most - 1}));
+  const ValueId all = wiring::concat(b, {past, v.ids}, 1);  // [B, most - 1 + S]
   const Dim length = s[1] + Dim(most - 1);
   // Where history ends before a token: places before `start` do not count.
   ValueId start = no_id;
@@ -293,18 +293,21 @@ void import_ngram_hash(NodeContext& c) {
     const ValueId low = b.scalar(DType::i64, -1);
     return wiring::reduce(b, "Max", wiring::where(b, before, wiring::unsqueeze(b, v, {1}), low), {2}, false);
   };
-  if (c.has(5) && c.integer("reset_on_eos", 0) != 0) {
+  if (v.eos != no_id && c.integer("reset_on_eos", 0) != 0) {
     // The place behind the last end strictly before a token.
     const ValueId marks = wiring::where(b, b.op("Equal", {all, missing}), place, b.scalar(DType::i64, -1));
     const ValueId upto = running_max(marks);
     const ValueId strictly = wiring::slice(b, upto, 1, most - 2, length - Dim(1));
     latest(add(b, strictly, b.scalar(DType::i64, 1)));
   }
-  if (c.has(6)) {
-    const ValueId segments = c.in(6);
-    const ValueId before = wiring::slice(b, segments, 1, 0, s[1] - Dim(1));
-    const ValueId changed = b.op("Not", {b.op("Equal", {wiring::slice(b, segments, 1, 1, s[1]), before})});
-    const ValueId shape = b.dims({s[0], most});
+  if (v.segments != no_id) {
+    // What came before is of the first token's segment unless it is said to be of others.
+    const bool told = v.past_segments != no_id;
+    const ValueId segments = told ? wiring::concat(b, {v.past_segments, v.segments}, 1) : v.segments;
+    const Dim known = told ? length : s[1];
+    const ValueId before = wiring::slice(b, segments, 1, 0, known - Dim(1));
+    const ValueId changed = b.op("Not", {b.op("Equal", {wiring::slice(b, segments, 1, 1, known), before})});
+    const ValueId shape = b.dims({s[0], told ? 1 : most});
     const ValueId marks = wiring::concat(b, {wiring::fill(b, b.scalar(DType::boolean, 0), shape), changed}, 1);
     const ValueId at = wiring::where(b, marks, place, zero);
     latest(wiring::slice(b, running_max(at), 1, most - 1, length));
@@ -317,16 +320,31 @@ void import_ngram_hash(NodeContext& c) {
       const ValueId from = wiring::slice(b, place, 0, most - 1 - k, length - Dim(k));
       shifted = wiring::where(b, b.op("LessOrEqual", {start, from}), shifted, missing);
     }
-    const ValueId term = mul(b, shifted, wiring::scalar_of(b, wiring::slice(b, c.in(1), 0, k, k + 1)));
+    const ValueId term = mul(b, shifted, wiring::scalar_of(b, wiring::slice(b, v.multipliers, 0, k, k + 1)));
     mix = mix == no_id ? term : b.op("BitXor", {mix, term});
     if (k == 0) continue;
-    const auto part = [&](size_t i) { return wiring::slice(b, c.in(i), 0, (k - 1) * heads, k * heads); };
-    ValueId id = b.op("Mod", {wiring::unsqueeze(b, mix, {2}), part(2)});
-    if (c.has(4)) id = add(b, id, part(4));
+    const auto part = [&](ValueId of) { return wiring::slice(b, of, 0, (k - 1) * heads, k * heads); };
+    ValueId id = b.op("Mod", {wiring::unsqueeze(b, mix, {2}), part(v.sizes)});
+    if (v.offsets != no_id) id = add(b, id, part(v.offsets));
     results.push_back(id);
   }
-  c.out(0, wiring::concat(b, results, 2));
-  if (c.wants(1)) c.out(1, wiring::slice(b, all, 1, s[1], length));
+  return {wiring::concat(b, results, 2), all};
+}
+
+namespace {
+
+void import_ngram_hash(NodeContext& c) {
+  if (rank_of(c, 0) != 2) c.fail("input_ids must have rank 2");
+  const NGramHashes made = ngram_hashes(c, {.ids = c.in(0),
+                                            .multipliers = c.in(1),
+                                            .sizes = c.in(2),
+                                            .past = c.maybe(3),
+                                            .offsets = c.maybe(4),
+                                            .eos = c.maybe(5),
+                                            .segments = c.maybe(6)});
+  c.out(0, made.hashes);
+  const Dim tokens = c.b.shape(c.in(0))[1], length = c.b.shape(made.all)[1];
+  if (c.wants(1)) c.out(1, wiring::slice(c.b, made.all, 1, tokens, length));
 }
 
 constexpr Entry table[] = {

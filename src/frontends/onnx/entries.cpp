@@ -44,7 +44,7 @@ ValueId as_scalar(NodeContext& c, ValueId v) { return wiring::scalar_of(c.b, wir
 ValueId as_vector(NodeContext& c, ValueId v) {
   const ValueId i = wiring::cast(c.b, v, DType::i64);
   if (c.b.type(i).has_shape() && c.b.rank(i) == 1) return i;
-  return wiring::reshape(c.b, i, {1});
+  return wiring::reshape(c.b, i, {-1});
 }
 
 namespace {

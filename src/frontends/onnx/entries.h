@@ -7,6 +7,10 @@
 #include "ops/window.h"
 #include "wiring/wiring.h"
 
+namespace sinter {
+struct RecurrentAttrs;
+}
+
 namespace sinter::onnx {
 
 // One core operator on operand 0.
@@ -36,6 +40,7 @@ struct DynamicallyQuantized {
 };
 DynamicallyQuantized dynamically_quantized(GraphBuilder& b, ValueId x);
 AutoPad auto_pad(NodeContext& c);
+RecurrentAttrs recurrent_attributes(NodeContext& c);  // of LSTM, GRU and RNN (recurrent.cpp)
 // In [0, 2^32): the whole part of attribute 'seed'; negative when it is absent or no number.
 int64_t seed_of(NodeContext& c);
 void import_linear_attention(NodeContext& c);  // linear_attention.cpp

@@ -56,6 +56,9 @@ const std::vector<Entry>& entries() {
                                                 contrib_positions_entries(),
                                                 contrib_sparse_entries(),
                                                 contrib_state_entries(),
+                                                contrib_varlen_entries(),
+                                                contrib_decoding_entries(),
+                                                contrib_recurrent_entries(),
                                                 contrib_search_entries(),
                                                 contrib_rules_entries(),
                                                 contrib_layout_entries()})
@@ -416,10 +419,14 @@ std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t i
     if (!plugin && !entry && !function) return std::nullopt;  // find_unknown has seen it
     if (plugin || entry) opset = opset_of(scope.opsets, node.domain);
     scope.building.b.set_sources({source_of(scope, node, index)});
-    if (plugin || entry) {
+    if (plugin) {
       NodeContext context(scope.building.b, node, opset, std::move(inputs), *this);
-      plugin ? import_custom(context, *plugin) : entry->import(context);
+      import_custom(context, *plugin);
       results = context.results();
+    } else if (entry) {
+      check_attributes(node);
+      rank_trials_ = 0;
+      results = entry_results(scope, *entry, node, opset, std::move(inputs));
     } else {
       results = inline_call(scope, node, *function, inputs);
     }

@@ -141,6 +141,9 @@ contrib_ordered_entries();  // matrices in layouts of their own, 8-bit floats, b
 std::span<const Entry> contrib_positions_entries();  // rotary embeddings, position biases
 std::span<const Entry> contrib_sparse_entries();     // attention of which a part is left out
 std::span<const Entry> contrib_state_entries();      // hyper-connections, gates, recurrences over packed tokens
+std::span<const Entry> contrib_varlen_entries();     // sequences of different lengths packed into one
+std::span<const Entry> contrib_recurrent_entries();  // LSTM with attention
+std::span<const Entry> contrib_decoding_entries();   // what decoders do with tokens
 std::span<const Entry> contrib_search_entries();     // search for sequences of tokens
 std::span<const Entry> contrib_rules_entries();      // what searches do to scores
 std::span<const Entry> contrib_layout_entries();     // images, and channels in blocks (com.microsoft.nchwc)

@@ -86,6 +86,11 @@ class Importer {
   void import_node(Scope& scope, const Node& node, size_t index);
   // Results of the node, or nothing when it failed (which has been reported).
   std::optional<Ids> results_of(Scope& scope, const Node& node, size_t index, Ids inputs);
+  // ranks.cpp. What an entry makes of a node. Where it must know a rank that is not known, it is imported once for each
+  // rank that it takes, under an If on the rank that running finds.
+  Ids entry_results(Scope& scope, const Entry& entry, const Node& node, int64_t opset, Ids inputs);
+  Ids results_by_rank(Scope& scope, const Entry& entry, const Node& node, int64_t opset, const Ids& inputs,
+                      size_t operand);
   Ids inline_call(Scope& scope, const Node& node, const Function& function, const Ids& inputs);
   uint32_t source_of(const Scope& scope, const Node& node, size_t index);
   int64_t opset_of(const std::vector<OpsetImport>& opsets, std::string_view domain) const;
@@ -127,6 +132,7 @@ class Importer {
   Scope* scope_ = nullptr;  // of the node that is being imported
   int64_t imported_ = 0;    // nodes so far, repeated ones too
   uint64_t poisonings_ = 0;
+  int rank_trials_ = 0;  // of the node that is being imported
   bool giving_up_ = false;
 };
 
@@ -139,5 +145,8 @@ std::vector<uint32_t> import_order(const std::vector<Node>& nodes);
 // The newest entry not above `opset`; null when there is none. `oldest` becomes the first version that has one (0: the
 // name is not known).
 const Entry* find_entry(std::string_view domain, std::string_view name, int64_t opset, int& oldest);
+
+// Refuses attributes that the node's operator does not have in any version (attribute_names.cpp).
+void check_attributes(const Node& node);
 
 }  // namespace sinter::onnx

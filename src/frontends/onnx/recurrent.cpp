@@ -9,9 +9,8 @@
 #include "frontends/onnx/entries.h"
 
 namespace sinter::onnx {
-namespace {
 
-RecurrentAttrs attributes(NodeContext& c) {
+RecurrentAttrs recurrent_attributes(NodeContext& c) {
   RecurrentAttrs a;
   for (std::string name : c.strings("activations")) {
     for (char& ch : name)
@@ -35,6 +34,8 @@ RecurrentAttrs attributes(NodeContext& c) {
   return a;
 }
 
+namespace {
+
 // `states`: results with a state per direction; the same number of operands starts them.
 void recurrent(NodeContext& c, std::string_view op, size_t operands, size_t states) {
   GraphBuilder& b = c.b;
@@ -54,7 +55,7 @@ void recurrent(NodeContext& c, std::string_view op, size_t operands, size_t stat
     inputs.push_back(v);
   }
   const size_t count = std::min(std::max<size_t>(c.outputs(), 1), states + 1);
-  Ids results = b.add(op_named(op), attributes(c), std::move(inputs), count);
+  Ids results = b.add(op_named(op), recurrent_attributes(c), std::move(inputs), count);
   for (size_t o = 0; o < results.size(); ++o) {
     if (!c.wants(o)) continue;
     ValueId v = results[o];

@@ -11,9 +11,9 @@ namespace sinter::onnx {
 
 struct SearchRules {  // operands of the node; absent ones are no_id
   ValueId penalty = no_id, vocab_mask = no_id, prefix_mask = no_id, least_length = no_id, random = no_id,
-          presence = no_id;
-  Ids all() const { return {penalty, vocab_mask, prefix_mask, least_length, random, presence}; }
-  static SearchRules from(const Ids& v) { return {v[0], v[1], v[2], v[3], v[4], v[5]}; }
+          presence = no_id, temperature = no_id;
+  Ids all() const { return {penalty, vocab_mask, prefix_mask, least_length, random, presence, temperature}; }
+  static SearchRules from(const Ids& v) { return {v[0], v[1], v[2], v[3], v[4], v[5], v[6]}; }
 };
 
 struct SearchSettings {
@@ -25,7 +25,8 @@ struct SearchState {
   ValueId tokens, length;  // i64[rows, L], i64 scalar
 };
 
-SearchSettings search_settings(NodeContext& c);
+// `most`: the highest model_type that the search takes.
+SearchSettings search_settings(NodeContext& c, int64_t most);
 // Scores f32[rows, V] as the rules change them; `first`: of the first step.
 ValueId ruled_scores(GraphBuilder& b, const SearchSettings& s, const SearchRules& rules, const SearchState& state,
                      ValueId scores, bool first);
@@ -71,5 +72,25 @@ class SearchLoop {
 
 // Runs a decoder in the node's own graph.
 Ids first_run(NodeContext& c, const Graph& decoder, Ids arguments);
+
+// Of a tensor whose rows are `batch` entries: each row `beams` times.
+ValueId for_beams(GraphBuilder& b, ValueId v, const Dim& batch, int64_t beams);
+
+// What gives the scores of next tokens to a beam search, with the states that it keeps for each row. It begins in the
+// node's graph and goes on in the loop; rows are `beams` for each entry of the batch.
+class BeamModel {
+ public:
+  virtual ~BeamModel() = default;
+  ValueId prompt = no_id;                                   // i64[batch, S]
+  virtual ValueId first() = 0;                              // logits [batch * beams, tokens, V] of the prompt
+  virtual void reorder(GraphBuilder& b, ValueId from) = 0;  // row i goes on from row from[i]
+  virtual void carry(SearchLoop& loop) = 0;                 // before anything is brought
+  virtual void bring(SearchLoop& loop) = 0;
+  virtual ValueId next(SearchLoop& loop, const SearchState& state) = 0;
+  virtual Ids carried() const = 0;
+};
+
+// The models of ONNX Runtime's encoders and decoders: model_type 1 (T5) and 2 (Whisper).
+std::unique_ptr<BeamModel> encoder_decoder(NodeContext& c, int64_t type, int64_t beams, int64_t pad);
 
 }  // namespace sinter::onnx

@@ -60,6 +60,29 @@ void import_tfidf(NodeContext& c) {
   c.out(0, c.b.op("TfIdfVectorizer", a, {c.in(0)}));
 }
 
+// com.microsoft. A single empty separator, or "." as the form of a token, asks for characters.
+void import_tokenizer(NodeContext& c) {
+  for (const char* name : {"mark", "mincharnum", "pad_value"})
+    if (!c.has_attr(name)) c.fail(fmt::format("attribute '{}' is missing", name));
+  TokenizerAttrs a{.separators = c.strings("separators"),
+                   .token = c.string("tokenexp", ""),
+                   .least = c.integer("mincharnum", 1),
+                   .padding = c.string("pad_value", ""),
+                   .mark = c.integer("mark", 0) != 0};
+  if (a.separators.empty() && a.token.empty()) c.fail("it needs attribute 'separators' or 'tokenexp'");
+  // Separators are what counts when both are given.
+  if (!a.separators.empty()) a.token.clear();
+  const bool characters = a.token == "." || (a.separators.size() == 1 && a.separators[0].empty());
+  if (characters && a.least > 1) c.fail("tokens of one character cannot have 'mincharnum' characters");
+  if (characters) {
+    a.separators.clear();
+    a.token.clear();
+  }
+  const size_t rank = rank_of(c, 0);
+  if (rank != 1 && rank != 2) c.fail(fmt::format("the operand has rank {}, it must be 1 or 2", rank));
+  c.out(0, c.b.op("Tokenizer", a, {c.in(0)}));
+}
+
 constexpr Entry table[] = {
     {"StringConcat", 20,
      [](NodeContext& c) {
@@ -69,6 +92,7 @@ constexpr Entry table[] = {
     {"StringNormalizer", 10, import_normalizer},
     {"RegexFullMatch", 20, import_regex},
     {"TfIdfVectorizer", 9, import_tfidf},
+    {"Tokenizer", 1, import_tokenizer, "com.microsoft"},
 };
 
 }  // namespace

@@ -201,7 +201,11 @@ bool optional(Maker& m) {
 bool strings(Maker& m) {
   int x = m.pick(DType::string, 0, 4);
   if (x < 0) x = m.input(DType::string, {m.extent()});
-  switch (m.below(6)) {
+  switch (m.below(7)) {
+    case 6: {
+      const char* tokens[] = {"Tokenizer", "Tokenizer{token=\"[a-z]+\", mark=true}", "Tokenizer{separators=[\" \"]}"};
+      return m.call(tokens[m.below(3)], {x}, 0) >= 0;
+    }
     case 0:
     case 1: return m.call("StringConcat", {x, m.broadcastable(DType::string, m.dims(x))}, 0) >= 0;
     case 2: return m.call(m.once_in(2) ? "StringSplit" : "StringSplit{delimiter=\",\"}", {x}, 0, 2) >= 0;

@@ -1,0 +1,256 @@
+// Entries of domain com.microsoft for sequences of different lengths packed into one: they are laid out as a batch as
+// long as the longest, the batch's operator does the work, and its results are packed again.
+
+#include <fmt/core.h>
+
+#include "frontends/onnx/contrib.h"
+#include "ops/indexing.h"
+
+namespace sinter::onnx {
+namespace {
+
+using wiring::add;
+using wiring::cast;
+using wiring::like;
+using wiring::mul;
+using wiring::sub;
+
+struct Packing {
+  Dim batch, tokens;
+  ValueId starts, lengths;  // i64[B]
+  ValueId longest;          // i64 scalar
+  ValueId places;           // i64[B, S]: rows of the packed operand, some row where a sequence is over
+  ValueId back;             // i64[T]: rows of the batch laid flat
+};
+
+// ends i32[B + 1]: 0, then where each sequence ends.
+Packing packing_of(NodeContext& c, ValueId ends, const Dim& tokens) {
+  GraphBuilder& b = c.b;
+  if (b.rank(ends) != 1) c.fail("cumulative_sequence_length must have rank 1");
+  Packing p;
+  p.batch = b.shape(ends)[0] - Dim(1);
+  p.tokens = tokens;
+  const ValueId all = cast(b, ends, DType::i64);
+  p.starts = wiring::slice(b, all, 0, 0, p.batch);
+  const ValueId behind = wiring::slice(b, all, 0, 1, p.batch + Dim(1));
+  p.lengths = sub(b, behind, p.starts);
+  p.longest = wiring::reduce(b, "Max", p.lengths, {0}, false);
+  const ValueId token = wiring::iota(b, count_of(b, tokens));
+  const ValueId last = sub(b, count_of(b, tokens), whole(b, 1));
+  const ValueId at = add(b, wiring::unsqueeze(b, p.starts, {1}), wiring::iota(b, p.longest));
+  p.places = b.op("Min", {at, last});
+  const ValueId over = cast(b, b.op("LessOrEqual", {behind, wiring::unsqueeze(b, token, {1})}), DType::i64);
+  const ValueId entry = wiring::reduce(b, "Sum", over, {1}, false);
+  p.back = add(b, mul(b, entry, p.longest), sub(b, token, wiring::gather(b, p.starts, entry, 0)));
+  return p;
+}
+
+ValueId laid_out(GraphBuilder& b, const Packing& p, ValueId x) { return wiring::gather(b, x, p.places, 0); }
+
+// [B, S, ...] as [T, ...].
+ValueId packed_again(GraphBuilder& b, const Packing& p, ValueId x) {
+  Shape flat(b.shape(x).begin() + 1, b.shape(x).end());
+  flat[0] = -1;
+  return wiring::gather(b, wiring::reshape(b, x, flat), p.back, 0);
+}
+
+// Of each row of x [B, L, ...], `count` columns from `from` i64[B] on.
+ValueId columns_from(GraphBuilder& b, ValueId x, ValueId from, const Dim& count) {
+  const ValueId at = add(b, wiring::unsqueeze(b, from, {1}), wiring::iota(b, count_of(b, count)));  // [B, count]
+  const Dim batch = b.shape(x)[0];
+  const ValueId row =
+      wiring::fill(b, wiring::unsqueeze(b, wiring::iota(b, count_of(b, batch)), {1}), b.dims({batch, count}));
+  const ValueId both = wiring::concat(b, {wiring::unsqueeze(b, row, {2}), wiring::unsqueeze(b, at, {2})}, 2);
+  return b.op("GatherND", {x, both});
+}
+
+// How many of the first tokens of each sequence are asked for, and which of them there are: bool[B, capacity].
+struct Captured {
+  int64_t capacity;
+  ValueId there;
+};
+
+Captured captured(NodeContext& c, const Packing& p, size_t operand) {
+  GraphBuilder& b = c.b;
+  const int64_t capacity = c.integer("state_update_capacity", 0);
+  if (capacity < 0 || capacity > 8) c.fail(fmt::format("state_update_capacity {} is outside [0, 8]", capacity));
+  if ((capacity > 0) != c.has(operand)) c.fail("capture_count and state_update_capacity need each other");
+  if (capacity == 0) return {0, no_id};
+  const ValueId count = b.op("Min", {cast(b, c.in(operand), DType::i64), p.lengths});
+  return {capacity, b.op("Less", {wiring::iota(b, whole(b, capacity)), wiring::unsqueeze(b, count, {1})})};
+}
+
+void import_conv(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (c.has(6) || c.has(7)) c.unsupported("weights that change with the token (kernel_delta, previous_mask)");
+  if (rank_of(c, 0) != 2 || rank_of(c, 1) != 3 || rank_of(c, 4) != 3)
+    c.fail("input must have rank 2, weight and initial_state rank 3");
+  const Packing p = packing_of(c, c.in(2), b.shape(c.in(0))[0]);
+  const ValueId x = wiring::transpose(b, laid_out(b, p, c.in(0)), {0, 2, 1});  // [B, C, S]
+  const ValueId y = core_result(c, "CausalConvWithState", {x, c.in(1), c.maybe(3), c.in(4)}, 27);
+  c.out(0, packed_again(b, p, wiring::transpose(b, y, {0, 2, 1})));
+  const ValueId samples = wiring::transpose(b, wiring::concat(b, {c.in(4), x}, 2), {0, 2, 1});
+  if (c.wants(1)) c.out(1, wiring::transpose(b, columns_from(b, samples, p.lengths, b.shape(c.in(4))[2]), {0, 2, 1}));
+  const Captured kept = captured(c, p, 5);
+  if (!c.wants(2)) return;
+  if (kept.capacity == 0) c.fail("state_update needs a state_update_capacity");
+  const ValueId at = add(b, wiring::unsqueeze(b, p.starts, {1}), wiring::iota(b, whole(b, kept.capacity)));
+  const ValueId last = sub(b, count_of(b, p.tokens), whole(b, 1));
+  const ValueId fresh = wiring::gather(b, c.in(0), b.op("Min", {at, last}), 0);
+  c.out(2, wiring::where(b, wiring::unsqueeze(b, kept.there, {2}), fresh, like(b, fresh, 0)));
+}
+
+void import_hashes(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  if (rank_of(c, 0) != 1) c.fail("input_ids must have rank 1");
+  const Packing p = packing_of(c, c.in(3), b.shape(c.in(0))[0]);
+  const int64_t most = c.integer("max_ngram_size", 0);
+  const NGramHashes made = ngram_hashes(c, {.ids = laid_out(b, p, c.in(0)),
+                                            .multipliers = c.in(1),
+                                            .sizes = c.in(2),
+                                            .past = c.maybe(4),
+                                            .offsets = c.maybe(5),
+                                            .eos = c.maybe(6),
+                                            .segments = c.has(7) ? laid_out(b, p, c.in(7)) : no_id,
+                                            .past_segments = c.maybe(8)});
+  c.out(0, packed_again(b, p, made.hashes));
+  if (c.wants(1)) c.out(1, columns_from(b, made.all, p.lengths, most - 1));
+  if (c.wants(2)) {
+    if (!c.has(7) || !c.has(8)) c.fail("present_segment_ids needs segment_ids and past_segment_ids");
+    const ValueId segments = wiring::concat(b, {c.in(8), laid_out(b, p, c.in(7))}, 1);
+    c.out(2, columns_from(b, segments, p.lengths, most - 1));
+  }
+  const Captured kept = captured(c, p, 9);
+  if (!c.wants(3)) return;
+  if (kept.capacity == 0) c.fail("state_update needs a state_update_capacity");
+  Ids states;
+  const Dim length = b.shape(made.all)[1];
+  for (int64_t k = 0; k < kept.capacity; ++k) {
+    // The state behind token k: columns k + 1 to k + most - 1, as far as there are such.
+    const ValueId from = b.op("Min", {whole(b, k + 1), count_of(b, length - Dim(most - 1))});
+    const ValueId at = wiring::fill(b, from, b.dims({p.batch}));
+    states.push_back(wiring::unsqueeze(b, columns_from(b, made.all, at, most - 1), {1}));
+  }
+  const ValueId all = wiring::concat(b, states, 1);
+  const ValueId empty = cast(b, b.constant(Tensor::scalar_i64(c.integer("pad_id", 0))), b.dtype(all));
+  c.out(3, wiring::where(b, wiring::unsqueeze(b, kept.there, {2}), all, empty));
+}
+
+// Keys and values live in blocks [blocks, size, heads, D]; a table names the blocks of each sequence in order.
+class Blocks {
+ public:
+  Blocks(NodeContext& c, ValueId cache, ValueId table) : c_(c), shape_(c.b.shape(cache)) {
+    if (shape_.size() != 4 || c.b.rank(table) != 2) c.fail("caches must have rank 4, block_table rank 2");
+    table_ = cast(c.b, table, DType::i64);
+  }
+
+  // Rows of the cache laid flat for places i64[B, n] of each sequence; -1 where no block is mapped.
+  ValueId slots(ValueId places) const {
+    GraphBuilder& b = c_.b;
+    const ValueId size = count_of(b, shape_[1]);
+    const ValueId width = sub(b, wiring::extent(b, table_, 1), whole(b, 1));
+    const ValueId column = b.op("Min", {wiring::div(b, places, size), width});
+    const ValueId block = b.op("GatherElements", GatherAttrs{.axis = 1}, {table_, column});
+    const ValueId slot = add(b, mul(b, block, size), b.op("Mod", {places, size}));
+    const ValueId mapped =
+        b.op("And", {b.op("LessOrEqual", {whole(b, 0), block}), b.op("Less", {block, count_of(b, shape_[0])})});
+    return wiring::where(b, mapped, slot, whole(b, -1));
+  }
+
+  // The cache with x [T, heads, D] in its slots i64[T]; those below 0 go nowhere.
+  ValueId written(ValueId cache, ValueId slots, ValueId x) const {
+    GraphBuilder& b = c_.b;
+    const Dim rows = shape_[0] * shape_[1];
+    const ValueId spare = wiring::fill(b, like(b, cache, 0), b.dims({1, shape_[2], shape_[3]}));
+    const ValueId flat = wiring::concat(b, {flat_of(cache), spare}, 0);
+    const ValueId skipped = b.op("Less", {slots, like(b, slots, 0)});
+    const ValueId to = wiring::unsqueeze(b, wiring::where(b, skipped, count_of(b, rows), slots), {1});
+    const ValueId all = b.op("ScatterND", ScatterNDAttrs{}, {flat, to, cast(b, x, b.dtype(cache))});
+    return wiring::reshape(b, wiring::slice(b, all, 0, 0, rows), shape_);
+  }
+
+  // [B, heads, n, D] of slots i64[B, n].
+  ValueId read(ValueId cache, ValueId slots) const {
+    GraphBuilder& b = c_.b;
+    const ValueId rows = wiring::gather(b, flat_of(cache), b.op("Max", {slots, whole(b, 0)}), 0);
+    return wiring::transpose(b, rows, {0, 2, 1, 3});
+  }
+
+ private:
+  ValueId flat_of(ValueId cache) const {
+    return wiring::reshape(c_.b, cache, {shape_[0] * shape_[1], shape_[2], shape_[3]});
+  }
+
+  NodeContext& c_;
+  const Shape shape_;
+  ValueId table_;
+};
+
+void import_paged_attention(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  const int64_t heads = heads_of(c, "num_heads"), kv_heads = heads_of(c, "kv_num_heads");
+  const std::string layout = c.string("kv_cache_layout", "SEPARATE");
+  const bool latent = layout == "LATENT";
+  if (!latent && layout != "SEPARATE") c.fail(fmt::format("kv_cache_layout '{}'", layout));
+  if (c.has(14) || c.has(15)) c.unsupported("caches of quantized numbers");
+  if (c.integer("rotary_offset", 0) != 0) c.unsupported("rotary_offset");
+  if (rank_of(c, 0) != 2) c.fail("query must have rank 2");
+  if (latent == c.has(4) || (latent && (kv_heads != 1 || !c.has(1) || c.has(2))))
+    c.fail("operands do not suit kv_cache_layout");
+  const Packing p = packing_of(c, c.in(5), b.shape(c.in(0))[0]);
+  const auto laid = [&](size_t i) { return c.has(i) ? laid_out(b, p, c.in(i)) : no_id; };
+  const ValueId key = laid(1);
+  Projected x = split_projected(c, laid(0), key, latent ? key : laid(2), heads, kv_heads);
+  const DType dtype = b.dtype(x.q), work = b.dtype(wiring::widened(b, x.q));
+  if (c.has(12) != c.has(13)) c.fail("q_norm_weight and k_norm_weight must be given together");
+  if (c.has(12)) {
+    const double epsilon = c.real("qk_norm_epsilon", 1e-6);
+    x.q = wiring::rms_norm(b, x.q, c.in(12), -1, epsilon);
+    x.k = wiring::rms_norm(b, x.k, c.in(13), -1, epsilon);
+  }
+  const ValueId past = cast(b, c.in(6), DType::i64), total = add(b, past, p.lengths);
+  const ValueId position = add(b, wiring::iota(b, p.longest), per_batch(b, past, 2));  // [B, S]
+  if (c.integer("do_rotary", 0) != 0) {
+    const ValueId cosine = angles(c, c.in(8), position, work), sine = angles(c, c.in(9), position, work);
+    const Dim turned = b.shape(c.in(8)).back() * Dim(2);
+    const bool interleaved = c.integer("rotary_interleaved", 0) != 0;
+    for (ValueId* v : {&x.q, &x.k})
+      *v = cast(b, rotated(b, cast(b, *v, work), cosine, sine, turned, interleaved), dtype);
+  }
+  const Blocks blocks(c, c.in(3), c.in(7));
+  const ValueId slots = c.has(10) ? cast(b, c.in(10), DType::i64) : packed_again(b, p, blocks.slots(position));
+  const auto stored = [&](size_t cache, ValueId fresh) {
+    return blocks.written(c.in(cache), slots, packed_again(b, p, wiring::transpose(b, fresh, {0, 2, 1, 3})));
+  };
+  const ValueId key_cache = stored(3, x.k), value_cache = latent ? no_id : stored(4, x.v);
+  if (c.wants(1)) c.out(1, key_cache);
+  if (c.wants(2)) c.out(2, latent ? key_cache : value_cache);
+  const ValueId column = wiring::iota(b, wiring::reduce(b, "Max", total, {0}, false));
+  const ValueId places =
+      b.op("Expand", {wiring::unsqueeze(b, column, {0}), wiring::concat(b, {b.dims({p.batch}), b.integers({1})}, 0)});
+  const ValueId from = blocks.slots(places);
+  const ValueId keys = cast(b, blocks.read(key_cache, from), dtype);
+  ValueId values = latent ? keys : cast(b, blocks.read(value_cache, from), dtype);
+  if (const int64_t size = c.integer("v_head_size", 0); latent && size > 0)
+    values = wiring::slice(b, values, 3, 0, size);
+  const ValueId row = wiring::unsqueeze(b, position, {1, 3});  // [B, 1, S, 1]
+  ValueId seen = b.op("And", {wiring::unsqueeze(b, b.op("LessOrEqual", {whole(b, 0), from}), {1, 2}),
+                              b.op("Less", {column, per_batch(b, total, 4)})});
+  if (c.integer("is_causal", 1) != 0) seen = b.op("And", {seen, b.op("LessOrEqual", {column, row})});
+  if (const int64_t window = c.integer("local_window_size", -1); window > 0)
+    seen = b.op("And", {seen, b.op("Less", {sub(b, row, whole(b, window)), column})});
+  Attend options{.bias = as_bias(b, seen, work), .softcap = c.real("softcap", 0), .sink = c.maybe(11)};
+  c.out(0, packed_again(b, p, attend(c, x.q, keys, values, options)));
+}
+
+constexpr Entry table[] = {
+    {"PagedAttention", 1, import_paged_attention, microsoft},
+    {"VarlenCausalConvWithState", 1, import_conv, microsoft},
+    {"VarlenNGramHashMapping", 1, import_hashes, microsoft},
+};
+
+}  // namespace
+
+std::span<const Entry> contrib_varlen_entries() { return table; }
+
+}  // namespace sinter::onnx
