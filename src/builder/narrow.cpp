@@ -64,13 +64,13 @@ class Narrower {
   void find_candidates() {
     const size_t count = graph_.values.size();
     candidate_.assign(count, false);
-    std::vector<bool> constant(count, false);
-    for (ValueId v = 0; v < count; ++v) constant[v] = graph_[v].has_contents();
+    constant_.resize(count);
+    for (ValueId v = 0; v < count; ++v) constant_[v] = graph_[v].has_contents();
     for (const Node& node : graph_.nodes) {
       const bool known =
-          std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == no_id || constant[v]; });
+          std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == no_id || constant_[v]; });
       for (ValueId v : node.outputs) {
-        constant[v] = known;
+        constant_[v] = known;
         const Type& type = graph_[v].type;
         candidate_[v] = !known && is_fragment(node) && type.is_plain() && type.dtype == DType::f32;
       }
@@ -150,7 +150,7 @@ class Narrower {
     for (ValueId v : copy.inputs) {
       types.push_back(graph_[v].type);
       if (is_narrow(v)) types.back().dtype = narrow_dtype;
-      constant.push_back(graph_[v].is_constant());
+      constant.push_back(constant_[v]);
     }
     const auto cost = cost_of_fragment(module_, copy.bodies[0], types, constant, device_);
     return cost && *cost <= clearly_slower * cost_when_wide(node);
@@ -163,7 +163,7 @@ class Narrower {
     std::vector<bool> constant;
     for (ValueId v : node.inputs) {
       types.push_back(graph_[v].type);
-      constant.push_back(graph_[v].is_constant());
+      constant.push_back(constant_[v]);
     }
     const auto cost = cost_of_fragment(module_, node.bodies[0], types, constant, device_);
     return at->second = cost.value_or(std::numeric_limits<double>::infinity());
@@ -215,6 +215,7 @@ class Narrower {
   Module& module_;
   Graph& graph_;
   const DeviceSpec& device_;
+  std::vector<bool> constant_;  // known while building
   std::vector<bool> candidate_;
   std::vector<ValueId> group_;  // values of one dtype: union-find
   std::vector<bool> wide_;      // by root

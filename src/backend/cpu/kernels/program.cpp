@@ -239,7 +239,9 @@ double program_cost(const Kernel&, const Problem& problem, std::span<const int64
   for (const Problem::Result& result : problem.results) ns += 0.05 * bytes(result.value);
   for (size_t s = 0; s < problem.stages.size(); ++s) {
     const uint16_t v = reduced_axes(problem, problem.stages[s]) ? problem.stages[s].inputs[0] : problem.first_result[s];
-    ns += 0.1 * elements_at(problem.types[v], symbols) + 20;
+    // Conversions between reals go along with loads and stores.
+    const bool converts = is_op(problem.stages[s], "Cast") && is_float(problem.types[v].dtype);
+    ns += (converts ? 0.02 : 0.1) * elements_at(problem.types[v], symbols) + 20;
   }
   return ns;
 }
