@@ -9,14 +9,14 @@ namespace {
 using namespace testing;
 
 ValueId times(GraphBuilder& b, ValueId x, uint64_t seed) {
-  return b.op("MatMul", MatMulAttrs{}, {x, b.constant(random_tensor({4, 4}, seed))});
+  return b.op("MatMul", MatMulAttrs{}, {x, b.constant(random_tensor({16, 16}, seed))});
 }
 
-// p = x W1; q = x W2 + p; result q W3, with x[n, 4].
+// p = x W1; q = x W2 + p; result q W3, with x[n, 16].
 Module module_with_residual() {
   Module module;
   GraphBuilder b(module, *module.main);
-  const ValueId x = b.input(Type::tensor(DType::f32, Shape{named(module, "n"), 4}), "x");
+  const ValueId x = b.input(Type::tensor(DType::f32, Shape{named(module, "n"), 16}), "x");
   const ValueId p = times(b, x, 1);
   module.main->outputs = {times(b, wiring::add(b, times(b, x, 2), p), 3)};
   return module;
@@ -56,7 +56,7 @@ TEST(InPlace, ResidualsAreAddedWhereTheyLie) {
                    make_executable(build(module_with_residual(), by_definition).target, this_machine(1))),
                1);
   for (int64_t rows : {3, 40, 0, 7}) {
-    const Tensor x = random_tensor({rows, 4}, 9);
+    const Tensor x = random_tensor({rows, 16}, 9);
     for (Context* c : {&fast, &slow}) {
       c->set_input(0, x.dims(), x.data(), static_cast<size_t>(x.bytes()));
       c->run();
@@ -77,10 +77,11 @@ TEST(InPlace, WhatWasOverwrittenIsNotReadAgain) {
 }
 
 TEST(InPlace, OperandsOfTheProductStay) {
-  Target target = build_target(module_with({Type::tensor(DType::f32, Shape{4, 4})}, [](GraphBuilder& b, const Ids& x) {
-    const ValueId p = times(b, x[0], 1);
-    return Ids{times(b, wiring::add(b, times(b, p, 2), p), 3)};
-  }));
+  Target target =
+      build_target(module_with({Type::tensor(DType::f32, Shape{16, 16})}, [](GraphBuilder& b, const Ids& x) {
+        const ValueId p = times(b, x[0], 1);
+        return Ids{times(b, wiring::add(b, times(b, p, 2), p), 3)};
+      }));
   EXPECT_FALSE(made_over(target));
   ASSERT_EQ(target.main.steps.size(), 3u);
   Slot& made = target.main.slots[target.main.steps[1].results[0]];
@@ -92,7 +93,7 @@ TEST(InPlace, OperandsOfTheProductStay) {
 }
 
 TEST(InPlace, InputsStay) {
-  const Type type = Type::tensor(DType::f32, Shape{4, 4});
+  const Type type = Type::tensor(DType::f32, Shape{16, 16});
   Target target = build_target(module_with({type, type}, [](GraphBuilder& b, const Ids& x) {
     return Ids{times(b, wiring::add(b, times(b, x[0], 1), x[1]), 2)};
   }));
@@ -105,10 +106,11 @@ TEST(InPlace, InputsStay) {
 }
 
 TEST(InPlace, KernelsSayWhetherTheyMay) {
-  Target target = build_target(module_with({Type::tensor(DType::f32, Shape{4, 4})}, [](GraphBuilder& b, const Ids& x) {
-    const ValueId p = wiring::transpose(b, times(b, x[0], 1), {1, 0});
-    return Ids{wiring::transpose(b, times(b, p, 2), {1, 0})};
-  }));
+  Target target =
+      build_target(module_with({Type::tensor(DType::f32, Shape{16, 16})}, [](GraphBuilder& b, const Ids& x) {
+        const ValueId p = wiring::transpose(b, times(b, x[0], 1), {1, 0});
+        return Ids{wiring::transpose(b, times(b, p, 2), {1, 0})};
+      }));
   uint32_t changed = 0;
   for (const Step& step : target.main.steps) {
     Slot& made = target.main.slots[step.results[0]];

@@ -217,9 +217,14 @@ Answer epilogue_supported(const Problem& problem, const OutputView& view) {
 }
 
 bool epilogue_overwrites(const Problem& problem, const OutputView& view, size_t operand) {
+  // Where rows end within a vector, loads of a row wait for the store of the row before: in place is then slower.
+  constexpr int64_t vector = 16;
   const std::vector<uint16_t>& main = problem.stages[0].inputs;
-  return in_epilogue(problem, operand) && std::find(main.begin(), main.end(), operand) == main.end() &&
-         meet(*problem.operands[operand].type.shape, shape_of(problem, main_value(problem)), view).is_full();
+  if (!in_epilogue(problem, operand) || std::find(main.begin(), main.end(), operand) != main.end()) return false;
+  const Shape& made = shape_of(problem, main_value(problem));
+  if (view.col < 0 || !meet(*problem.operands[operand].type.shape, made, view).is_full()) return false;
+  const auto cols = made[static_cast<size_t>(view.col)].as_constant();
+  return cols && *cols % vector == 0;
 }
 
 Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t operand) {

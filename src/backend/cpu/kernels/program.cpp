@@ -483,7 +483,20 @@ Status program_run(const Launch& launch) {
 
 // The executor reads each element of a tile before it stores it, and rows are whole where it needs them twice.
 bool program_overwrites(const Kernel&, const Problem& problem, size_t) {
-  return shape_of(problem, problem.results[0].value) == form_of(problem).whole;
+  const Shape& made = shape_of(problem, problem.results[0].value);
+  if (made != form_of(problem).whole) return false;
+  if (made.empty()) return true;
+  // Rows that end within a vector make loads wait for stores, unless all of it is one row.
+  constexpr int64_t vector = 16;
+  const auto row = made[problem.results[0].layout.innermost(made.size())].as_constant();
+  if (row && *row % vector == 0) return true;
+  const std::vector<bool> read = read_operands(problem);
+  for (size_t i = 0; i < problem.operands.size(); ++i) {
+    const Shape& shape = *problem.operands[i].type.shape;
+    const bool one = std::all_of(shape.begin(), shape.end(), [](const Dim& d) { return d == Dim(1); });
+    if (read[i] && !one && shape != made) return false;
+  }
+  return true;
 }
 
 }  // namespace
