@@ -61,9 +61,7 @@ TEST(Narrow, ValuesOfANetwork) {
   const Target wide = built(network(2, 48), false), narrow = built(network(2, 48), true);
   EXPECT_EQ(narrow_slots(wide), 0u);
   EXPECT_EQ(narrow_slots(narrow), 5u) << "three convolutions, the pooling and the means";
-  for (const Slot& slot : narrow.main.slots) {
-    if (slot.kind == SlotKind::binding) EXPECT_EQ(slot.type.dtype, DType::f32);
-  }
+  for (const Binding& binding : narrow.bindings) EXPECT_EQ(binding.type.dtype, DType::f32);
   const Tensor x = random_tensor({2, 3, 24, 25}, 9);
   const std::vector<float> wanted = run(wide, x), made = run(narrow, x);
   double error = 0, size = 0;
