@@ -180,7 +180,9 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     apart += part.row->cost(*part.row, part.problem, symbols, device);
     if (&part != &parts.back()) between += 4 * elements_at(part.problem.types[part.problem.first_result[0]], symbols);
   }
-  return std::max(apart / 2, apart - saved_per_byte * (between - cached_bytes));
+  // Where values between fragments are held in bf16, lines of f32 in the cache are no better than those.
+  const bool narrow = device.level >= amx && problem.stages[0].attrs.as<ConvAttrs>().numerics == Numerics::bf16;
+  return narrow ? apart : std::max(apart / 2, apart - saved_per_byte * (between - cached_bytes));
 }
 
 struct PreparedPart : Part {
