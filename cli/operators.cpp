@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "backend/cpu/device.h"
 #include "backend/kernel.h"
 #include "base/file.h"
 #include "base/scanner.h"
@@ -138,12 +139,12 @@ void look_at_cases(Facts& facts, const std::string& path, const std::string& sho
 // Every row that takes a problem of the tests has what it takes of each operator there.
 void look_at_problems(Facts& facts, const std::string& path, const std::string& shown) {
   DeviceSpec device;  // the newest instruction set, whatever this machine has
-  device.level = 2;
+  device.level = cpu::amx;
   device.features = ~uint64_t{0};
   for (const std::string& line : lines_of(path)) {
     Scanner scanner(line);
     if (scanner.at_end()) continue;
-    scanner.accept("reference");
+    if (!scanner.accept("reference")) scanner.accept("amx");
     const Problem problem = parse_problem(scanner);
     for (const Stage& stage : problem.stages) facts.core[stage.op->name].tests.insert(shown);
     for (const Backend* backend : backends()) {
