@@ -342,7 +342,7 @@ Tensor in_layout(const Tensor& tensor, const Layout& layout) {
   Tensor out(DType::u8, {layout_bytes(layout, tensor.dtype(), tensor.dims())});
   auto* to = out.as_mutable<std::byte>();
   // What lies between rows is as untouched memory, and no number.
-  if (layout.pitch) std::memset(to, static_cast<int>(untouched), static_cast<size_t>(out.bytes()));
+  if (layout.pitch && out.bytes() > 0) std::memset(to, static_cast<int>(untouched), static_cast<size_t>(out.bytes()));
   const auto* from = tensor.as<std::byte>();
   for_layout(layout, tensor.dims(), [&](int64_t n, int64_t offset) {
     std::memcpy(to + static_cast<size_t>(offset) * width, from + static_cast<size_t>(n) * width, width);
