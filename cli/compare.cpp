@@ -22,14 +22,20 @@ struct Args {
   void declare(Options& o) {
     o.positional("MODEL", model, "ONNX model");
     inputs.declare(o);
-    o.value("--rtol", tolerance.rtol, "R", "error allowed relative to the expected element");
-    o.value("--atol", tolerance.atol, "A", "error allowed besides");
+    o.value("--rtol", tolerance.rtol, "R", "error allowed relative to the expected element (--bf16 makes it 0.03)");
+    o.value("--atol", tolerance.atol, "A", "error allowed besides (--bf16 makes it 0.03)");
     build.declare(o);
   }
 
-  void tolerance_makes_sense() const {
+  Tolerance allowed() const {
     if (!(tolerance.rtol >= 0) || !(tolerance.atol >= 0))
       throw Error(Code::invalid_argument, "--rtol and --atol must be 0 or more");
+    // A bf16 number is off by 4e-3 at most, and networks magnify that.
+    constexpr double with_bf16 = 3e-2;
+    Tolerance out = tolerance;
+    if (build.bf16 && out.rtol == Tolerance().rtol) out.rtol = with_bf16;
+    if (build.bf16 && out.atol == Tolerance().atol) out.atol = with_bf16;
+    return out;
   }
 };
 
@@ -59,13 +65,13 @@ void print_difference(const Compared& value) {
 }
 
 int run_compare(const Args& args) {
-  args.tolerance_makes_sense();
+  const Tolerance allowed = args.allowed();
   refuse_engine(args.model);
   const BuildOptions options = args.build.options(true);
   const Module module = read_model(args.model, args.build, options);
   const std::vector<Box> inputs = read_inputs(inputs_of(module), module.symbols, best_of(module, options), args.inputs);
   Comparison comparison;
-  with_values([&] { comparison = compare(module, inputs, options, args.tolerance); });
+  with_values([&] { comparison = compare(module, inputs, options, allowed); });
   end_progress();
   Table table({"tensor", "type", ">max error", ">relative", "", "kernel", "node"});
   size_t differing = 0;
@@ -89,7 +95,7 @@ int run_compare(const Args& args) {
 }
 
 int run_bisect(const Args& args) {
-  args.tolerance_makes_sense();
+  const Tolerance allowed = args.allowed();
   refuse_engine(args.model);
   const BuildOptions options = args.build.options();
   const Module module = read_model(args.model, args.build, options);
@@ -99,7 +105,7 @@ int run_bisect(const Args& args) {
     const std::string rewrites = limit == UINT32_MAX ? "all rewrites" : fmt::format("{} rewrites", limit);
     fmt::print(stderr, "with {}: {}\n", rewrites, agrees ? "agrees" : "differs");
   };
-  with_values([&] { found = bisect(module, inputs, options, args.tolerance, tried, nullptr); });
+  with_values([&] { found = bisect(module, inputs, options, allowed, tried, nullptr); });
   switch (found.verdict) {
     case Bisection::Verdict::agrees:
       fmt::print("{}: the largest error of output '{}' is {:.3g}\n", green("the results agree"),

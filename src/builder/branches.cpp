@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <set>
 
 #include "ir/builder.h"
 #include "ops/refusal.h"
@@ -41,6 +42,14 @@ class Search {
 
   const std::string& branch() const { return branch_; }
 
+  // Nodes of the model that have the name; names need not be unique.
+  void namesakes(const Graph& graph, std::set<uint32_t>& out) const {
+    for (const Node& node : graph.nodes) {
+      if (!is(node, "Refuse") && name_of(node) == error_.origin().node) out.insert(node.sources[0]);
+      for (const Graph& body : node.bodies) namesakes(body, out);
+    }
+  }
+
  private:
   std::string name_of(const Node& node) const {
     return node.sources.empty() ? std::string() : module_.sources[node.sources[0]].name;
@@ -72,6 +81,9 @@ bool has_branches(const Module& module) { return any_branch(*module.main); }
 std::string refuse_branch(Module& module, const Error& error) {
   if (error.origin().node.empty()) return {};
   Search search(module, error);
+  std::set<uint32_t> nodes;
+  search.namesakes(*module.main, nodes);
+  if (nodes.size() != 1) return {};  // which of them it is cannot be told
   search.visit(*module.main);
   return search.branch();
 }

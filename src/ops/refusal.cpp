@@ -40,7 +40,7 @@ void infer_refuse(InferContext& c) {
   }
 }
 
-void eval_refuse(EvalContext& c) { throw Error(Code::fault, c.attrs<RefuseAttrs>().message); }
+void eval_refuse(EvalContext& c) { throw Error(Code::fault, printable(c.attrs<RefuseAttrs>().message, 4096)); }
 
 constexpr Op table[] = {
     {.name = "Refuse",

@@ -14,7 +14,18 @@ namespace {
 
 using wiring::cast;
 
-void import_matmul(NodeContext& c) { c.out(0, wiring::matmul(c.b, c.in(0), c.in(1))); }
+// Core contractions take a narrow first operand, which ONNX does not know.
+void check_factors(NodeContext& c) {
+  const Type &x = c.b.type(c.in(0)), &w = c.b.type(c.in(1));
+  if (x.is_tensor() && w.is_tensor() && is_float(x.dtype) && is_float(w.dtype) && x.dtype != w.dtype)
+    c.fail(
+        fmt::format("operand 0 is {}, operand 1 is {}: they must be equal", dtype_name(x.dtype), dtype_name(w.dtype)));
+}
+
+void import_matmul(NodeContext& c) {
+  check_factors(c);
+  c.out(0, wiring::matmul(c.b, c.in(0), c.in(1)));
+}
 
 // factor * v; integers go through f64 so that a real factor keeps its meaning.
 ValueId scaled(NodeContext& c, ValueId v, double factor) {
@@ -34,6 +45,7 @@ ValueId gemm(NodeContext& c, ValueId x, ValueId y, bool transpose_x, bool transp
 }
 
 ValueId gemm_of(NodeContext& c) {
+  check_factors(c);
   ValueId x = c.in(0);
   // Opset 1 to 6 implementations flatten trailing axes of the first matrix; exporters relied on it.
   if (c.opset < 7 && c.b.type(x).has_shape() && c.b.rank(x) > 2) x = c.b.op("Flatten", {x});
@@ -46,6 +58,7 @@ ValueId gemm_of(NodeContext& c) {
 void import_gemm(NodeContext& c) { c.out(0, gemm_of(c)); }
 
 ValueId fused_matmul(NodeContext& c) {
+  check_factors(c);
   GraphBuilder& b = c.b;
   // [M, batch..., K] to [batch..., M, K].
   const auto batches_first = [&](ValueId v, const char* attribute) {
@@ -87,9 +100,13 @@ ConvAttrs conv_attrs(NodeContext& c, size_t weight) {
   return a;
 }
 
-void import_conv(NodeContext& c) { c.out(0, c.b.op("Conv", conv_attrs(c, 1), {c.in(0), c.in(1), c.maybe(2)})); }
+void import_conv(NodeContext& c) {
+  check_factors(c);
+  c.out(0, c.b.op("Conv", conv_attrs(c, 1), {c.in(0), c.in(1), c.maybe(2)}));
+}
 
 void import_conv_transpose(NodeContext& c) {
+  check_factors(c);
   ConvTransposeAttrs a;
   a.auto_pad = auto_pad(c);
   a.dilations = c.integers("dilations");
@@ -218,6 +235,7 @@ ValueId activated(NodeContext& c, ValueId y, const std::vector<double>& numbers)
 }
 
 void import_fused_conv(NodeContext& c) {
+  check_factors(c);
   ValueId y = c.b.op("Conv", conv_attrs(c, 1), {c.in(0), c.in(1), c.maybe(2)});
   if (c.has(3)) y = wiring::add(c.b, y, c.in(3));
   c.out(0, activated(c, y, c.reals("activation_params")));

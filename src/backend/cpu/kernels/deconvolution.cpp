@@ -240,6 +240,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bound.phases = 2;
   bound.chunks[0] = bound.chunks[1] = 0;
   if (product(y) == 0) return;
+  if (plan.products == 0) throw Error(Code::invalid_argument, "the kernel of a ConvTranspose has an extent of 0");
   plan.direct = !prepared.epilogue.executor && one_tap(plan);
   if (plan.direct) plan_runs(plan);
   plan.by_line = plan.direct && plan.groups == 1 && plan.run >= 16 && line_width(plan) >= 32 &&

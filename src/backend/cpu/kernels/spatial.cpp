@@ -34,9 +34,12 @@ struct Plan {
 // An epilogue whose operands lie as the result or are one number: pixels that lie densely are one row to it, of about
 // as many numbers as this, which costs less than many short rows.
 constexpr int64_t flat_row = 2048;
-bool is_flat(const Epilogue& epilogue) {
-  const auto even = [](const Epilogue::Part& part) { return part.rows == part.cols; };  // or one number for all
-  return epilogue.executor && std::all_of(epilogue.operands.begin(), epilogue.operands.end(), even);
+bool is_flat(const BoundEpilogue& epilogue, int64_t channels) {
+  const auto even = [&](const BoundEpilogue::Part& part) {
+    if (!part.rows && !part.cols) return true;  // one number for all
+    return part.rows && part.cols && part.row_stride == channels;
+  };
+  return std::all_of(epilogue.parts.begin(), epilogue.parts.end(), even);
 }
 void flat_block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride) {
   const int64_t together = stride == cols ? flat_row / cols : 0;
@@ -55,9 +58,9 @@ void plan_rows(Plan& plan, const BindContext& c, double work, Bound& bound) {
   const int64_t wanted = c.threads <= 1 ? 1 : std::min({rows, by_work, 6 * static_cast<int64_t>(c.threads)});
   plan.rows_per_chunk = empty ? 1 : (rows + wanted - 1) / wanted;
   bound.chunks[0] = empty ? 0 : (rows + plan.rows_per_chunk - 1) / plan.rows_per_chunk;
-  plan.args.epilogue = !plan.prepared || !plan.prepared->executor ? nullptr
-                       : is_flat(*plan.prepared)                  ? flat_block
-                                                                  : EpilogueRun::block;
+  plan.args.epilogue = !plan.prepared || !plan.prepared->executor   ? nullptr
+                       : is_flat(plan.epilogue, plan.args.channels) ? flat_block
+                                                                    : EpilogueRun::block;
   bound.scratch = empty ? 0 : align_up(plan.table->scratch_size(plan.args), 64, "scratch");
   plan.tile_offset = bound.scratch;
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
