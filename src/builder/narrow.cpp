@@ -141,8 +141,9 @@ class Narrower {
     return changed;
   }
 
+  // Of the best fast row for a fragment with these values narrow.
   template <typename F>
-  bool taken(const Node& node, F is_narrow) {
+  std::optional<double> cost(const Node& node, F is_narrow) {
     Node copy = node;
     rewrite(copy, is_narrow);
     std::vector<Type> types;
@@ -152,21 +153,19 @@ class Narrower {
       if (is_narrow(v)) types.back().dtype = narrow_dtype;
       constant.push_back(constant_[v]);
     }
-    const auto cost = cost_of_fragment(module_, copy.bodies[0], types, constant, device_);
-    return cost && *cost <= clearly_slower * cost_when_wide(node) + little_time;
+    return cost_of_fragment(module_, copy.bodies[0], types, constant, device_);
+  }
+
+  template <typename F>
+  bool taken(const Node& node, F is_narrow) {
+    const auto narrow = cost(node, is_narrow);
+    return narrow && *narrow <= clearly_slower * cost_when_wide(node) + little_time;
   }
 
   double cost_when_wide(const Node& node) {
     const auto [at, fresh] = wide_cost_.try_emplace(&node, 0.0);
-    if (!fresh) return at->second;
-    std::vector<Type> types;
-    std::vector<bool> constant;
-    for (ValueId v : node.inputs) {
-      types.push_back(graph_[v].type);
-      constant.push_back(constant_[v]);
-    }
-    const auto cost = cost_of_fragment(module_, node.bodies[0], types, constant, device_);
-    return at->second = cost.value_or(std::numeric_limits<double>::infinity());
+    if (fresh) at->second = cost(node, [](ValueId) { return false; }).value_or(std::numeric_limits<double>::infinity());
+    return at->second;
   }
 
   // The fragment with these operands and results narrow.

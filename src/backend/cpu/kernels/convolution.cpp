@@ -20,6 +20,23 @@ std::shared_ptr<const void> prepare_spatial_table(const Kernel&, const Problem&,
   return std::make_shared<const SpatialTable*>(&spatial_table(device.level));
 }
 
+Needs filtered_needs(const Problem& problem, const OutputView& view, const Layout& weights) {
+  const Stage& stage = problem.stages[0];
+  const Layout last = Layout::channels_last(problem.types[stage.inputs[0]].shape->size());
+  Needs out;
+  for (size_t i = 0; i < problem.operands.size(); ++i) {
+    Layout layout = problem.operands[i].layout;
+    if (layout.kind == Layout::Kind::any)
+      layout = i == stage.inputs[0]      ? last
+               : i == stage.inputs[1]    ? weights
+               : in_epilogue(problem, i) ? epilogue_layout(problem, view, i)
+                                         : Layout();
+    out.operands.push_back(std::move(layout));
+  }
+  for (const Problem::Result& result : problem.results) out.results.push_back(settled(result.layout, last));
+  return out;
+}
+
 Layout taps_first(size_t rank) {
   std::vector<uint8_t> order;
   for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));

@@ -22,6 +22,9 @@ inline OutputView image_view(size_t rank) {
   view.col = 1;
   return view;
 }
+// Layouts of a row whose main stage filters operand 0, channels last, with operand 1 in `weights`; `any` is settled,
+// and what the epilogue reads lies as that wants it.
+Needs filtered_needs(const Problem& problem, const OutputView& view, const Layout& weights);
 // Weights [M, C, taps...] stored as taps, C, M.
 Layout taps_first(size_t rank);
 

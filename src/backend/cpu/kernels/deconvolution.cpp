@@ -77,21 +77,8 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
 }
 
 Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  const Stage& stage = problem.stages[0];
-  const size_t rank = problem.types[stage.inputs[0]].shape->size();
-  const OutputView view = image_view(rank);
-  Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i) {
-    Layout layout = problem.operands[i].layout;
-    if (layout.kind == Layout::Kind::any)
-      layout = i == stage.inputs[0]      ? Layout::channels_last(rank)
-               : i == stage.inputs[1]    ? weight_layout(rank)
-               : in_epilogue(problem, i) ? epilogue_layout(problem, view, i)
-                                         : Layout();
-    out.operands.push_back(std::move(layout));
-  }
-  out.results.assign(problem.results.size(), Layout::channels_last(rank));
-  return out;
+  const size_t rank = problem.types[problem.stages[0].inputs[0]].shape->size();
+  return filtered_needs(problem, image_view(rank), weight_layout(rank));
 }
 
 double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {

@@ -153,22 +153,8 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
 }
 
 Needs depthwise_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  const Stage& stage = problem.stages[0];
-  const size_t rank = problem.types[stage.inputs[0]].shape->size();
-  const OutputView view = pixels_view(rank);
-  Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i) {
-    Layout layout = problem.operands[i].layout;
-    if (layout.kind == Layout::Kind::any)
-      layout = i == stage.inputs[0]      ? Layout::channels_last(rank)
-               : i == stage.inputs[1]    ? taps_first(rank)
-               : in_epilogue(problem, i) ? epilogue_layout(problem, view, i)
-                                         : Layout();
-    out.operands.push_back(std::move(layout));
-  }
-  for (const Problem::Result& result : problem.results)
-    out.results.push_back(settled(result.layout, Layout::channels_last(rank)));
-  return out;
+  const size_t rank = problem.types[problem.stages[0].inputs[0]].shape->size();
+  return filtered_needs(problem, pixels_view(rank), taps_first(rank));
 }
 
 double depthwise_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols,
