@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "backend/accept.h"
+#include "backend/kernel_run.h"
 #include "builder/pipeline.h"
 #include "frontends/onnx/import.h"
 #include "frontends/onnx/reader.h"
@@ -93,7 +94,7 @@ void collect(const Target& target, const Plan& plan, const std::vector<int64_t>&
   for (const Plan& body : plan.bodies) collect(target, body, best, entries);
 }
 
-// The shortest of the runs of two milliseconds, three at least: what run_kernel gives for a row.
+// The shortest of the runs of two milliseconds, three at least.
 double shortest(const std::function<void()>& run) {
   using Clock = std::chrono::steady_clock;
   const auto end = Clock::now() + std::chrono::milliseconds(2);
@@ -153,13 +154,12 @@ Json measure(const Entry& entry, const DeviceSpec& device, const Options& option
   describe(entry, json);
   try {
     const std::vector<Tensor> operands = sample_operands(problem, entry.symbols, 1);
+    const KernelRun row(problem, *entry.kernel, device, entry.symbols, operands);
     const auto peer = onednn::prepare(problem, entry.symbols, options.build.passes.allow_bf16);
     std::vector<double> ours, theirs, ratios;
     for (int round = 0; round < options.rounds; ++round) {
-      double ns = 0;
       if (peer && round % 2 == 1) theirs.push_back(shortest(*peer));
-      run_kernel(problem, *entry.kernel, device, entry.symbols, operands, &ns);
-      ours.push_back(ns);
+      ours.push_back(shortest([&] { row.run(); }));
       if (!peer) break;
       if (round % 2 == 0) theirs.push_back(shortest(*peer));
       ratios.push_back(theirs.back() / ours.back());

@@ -3,14 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 
 #include "backend/definition.h"
+#include "backend/kernel_run.h"
 #include "base/checked.h"
-#include "base/thread_pool.h"
 #include "ops/arrays.h"
 #include "ops/contraction.h"
 #include "tensor/convert.h"
@@ -30,54 +28,6 @@ Type concrete(const Type& type, std::span<const int64_t> symbols) {
   Shape shape;
   for (int64_t d : evaluate(*type.shape, symbols)) shape.emplace_back(d);
   return Type::tensor(type.dtype, std::move(shape));
-}
-
-constexpr std::byte untouched{0xff};
-
-// Memory that is exactly as large as asked. Beyond it lies what the sanitizer watches, else a pattern that is checked.
-class Guarded {
- public:
-  explicit Guarded(int64_t bytes, std::byte fill = untouched) : bytes_(bytes) {
-    if (posix_memalign(&memory_, 64, static_cast<size_t>(bytes + 2 * guard)) != 0)
-      throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes", bytes));
-    std::memset(memory_, static_cast<int>(pattern), static_cast<size_t>(bytes + 2 * guard));
-    std::memset(data(), static_cast<int>(fill), static_cast<size_t>(bytes));
-  }
-  ~Guarded() { std::free(memory_); }
-  Guarded(Guarded&& other) noexcept : memory_(std::exchange(other.memory_, nullptr)), bytes_(other.bytes_) {}
-  Guarded& operator=(Guarded&&) = delete;
-  std::byte* data() const { return static_cast<std::byte*>(memory_) + guard; }
-  int64_t bytes() const { return bytes_; }
-  bool intact() const {
-    const auto* before = static_cast<const std::byte*>(memory_);
-    const auto same = [](std::byte b) { return b == pattern; };
-    return std::all_of(before, before + guard, same) && std::all_of(data() + bytes_, data() + bytes_ + guard, same);
-  }
-
- private:
-#ifdef SINTER_SANITIZE
-  static constexpr int64_t guard = 0;
-#else
-  static constexpr int64_t guard = 64;
-#endif
-  static constexpr std::byte pattern{0xa5};
-  void* memory_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
-// Nanoseconds of the shortest of some runs.
-template <typename F>
-double shortest(F run) {
-  using Clock = std::chrono::steady_clock;
-  constexpr int least = 3, most = 1000;
-  const auto end = Clock::now() + std::chrono::milliseconds(2);
-  double best = INFINITY;
-  for (int i = 0; i < most && (i < least || Clock::now() < end); ++i) {
-    const auto start = Clock::now();
-    run();
-    best = std::min(best, std::chrono::duration<double, std::nano>(Clock::now() - start).count());
-  }
-  return best;
 }
 
 // Calls `visit(flat, offset)` for every element: row-major number and position in a strided layout.
@@ -155,6 +105,24 @@ Tensor in_panels(const Tensor& tensor, const Layout& layout, size_t width) {
     k_stride = strides[k_axis];
     n_stride = strides[n_axis];
     matrix_stride = k * n;
+  }
+  if (tensor.count() == 0) return out;
+  if (tensor.dtype() == DType::i8 || tensor.dtype() == DType::u8) {
+    const BytePanels panels{taps * k, n, layout.width, layout.lanes};
+    const uint8_t turn = tensor.dtype() == DType::u8 ? 0x80 : 0;
+    for (int64_t m = 0; m < matrices; ++m, to += panels.bytes())
+      for (int64_t c = 0; c < n; ++c) {
+        int32_t sum = 0;
+        for (int64_t t = 0; t < taps; ++t)
+          for (int64_t r = 0; r < k; ++r) {
+            const int64_t at = m * matrix_stride + t * tap_stride + r * k_stride + c * n_stride;
+            const auto byte = static_cast<int8_t>(static_cast<uint8_t>(from[at]) ^ turn);
+            std::memcpy(to + panels.at(t * k + r, c), &byte, 1);
+            sum += byte;
+          }
+        std::memcpy(to + panels.sum_at(c), &sum, 4);
+      }
+    return out;
   }
   if (layout.planes > 0) {
     const auto* numbers = tensor.as<float>();
@@ -342,7 +310,8 @@ Tensor in_layout(const Tensor& tensor, const Layout& layout) {
   Tensor out(DType::u8, {layout_bytes(layout, tensor.dtype(), tensor.dims())});
   auto* to = out.as_mutable<std::byte>();
   // What lies between rows is as untouched memory, and no number.
-  if (layout.pitch && out.bytes() > 0) std::memset(to, static_cast<int>(untouched), static_cast<size_t>(out.bytes()));
+  if (layout.pitch && out.bytes() > 0)
+    std::memset(to, static_cast<int>(untouched_memory), static_cast<size_t>(out.bytes()));
   const auto* from = tensor.as<std::byte>();
   for_layout(layout, tensor.dims(), [&](int64_t n, int64_t offset) {
     std::memcpy(to + static_cast<size_t>(offset) * width, from + static_cast<size_t>(n) * width, width);
@@ -350,153 +319,15 @@ Tensor in_layout(const Tensor& tensor, const Layout& layout) {
   return out;
 }
 
-namespace {
-
-// A row that takes boxes, on operands in memory of their own; its results as they are.
-std::vector<Tensor> run_boxed(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
-                              std::span<const Tensor> operands, double* nanoseconds) {
-  std::vector<Guarded> memory;
-  std::vector<Box> values(operands.size() + problem.results.size());
-  std::vector<void*> pointers(values.size(), nullptr);
-  std::vector<Box*> boxes;
-  for (Box& box : values) boxes.push_back(&box);
-  for (size_t i = 0; i < operands.size(); ++i) {
-    if (std::holds_alternative<Tensor>(problem.operands[i].contents)) {
-      boxes[i] = nullptr;
-      continue;
-    }
-    const Tensor& x = operands[i];
-    if (x.dtype() == DType::string || x.count() == 0) {
-      values[i] = Box(x);
-      continue;
-    }
-    const Guarded& here = memory.emplace_back(x.bytes());
-    std::memcpy(here.data(), x.data(), static_cast<size_t>(x.bytes()));
-    pointers[i] = here.data();
-    values[i] = Box(Tensor(x.dtype(), x.dims(), here.data(), nullptr));
-  }
-  const std::shared_ptr<const void> prepared =
-      kernel.prepare ? kernel.prepare(kernel, problem, Config(), device) : nullptr;
-  Bound bound;
-  kernel.bind(kernel, prepared.get(), {problem, {}, {}, {}, {}, device.threads}, bound);
-  std::atomic<uint32_t> fault{0};
-  const Launch launch{prepared.get(), &bound, &problem, pointers.data(), boxes.data(), nullptr, nullptr, 0, 0, &fault};
-  const auto run = [&] { kernel.run(launch).check(); };
-  run();
-  if (nanoseconds) *nanoseconds = shortest(run);
-  if (fault != 0) throw Error(Code::fault, fault_text(fault));
-  for (const Guarded& g : memory)
-    if (!g.intact()) throw Error(Code::mismatch, "it writes beyond an operand");
-  std::vector<Tensor> out;
-  for (size_t r = 0; r < problem.results.size(); ++r) {
-    const Box& box = values[operands.size() + r];
-    const Type& type = problem.types[problem.results[r].value];
-    if (box.kind != Box::Kind::tensor || !type.is_tensor() || box.tensor.dtype() != type.dtype ||
-        (type.has_shape() && type.shape->size() != box.tensor.rank()))
-      throw Error(Code::mismatch, fmt::format("result {} is of another type than the problem says", r));
-    out.push_back(box.tensor.clone());
-  }
-  return out;
-}
-
-}  // namespace
-
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
-                               std::span<const int64_t> symbols, std::span<const Tensor> operands, double* nanoseconds,
+                               std::span<const int64_t> symbols, std::span<const Tensor> operands,
                                std::optional<size_t> over) {
-  if (kernel.takes_boxes) {
-    std::vector<Tensor> bytes;
-    for (const Tensor& t : run_boxed(problem, kernel, device, operands, nanoseconds))
-      bytes.emplace_back(DType::u8, Dims{t.bytes()}, t.data(), t.owner());
-    return bytes;
-  }
-  std::vector<Dims> operand_dims, result_dims;
-  std::vector<const Tensor*> host(operands.size(), nullptr);
-  std::vector<Guarded> memory;
-  std::vector<void*> pointers;
-  std::vector<Box*> boxes(operands.size() + problem.results.size(), nullptr);
-  std::vector<size_t> operand_memory(operands.size(), 0);
-  for (size_t i = 0; i < operands.size(); ++i) {
-    operand_dims.push_back(operands[i].dims());
-    if (!std::holds_alternative<std::monostate>(problem.operands[i].contents)) {
-      host[i] = &operands[i];
-      pointers.push_back(nullptr);
-      continue;
-    }
-    const Tensor bytes = in_layout(operands[i], problem.operands[i].layout);
-    operand_memory[i] = memory.size();
-    const Guarded& here = memory.emplace_back(bytes.bytes());
-    if (bytes.bytes() > 0) std::memcpy(here.data(), bytes.data(), static_cast<size_t>(bytes.bytes()));
-    pointers.push_back(bytes.bytes() > 0 ? here.data() : nullptr);
-  }
-  std::vector<size_t> result_memory;
-  for (const Problem::Result& result : problem.results) {
-    result_dims.push_back(evaluate(*problem.types[result.value].shape, symbols));
-    if (over) {
-      result_memory.push_back(operand_memory[*over]);
-      pointers.push_back(pointers[*over]);
-      continue;
-    }
-    result_memory.push_back(memory.size());
-    const Guarded& here =
-        memory.emplace_back(layout_bytes(result.layout, problem.types[result.value].dtype, result_dims.back()));
-    pointers.push_back(here.bytes() > 0 ? here.data() : nullptr);
-  }
-  const std::shared_ptr<const void> prepared =
-      kernel.prepare ? kernel.prepare(kernel, problem, Config(), device) : nullptr;
-  Bound bound;
-  kernel.bind(kernel, prepared.get(), {problem, symbols, operand_dims, result_dims, host, device.threads}, bound);
-  const Guarded& workspace = memory.emplace_back(bound.workspace);
-  std::vector<Guarded> scratch;
-  for (int t = 0; t < device.threads; ++t) scratch.emplace_back(bound.scratch);
-
-  std::atomic<uint32_t> fault{0};
-  struct Job {
-    const Kernel* kernel;
-    Launch launch;
-    const std::vector<Guarded>* scratch;
-    std::atomic<bool> failed{false};
-    Status status;
-  };
-  Job job{&kernel,
-          {prepared.get(), &bound, &problem, pointers.data(), boxes.data(), workspace.data(), nullptr, 0, 0, &fault},
-          &scratch,
-          false,
-          {}};
-  Pool pool(static_cast<unsigned>(device.threads - 1));
-  const Pool::Lease lease = pool.lease(static_cast<unsigned>(device.threads));
-  const auto run = [&] {
-    for (int phase = 0; phase < bound.phases; ++phase) {
-      job.launch.phase = phase;
-      lease.parallel(
-          bound.chunks[phase],
-          [](void* user, int64_t chunk, unsigned worker) {
-            Job& j = *static_cast<Job*>(user);
-            Launch launch = j.launch;
-            launch.chunk = chunk;
-            launch.scratch = (*j.scratch)[worker].data();
-            Status status = j.kernel->run(launch);
-            if (!status.ok() && !j.failed.exchange(true)) j.status = std::move(status);
-          },
-          &job);
-      job.status.check();
-    }
-  };
-  run();
-  if (nanoseconds) *nanoseconds = shortest(run);
-  if (fault != 0) throw Error(Code::fault, fault_text(fault));
-  for (const Guarded& g : memory)
-    if (!g.intact()) throw Error(Code::mismatch, "it writes beyond an operand, a result or its workspace");
-  for (const Guarded& g : scratch)
-    if (!g.intact()) throw Error(Code::mismatch, "it writes beyond its scratch");
-  std::vector<Tensor> out;
-  for (size_t m : result_memory) {
-    Tensor bytes(DType::u8, {memory[m].bytes()});
-    if (memory[m].bytes() > 0)
-      std::memcpy(bytes.mutable_data(), memory[m].data(), static_cast<size_t>(memory[m].bytes()));
-    out.push_back(std::move(bytes));
-  }
-  return out;
+  const KernelRun run(problem, kernel, device, symbols, operands, over);
+  run.run();
+  std::vector<Tensor> results = run.results();
+  if (kernel.takes_boxes)
+    for (Tensor& t : results) t = Tensor(DType::u8, Dims{t.bytes()}, t.data(), t.owner());
+  return results;
 }
 
 std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_t> symbols,
@@ -527,7 +358,9 @@ Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& de
     const std::vector<Tensor> expected = run_reference(settled, symbols, operands);
     std::vector<Tensor> made;
     if (kernel.takes_boxes) {
-      made = run_boxed(settled, kernel, device, operands, nullptr);
+      const KernelRun run(settled, kernel, device, symbols, operands);
+      run.run();
+      made = run.results();
       for (size_t r = 0; r < made.size(); ++r) {
         if (made[r].dims() != expected[r].dims())
           return Answer::no(fmt::format("result {} is {} where the definition gives {}", r, type_text(made[r]),

@@ -1,9 +1,8 @@
 // accept: one row of a backend against the reference evaluation, on random operands of one shape.
 //
-// The problem is settled (needs), prepared, bound and run as an executable would do it, with memory that is exactly as
-// large as the types say and guarded at its end. What differs beyond rounding is an error: contractions may deviate by
-// a multiple of sum |a| |b|, everything else relatively; moved elements and integers must be equal. Tests, tuning and
-// bug reports share it.
+// The problem is settled (needs) and run in guarded memory (KernelRun). What differs beyond rounding is an error:
+// contractions may deviate by a multiple of sum |a| |b|, everything else relatively; moved elements and integers must
+// be equal. Tests, tuning and bug reports share it.
 #pragma once
 
 #include <optional>
@@ -11,6 +10,9 @@
 #include "backend/kernel.h"
 
 namespace sinter {
+
+// What fills memory that no kernel has written: NaN as numbers.
+inline constexpr std::byte untouched_memory{0xff};
 
 // Values of all operands: constants and host operands as they are, the rest at random by `seed` (an operator's samples
 // where it has them). Symbols that operands mention must be given.
@@ -20,12 +22,11 @@ std::vector<Tensor> sample_operands(const Problem& problem, std::span<const int6
 Problem settle(const Problem& problem, const Kernel& kernel, const DeviceSpec& device);
 
 // What the kernel makes of row-major operands, as the bytes of its results in their layouts (u8). The problem is
-// settled. Throws Error when it refuses the shapes, reports a fault, or writes where it may not. Chunks of a phase run
-// on device.threads threads. nanoseconds: the kernel then runs again for about two milliseconds, at least three times,
-// and the shortest run is given. over: the operand in whose place the result is made (may_overwrite).
+// settled. Throws Error when it refuses the shapes, reports a fault, or writes where it may not. over: the operand in
+// whose place the result is made (may_overwrite).
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                                std::span<const int64_t> symbols, std::span<const Tensor> operands,
-                               double* nanoseconds = nullptr, std::optional<size_t> over = std::nullopt);
+                               std::optional<size_t> over = std::nullopt);
 
 // The same by definition: row-major tensors.
 std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_t> symbols,

@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t max_timed = 4;         // rows that are measured
 constexpr double clearly_faster = 0.9;  // of the time of the row that the model ranks first
+constexpr double hopeless = 30;         // times that row's estimate: no estimate is so wrong
 
 struct Candidate {
   const Kernel* kernel;
@@ -23,12 +24,18 @@ struct Candidate {
 // Measures the rows ranked first; the winner comes to the front.
 void time_candidates(std::vector<Candidate>& candidates, const Problem& problem, std::span<const int64_t> symbols,
                      const DeviceSpec& device, TimingCache& timings) {
+  std::vector<TimingCache::Row> rows;
+  for (const Candidate& c : candidates) {
+    if (rows.size() == max_timed || c.nanoseconds > hopeless * candidates[0].nanoseconds) break;
+    rows.push_back({c.kernel, c.name});
+  }
+  if (rows.size() < 2) return;
+  timings.time(rows, problem, symbols, device);
   size_t best = 0;
-  for (size_t i = 0; i < std::min(max_timed, candidates.size()); ++i) {
+  for (size_t i = 0; i < rows.size(); ++i) {
     Candidate& c = candidates[i];
-    const auto time = timings.time(problem, *c.kernel, c.name, symbols, device);
-    if (!time) return;  // estimates and times do not compare
-    c.nanoseconds = *time;
+    if (!rows[i].nanoseconds) return;  // estimates and times do not compare
+    c.nanoseconds = *rows[i].nanoseconds;
     c.measured = true;
     if (c.nanoseconds < clearly_faster * candidates[0].nanoseconds && c.nanoseconds < candidates[best].nanoseconds)
       best = i;

@@ -4,7 +4,11 @@
 
 #include <unistd.h>
 
+#include <chrono>
+#include <cmath>
+
 #include "backend/accept.h"
+#include "backend/kernel_run.h"
 #include "base/file.h"
 #include "base/scanner.h"
 
@@ -17,6 +21,9 @@ constexpr std::string_view header = "# Sinter timing cache, library " SINTER_VER
 constexpr std::string_view separator = " | ";
 // Sampling operands beyond this takes longer than a wrong choice costs.
 constexpr double max_sampled_bytes = double{256 << 20};
+// Rounds over the rows of a problem: until each has run for so many nanoseconds, within bounds.
+constexpr double measured_for = 2e6;
+constexpr int least_rounds = 3, most_rounds = 1000;
 
 double operand_bytes(const Problem& problem, std::span<const int64_t> symbols) {
   double bytes = 0;
@@ -68,23 +75,55 @@ TimingCache::TimingCache(std::string path, const Logger& logger) : path_(std::mo
   }
 }
 
-std::optional<double> TimingCache::time(const Problem& problem, const Kernel& kernel, const std::string& name,
-                                        std::span<const int64_t> symbols, const DeviceSpec& device) {
+void TimingCache::time(std::span<Row> rows, const Problem& problem, std::span<const int64_t> symbols,
+                       const DeviceSpec& device) {
   for (const Type& type : problem.types)
-    if (!type.is_plain()) return std::nullopt;
-  const Problem settled = settle(problem, kernel, device);
-  const std::string key = key_of(settled, name, symbols, device);
-  if (const auto known = nanoseconds_.find(key); known != nanoseconds_.end()) return known->second;
-  double nanoseconds = 0;
-  try {
-    if (operand_bytes(settled, symbols) > max_sampled_bytes) return std::nullopt;
-    run_kernel(settled, kernel, device, symbols, sample_operands(settled, symbols, 1), &nanoseconds);
-  } catch (const Error&) {
-    return std::nullopt;  // these symbol values do not fit the problem
+    if (!type.is_plain()) return;
+  struct Measured {
+    Row* row;
+    std::string key;
+    Problem problem;
+    std::unique_ptr<KernelRun> run;
+  };
+  std::vector<Measured> unknown;
+  unknown.reserve(rows.size());  // runs refer to their problems
+  for (Row& row : rows) {
+    Problem settled = settle(problem, *row.kernel, device);
+    std::string key = key_of(settled, row.name, symbols, device);
+    if (const auto known = nanoseconds_.find(key); known != nanoseconds_.end())
+      row.nanoseconds = known->second;
+    else
+      unknown.push_back({&row, std::move(key), std::move(settled), nullptr});
   }
-  nanoseconds_.emplace(key, nanoseconds);
-  ++measured_;
-  return nanoseconds;
+  for (Measured& m : unknown) {
+    try {
+      if (operand_bytes(m.problem, symbols) > max_sampled_bytes) continue;
+      m.run = std::make_unique<KernelRun>(m.problem, *m.row->kernel, device, symbols,
+                                          sample_operands(m.problem, symbols, 1));
+      m.run->run();
+    } catch (const Error&) {
+      m.run = nullptr;  // these symbol values do not fit the problem
+    }
+  }
+  std::erase_if(unknown, [](const Measured& m) { return m.run == nullptr; });
+  using Clock = std::chrono::steady_clock;
+  std::vector<double> best(unknown.size(), INFINITY);
+  double spent = 0;
+  const double enough = measured_for * static_cast<double>(unknown.size());
+  for (int round = 0; round < least_rounds || (round < most_rounds && spent < enough); ++round)
+    for (size_t i = 0; i < unknown.size(); ++i) {
+      unknown[i].run->cool();
+      const auto start = Clock::now();
+      unknown[i].run->run();
+      const double took = std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+      best[i] = std::min(best[i], took);
+      spent += took;
+    }
+  for (size_t i = 0; i < unknown.size(); ++i) {
+    unknown[i].row->nanoseconds = best[i];
+    nanoseconds_.emplace(unknown[i].key, best[i]);
+    ++measured_;
+  }
 }
 
 void TimingCache::save() const {

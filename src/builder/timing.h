@@ -22,10 +22,16 @@ class TimingCache {
   // A file that does not exist is an empty cache.
   TimingCache(std::string path, const Logger& logger);
 
-  // Nanoseconds of one execution at these symbol values, measured now when unknown; none when the kernel cannot be run
-  // on sampled operands. `problem` may have open layouts: they are what the kernel wants.
-  std::optional<double> time(const Problem& problem, const Kernel& kernel, const std::string& name,
-                             std::span<const int64_t> symbols, const DeviceSpec& device);
+  struct Row {
+    const Kernel* kernel;
+    std::string name;
+    std::optional<double> nanoseconds = std::nullopt;  // of one execution; none: it cannot be run on sampled operands
+  };
+
+  // Gives the rows their times at these symbol values. Those that are not known are measured now: one after the other
+  // in every round, so that a change of the machine's pace meets all of them, and with caches as the steps of a network
+  // before this one leave them. `problem` may have open layouts: they are what each kernel wants.
+  void time(std::span<Row> rows, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device);
 
   // Writes the file when something was measured (beside it, then renamed). Throws Error(Code::io).
   void save() const;

@@ -21,6 +21,12 @@ Layout Layout::channels_last(size_t rank) {
   return ordered(std::move(order));
 }
 
+namespace {
+
+bool is_byte(DType dtype) { return dtype == DType::i8 || dtype == DType::u8; }
+
+}  // namespace
+
 int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   const int64_t count = element_count(dims);
   if (layout.pitch > 0) {
@@ -35,7 +41,15 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   if (layout.kind == Layout::Kind::strided || layout.kind == Layout::Kind::any) return byte_size(dtype, count);
   const size_t rank = dims.size();
   const auto padded = [&](int64_t n) { return align_up(n, layout.lanes, "panel columns"); };
-  const auto bytes = [&](int64_t columns, int64_t taps, int64_t k) {
+  const auto bytes = [&](int64_t columns, int64_t taps, int64_t k) -> int64_t {
+    if (is_byte(dtype)) {
+      if (layout.lanes % BytePanels::tile != 0)
+        throw Error(Code::invalid_argument, fmt::format("panels of bytes hold multiples of {} columns, not of {}",
+                                                        BytePanels::tile, layout.lanes));
+      if (count == 0) return 0;
+      const int64_t depth = align_up(checked_mul(taps, k, "panels"), BytePanels::depth, "panels");
+      return checked_mul(columns, checked_add(depth, 4, "panels"), "panels");
+    }
     if (layout.planes == 0) return byte_size(dtype, checked_mul(columns, checked_mul(taps, k, "panels"), "panels"));
     const int64_t depth =
         checked_mul(taps / layout.run, align_up(checked_mul(k, layout.run, "panels"), 32, "panels"), "panels");

@@ -6,7 +6,9 @@
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
 // groups as [group][panel][tap][C][columns]. Panels of f32 may be split into `planes` of bf16, each what the planes
 // before it leave: [panel][tap][step of 32 of K][16 columns][plane][pair of K][column][2], K padded to 32; `run` taps
-// of the innermost axis then count as one tap of run * C. `any` is a question to a kernel and never occurs in a plan.
+// of the innermost axis then count as one tap of run * C. Panels of 8-bit integers are those of `BytePanels`, K of all
+// taps in one: signed bytes (unsigned ones less 128) and their sums. `any` is a question to a kernel and never occurs
+// in a plan.
 #pragma once
 
 #include <string>
@@ -50,6 +52,26 @@ struct Layout {
   }
   Layout dense() const { return with_pitch(0); }
   bool operator==(const Layout&) const = default;
+};
+
+// One matrix of `k` rows and `n` columns as panels of 8-bit integers: [panel][16 columns][four of K][column][4], K
+// padded to 64, and behind each panel's columns their i32 sums.
+struct BytePanels {
+  static constexpr int64_t depth = 64, tile = 16;
+  int64_t k = 0, n = 0, width = tile, lanes = tile;  // width, lanes: as of Layout, multiples of `tile`
+
+  int64_t padded_k() const { return (k + depth - 1) / depth * depth; }
+  int64_t stored(int64_t columns) const { return (columns + lanes - 1) / lanes * lanes; }
+  int64_t bytes() const { return stored(n) * (padded_k() + 4); }
+  int64_t panel_at(int64_t first) const { return first * (padded_k() + 4); }  // first: of its columns
+  int64_t at(int64_t row, int64_t column) const {
+    const int64_t first = column / width * width, c = column - first;
+    return panel_at(first) + c / tile * tile * padded_k() + row / 4 * tile * 4 + c % tile * 4 + row % 4;
+  }
+  int64_t sum_at(int64_t column) const {
+    const int64_t first = column / width * width, rest = n - first;
+    return panel_at(first) + stored(rest < width ? rest : width) * padded_k() + (column - first) * 4;
+  }
 };
 
 // Bytes of a value of this type at these extents, from its first to its last; checked. Throws where rows are longer

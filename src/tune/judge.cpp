@@ -32,21 +32,26 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
   const auto width = static_cast<size_t>(bit_size(packed.dtype()) / 8);
   const auto* from = packed.as<std::byte>();
   auto* to = out.as_mutable<std::byte>();
-  const int64_t matrix_size = align_up(n, layout.lanes) * k * taps;
+  const bool bytes = packed.dtype() == DType::i8 || packed.dtype() == DType::u8;
+  const BytePanels panels{taps * k, n, layout.width, layout.lanes};
+  const int64_t matrix_size = bytes ? panels.bytes() : align_up(n, layout.lanes) * k * taps;
   for (int64_t m = 0; m < matrices; ++m)
     for (int64_t first = 0; first < n; first += layout.width) {
       const int64_t columns = std::min<int64_t>(layout.width, n - first), stored = align_up(columns, layout.lanes);
       for (int64_t t = 0; t < taps; ++t)
         for (int64_t row = 0; row < k; ++row)
           for (int64_t c = 0; c < columns; ++c) {
-            const int64_t source = m * matrix_size + first * k * taps + (t * k + row) * stored + c;
             const int64_t column = first + c;
+            const int64_t source = m * matrix_size + (bytes ? panels.at(t * k + row, column)
+                                                            : first * k * taps + (t * k + row) * stored + c);
             const int64_t target = conv                ? ((m * n + column) * k + row) * taps + t
                                    : layout.transposed ? (m * n + column) * k + row
                                                        : (m * k + row) * n + column;
             std::memcpy(to + static_cast<size_t>(target) * width, from + static_cast<size_t>(source) * width, width);
           }
     }
+  if (packed.dtype() == DType::u8)  // they lie as signed bytes
+    for (int64_t i = 0; i < out.count(); ++i) to[i] ^= std::byte{0x80};
   return out;
 }
 

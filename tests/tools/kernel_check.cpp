@@ -78,7 +78,7 @@ void check_in_place(const Problem& problem, const Kernel& kernel, DeviceSpec dev
       }
       for (int threads : {1, 3}) {
         device.threads = threads;
-        const bool same = run_kernel(settled, kernel, device, symbols, operands, nullptr, i)[0].identical(apart[0]);
+        const bool same = run_kernel(settled, kernel, device, symbols, operands, i)[0].identical(apart[0]);
         report(same, name, fmt::format("other bits when made over operand {} by {} threads", i, threads));
       }
     }

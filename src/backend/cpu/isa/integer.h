@@ -1,8 +1,8 @@
 // Products of bytes, exact: C[M x N] of i32 (wrapping) from A[M x K] of unsigned bytes and B[K x N] of signed ones.
 //
-// One table of functions per instruction set. Four rows of B lie together in a panel of `integer_columns` columns, four
-// bytes of A in a packed row; both are packed by the caller's thread into its scratch, signs flipped on the way: bytes
-// of the other signedness become these by XOR with 0x80, which moves their zero point by 128. Zero points are
+// One table of functions per instruction set. Four rows of B lie together in a panel of `integer_columns` columns, as
+// tensor/layout.h has panels of bytes; four bytes of A in a packed row. Both are packed with signs flipped on the way:
+// bytes of the other signedness become these by XOR with 0x80, which moves their zero point by 128. Zero points are
 // corrections by row and column. Left to the caller: where rows of A come from, blocks, threads.
 #pragma once
 
@@ -10,12 +10,14 @@
 
 namespace sinter::cpu {
 
-inline constexpr int64_t integer_columns = 64;  // of a panel
+// Of a panel: columns, and what K is padded to.
+inline constexpr int64_t integer_columns = 64, integer_depth = 64;
 
 struct IntegerProduct {
   int64_t rows = 0, k = 0, cols = 0;   // cols <= integer_columns
   const void* a = nullptr;             // packed rows, row_bytes(k) apart
   const void* b = nullptr;             // one packed panel
+  const void* next = nullptr;          // what the next product reads as b: brought nearer on the way
   const uint32_t* row_zero = nullptr;  // zero points of A by row
   const uint32_t* row_term = nullptr;  // by row: sum of A's row - k * its zero point
   const uint32_t* col_sum = nullptr;   // sums of B's columns
@@ -25,11 +27,12 @@ struct IntegerProduct {
 };
 
 struct IntegerTable {
-  int64_t (*row_bytes)(int64_t k);    // of a packed row of A, a multiple of 8
-  int64_t (*panel_bytes)(int64_t k);  // of a packed panel of B, a multiple of 64
+  int64_t row_unit;                 // blocks of a multiple of so many rows waste nothing
+  int64_t (*row_bytes)(int64_t k);  // of a packed row of A, a multiple of 8
   // Packs k bytes, each XOR flip; gives their sum.
   uint32_t (*pack_row)(const uint8_t* from, int64_t k, uint8_t flip, void* to);
-  // Packs `cols` columns of k rows that lie `stride` bytes apart, each byte XOR flip; missing columns are anything.
+  // Packs `cols` columns of k rows that lie `stride` bytes apart, each byte XOR flip. Rows that four, and columns
+  // that sixteen lack are zeros.
   void (*pack_panel)(const uint8_t* from, int64_t k, int64_t stride, int64_t cols, uint8_t flip, void* to);
   void (*multiply)(const IntegerProduct&);
 };
@@ -39,6 +42,7 @@ extern const IntegerTable integer_portable;
 extern const IntegerTable integer_avx2;
 extern const IntegerTable integer_avx512;
 extern const IntegerTable integer_vnni_avx512;
+extern const IntegerTable integer_amx;
 #endif
 
 }  // namespace sinter::cpu

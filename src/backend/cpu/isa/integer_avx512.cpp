@@ -26,6 +26,6 @@ SINTER_INLINE Four load_bytes(const char* p) {
 
 }  // namespace
 
-extern const IntegerTable integer_avx512 = {row_bytes, panel_bytes, pack_row, pack_panel, multiply};
+extern const IntegerTable integer_avx512 = {12, row_bytes, pack_row, pack_panel, multiply};
 
 }  // namespace sinter::cpu

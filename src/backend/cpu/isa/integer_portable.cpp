@@ -50,6 +50,6 @@ SINTER_INLINE Four load_bytes(const char* p) {
 
 }  // namespace
 
-extern const IntegerTable integer_portable = {row_bytes, panel_bytes, pack_row, pack_panel, multiply};
+extern const IntegerTable integer_portable = {12, row_bytes, pack_row, pack_panel, multiply};
 
 }  // namespace sinter::cpu

@@ -1,6 +1,6 @@
 // Products of 8-bit integers in i32: MatMulInteger of any ranks and ConvInteger with one to three spatial axes,
-// channels last. B is read as it lies, row after row (weights of a convolution get such a layout); each chunk packs its
-// rows of A and one panel of B after the other into its scratch.
+// channels last. Constant B comes as panels. Other B is read as it lies, row after row (weights of a convolution get
+// such a layout): each chunk packs its rows of A, and one panel of such a B after the other, into its scratch.
 
 #include <cstring>
 
@@ -22,8 +22,9 @@ void integer_mismatch() {
 
 namespace {
 
-const IntegerTable& table_of(const DeviceSpec& device) {
+const IntegerTable& integer_table(const DeviceSpec& device) {
 #ifdef SINTER_X86
+  if (device.level >= amx && (device.features & feature_amx_int8)) return integer_amx;
   if (device.level >= avx512 && (device.features & feature_avx512_vnni)) return integer_vnni_avx512;
   if (device.level >= avx512) return integer_avx512;
   if (device.level == avx2) return integer_avx2;
@@ -33,6 +34,14 @@ const IntegerTable& table_of(const DeviceSpec& device) {
   return integer_portable;
 }
 
+}  // namespace
+
+std::shared_ptr<const void> prepare_integer(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
+  return std::make_shared<const IntegerTable*>(&integer_table(device));
+}
+
+namespace {
+
 // Everything about one shape. Calls are products of one size: matrices of a batch, or groups of a convolution.
 struct Plan {
   const IntegerTable* table;
@@ -40,6 +49,8 @@ struct Plan {
   Dims call_dims;
   Dims a_strides, b_strides, c_strides;  // bytes, bytes and elements from call to call
   int64_t lda = 0, ldb = 0, ldc = 0;
+  bool b_packed = false;
+  BytePanels panels;                          // of each B, when packed
   bool row_zeros = false, col_zeros = false;  // one zero point for each row or column, else one for all
   bool windowed = false;
   Window window;
@@ -74,15 +85,33 @@ bool along_columns(const Type& type) {
   return !shape.empty() && std::all_of(shape.begin(), shape.end() - 1, [](const Dim& d) { return d == Dim(1); });
 }
 
+// Constant B is packed while building; one that is two operands at once stays.
+bool becomes_panels(const Problem& problem) {
+  const Stage& stage = problem.stages[0];
+  const Operand& b = problem.operands[stage.inputs[in_b]];
+  if (b.layout.kind != Layout::Kind::any || !b.constant) return false;
+  return std::count(stage.inputs.begin(), stage.inputs.end(), stage.inputs[in_b]) == 1;
+}
+
 // ---- MatMulInteger ----
+
+Layout byte_panels() { return Layout::matrix_panels(integer_columns, BytePanels::tile, false); }
+
+Needs needs_matmul(const Kernel& kernel, const Problem& problem, const Config& config, const DeviceSpec& device) {
+  Needs out = settled_needs(kernel, problem, config, device);
+  if (becomes_panels(problem)) out.operands[problem.stages[0].inputs[in_b]] = byte_panels();
+  return out;
+}
 
 Answer supports_matmul(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (Answer a = operands_supported(problem, "MatMulInteger"); !a) return a;
   const Stage& stage = problem.stages[0];
   const Type &a = problem.types[stage.inputs[in_a]], &b = problem.types[stage.inputs[in_b]];
   if (a.shape->size() < 2 || b.shape->size() < 2) return Answer::no("an operand is a vector");
-  for (size_t i = 0; i < 2; ++i)
-    if (!row_major_or_any(problem.operands[stage.inputs[i]].layout)) return Answer::no("operands must be row-major");
+  if (!row_major_or_any(problem.operands[stage.inputs[in_a]].layout)) return Answer::no("A must be row-major");
+  const Layout& b_layout = problem.operands[stage.inputs[in_b]].layout;
+  if (!row_major_or_any(b_layout) && (b_layout != byte_panels() || stage.inputs[in_a] == stage.inputs[in_b]))
+    return Answer::no("B has a layout of another kernel");
   if (has(stage, in_a_zero)) {
     const Type& zero = problem.types[stage.inputs[in_a_zero]];
     const bool by_row = zero.shape->size() == a.shape->size() && zero.shape->back() == Dim(1) &&
@@ -110,10 +139,6 @@ double cost_matmul(const Kernel&, const Problem& problem, std::span<const int64_
   return product_cost(problem, symbols, device, static_cast<double>(std::max<int64_t>(1, k.evaluate(symbols))));
 }
 
-std::shared_ptr<const void> prepare(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
-  return std::make_shared<const IntegerTable*>(&table_of(device));
-}
-
 // Chunks and scratch.
 void finish(Plan& p, const BindContext& c, Bound& bound) {
   const Stage& stage = c.problem.stages[0];
@@ -127,11 +152,12 @@ void finish(Plan& p, const BindContext& c, Bound& bound) {
   p.col_zeros = zeros(in_b_zero) != 1;
   const int64_t row_bytes = p.table->row_bytes(p.k);
   constexpr int64_t block_bytes = 256 << 10;
-  const int64_t rows = std::clamp<int64_t>(block_bytes / std::max<int64_t>(1, row_bytes), 12, 192) / 12 * 12;
+  const int64_t unit = p.table->row_unit;
+  const int64_t rows = std::clamp<int64_t>(block_bytes / std::max<int64_t>(1, row_bytes), unit, 192) / unit * unit;
   const int64_t work = checked_mul(checked_mul(p.m, p.n, "work"), std::max<int64_t>(p.k, 1), "work");
   const int64_t wanted = c.threads <= 1 ? 1 : std::min<int64_t>(work / (1 << 19) + 1, 4 * int64_t{c.threads});
   const int64_t by_threads = (p.m + wanted - 1) / wanted;
-  p.m_step = std::min(rows, std::max<int64_t>(48, (by_threads + 11) / 12 * 12));
+  p.m_step = std::min(rows, std::max<int64_t>(48, (by_threads + unit - 1) / unit * unit));
   p.m_parts = (p.m + p.m_step - 1) / p.m_step;
   const int64_t panels = (p.n + integer_columns - 1) / integer_columns;
   const int64_t parts = std::min(panels, std::max<int64_t>(1, wanted / std::max<int64_t>(1, p.m_parts * p.calls)));
@@ -150,7 +176,7 @@ void finish(Plan& p, const BindContext& c, Bound& bound) {
   p.ones = place(p.k);
   p.ones_at = place(row_bytes);
   p.line = place(p.k);
-  p.panel = place(p.table->panel_bytes(p.k));
+  p.panel = place(p.b_packed ? 0 : BytePanels{p.k, integer_columns, integer_columns, BytePanels::tile}.bytes());
   p.columns = place(4 * 3 * integer_columns);
   bound.scratch = at;
 }
@@ -167,6 +193,8 @@ void bind_matmul(const Kernel&, const void* prepared, const BindContext& c, Boun
   if (b[b.size() - 2] != p.k || y.back() != p.n || y[batch] != p.m) integer_mismatch();
   p.lda = p.k;
   p.ldb = p.ldc = p.n;
+  p.b_packed = c.problem.operands[stage.inputs[in_b]].layout.kind == Layout::Kind::matrix_panels && p.k > 0;
+  p.panels = {p.k, p.n, integer_columns, BytePanels::tile};
   const auto strides = [&](const Dims& dims, int64_t matrix) {
     Dims out(batch, 0);
     for (size_t j = 1; j + 2 <= dims.size(); ++j) {
@@ -178,7 +206,7 @@ void bind_matmul(const Kernel&, const void* prepared, const BindContext& c, Boun
     return out;
   };
   p.a_strides = strides(a, checked_mul(p.m, p.k, "A"));
-  p.b_strides = strides(b, checked_mul(p.k, p.n, "B"));
+  p.b_strides = strides(b, p.b_packed ? p.panels.bytes() : checked_mul(p.k, p.n, "B"));
   p.c_strides = strides(y, checked_mul(p.m, p.n, "result"));
   p.call_dims.assign(y.begin(), y.begin() + static_cast<ptrdiff_t>(batch));
   const bool shared_b = std::all_of(p.b_strides.begin(), p.b_strides.end(), [](int64_t s) { return s == 0; });
@@ -242,6 +270,36 @@ Needs integer_conv_needs(const Kernel&, const Problem& problem, const Config&, c
 
 namespace {
 
+Layout filter_panels(const ConvAttrs& attrs) {
+  return Layout::conv_panels(integer_columns, BytePanels::tile, static_cast<int32_t>(attrs.group));
+}
+
+Answer supports_conv(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "ConvInteger")) return Answer::no("another operator");
+  const Stage& stage = problem.stages[0];
+  const uint16_t w = stage.inputs[in_b];
+  if (w >= problem.operands.size() || problem.operands[w].layout.kind != Layout::Kind::conv_panels)
+    return integer_conv_supports(kernel, problem, device);
+  if (problem.operands[w].layout != filter_panels(stage.attrs.as<ConvAttrs>()))
+    return Answer::no("panels of another width");
+  Problem open = problem;
+  open.operands[w].layout = Layout::any();
+  return integer_conv_supports(kernel, open, device);
+}
+
+Needs needs_conv(const Kernel& kernel, const Problem& problem, const Config& config, const DeviceSpec& device) {
+  Needs out = integer_conv_needs(kernel, problem, config, device);
+  const Stage& stage = problem.stages[0];
+  const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
+  const Operand& w = problem.operands[stage.inputs[in_b]];
+  const Dim& filters = (*w.type.shape)[0];
+  // Groups of few columns would be mostly padding.
+  const bool wide = attrs.group == 1 || (filters.is_constant() && filters.constant() / attrs.group >= BytePanels::tile);
+  if (w.layout.kind == Layout::Kind::conv_panels || (wide && becomes_panels(problem)))
+    out.operands[stage.inputs[in_b]] = filter_panels(attrs);
+  return out;
+}
+
 double cost_conv(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
   const Type& w = problem.types[problem.stages[0].inputs[in_b]];
   const double filters = static_cast<double>(std::max<int64_t>(1, (*w.shape)[0].evaluate(symbols)));
@@ -278,8 +336,10 @@ void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound&
   p.image_stride = checked_mul(pixels_in, x[1], "image");
   p.ldb = p.ldc = w[0];
   p.call_dims = {groups};
+  p.b_packed = c.problem.operands[stage.inputs[in_b]].layout.kind == Layout::Kind::conv_panels && p.k > 0;
+  p.panels = {p.k, p.n, integer_columns, BytePanels::tile};
   p.a_strides = {w[1]};
-  p.b_strides = {p.n};
+  p.b_strides = {p.b_packed ? p.panels.bytes() : p.n};
   p.c_strides = {p.n};
   bool as_it_is = taps == 1;
   for (int d = 0; d < 3; ++d)
@@ -370,8 +430,10 @@ Status run(const Launch& launch) {
     row_term[r] = sum - static_cast<uint32_t>(p.k) * row_zero[r];
   }
   std::byte* ones = launch.scratch + p.ones_at;
-  std::memset(launch.scratch + p.ones, 1, static_cast<size_t>(p.k));
-  p.table->pack_row(reinterpret_cast<const uint8_t*>(launch.scratch + p.ones), p.k, 0, ones);
+  if (!p.b_packed) {
+    std::memset(launch.scratch + p.ones, 1, static_cast<size_t>(p.k));
+    p.table->pack_row(reinterpret_cast<const uint8_t*>(launch.scratch + p.ones), p.k, 0, ones);
+  }
 
   uint32_t *col_sum = words(p.columns), *col_zero = col_sum + integer_columns, *nothing = col_zero + integer_columns;
   std::memset(nothing, 0, 4 * integer_columns);
@@ -381,15 +443,22 @@ Status run(const Launch& launch) {
     IntegerProduct product;
     product.k = p.k;
     product.cols = std::min(integer_columns, n_end - n);
-    product.b = launch.scratch + p.panel;
-    if (p.k > 0) p.table->pack_panel(b + b_at + n, p.k, p.ldb, product.cols, flip_b, launch.scratch + p.panel);
-    product.rows = 1;
-    product.a = ones;
-    product.row_zero = product.row_term = product.col_sum = product.col_zero = nothing;
-    product.c = col_sum;
-    p.table->multiply(product);
+    if (p.b_packed) {
+      product.b = b + b_at + p.panels.panel_at(n);
+      product.next = n + integer_columns < n_end ? b + b_at + p.panels.panel_at(n + integer_columns) : nullptr;
+      product.col_sum = reinterpret_cast<const uint32_t*>(b + b_at + p.panels.sum_at(n));
+    } else {
+      product.b = launch.scratch + p.panel;
+      if (p.k > 0) p.table->pack_panel(b + b_at + n, p.k, p.ldb, product.cols, flip_b, launch.scratch + p.panel);
+      product.rows = 1;
+      product.a = ones;
+      product.row_zero = product.row_term = product.col_sum = product.col_zero = nothing;
+      product.c = col_sum;
+      p.table->multiply(product);
+      product.col_sum = col_sum;
+    }
     // Columns of the calls of a convolution follow one another; a batch of matrices shares its columns' zero points.
-    const int64_t first = p.col_zeros ? n + (p.ldb != p.n ? b_at : 0) : 0;
+    const int64_t first = p.col_zeros ? n + (p.ldb != p.n ? c_at : 0) : 0;
     for (int64_t j = 0; j < product.cols; ++j) {
       const uint8_t zero = b_zero ? b_zero[p.col_zeros ? first + j : 0] : 0;
       col_zero[j] = static_cast<uint32_t>(int32_t{static_cast<int8_t>(zero ^ flip_b)});
@@ -398,7 +467,6 @@ Status run(const Launch& launch) {
     product.a = launch.scratch;
     product.row_zero = row_zero;
     product.row_term = row_term;
-    product.col_sum = col_sum;
     product.col_zero = col_zero;
     product.c = c + m_begin * p.ldc + n;
     product.ldc = p.ldc;
@@ -410,16 +478,16 @@ Status run(const Launch& launch) {
 constexpr Kernel rows[] = {
     {.name = "matmul_integer",
      .supports = supports_matmul,
-     .needs = settled_needs,
+     .needs = needs_matmul,
      .cost = cost_matmul,
-     .prepare = prepare,
+     .prepare = prepare_integer,
      .bind = bind_matmul,
      .run = run},
     {.name = "conv_integer",
-     .supports = integer_conv_supports,
-     .needs = integer_conv_needs,
+     .supports = supports_conv,
+     .needs = needs_conv,
      .cost = cost_conv,
-     .prepare = prepare,
+     .prepare = prepare_integer,
      .bind = bind_conv,
      .run = run},
 };

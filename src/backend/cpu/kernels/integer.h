@@ -10,6 +10,9 @@ enum IntegerInput : size_t { in_a, in_b, in_a_zero, in_b_zero };
 
 [[noreturn]] void integer_mismatch();
 
+// `prepare` of rows that use the loops over bytes: a `const IntegerTable*`.
+std::shared_ptr<const void> prepare_integer(const Kernel&, const Problem&, const Config&, const DeviceSpec& device);
+
 // ConvInteger with its image and result channels last and its filters as taps, channels, filters.
 Answer integer_conv_supports(const Kernel&, const Problem& problem, const DeviceSpec&);
 Needs integer_conv_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);

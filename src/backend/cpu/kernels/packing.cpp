@@ -1,9 +1,14 @@
-// Weights into the panels that contractions read, f32 or split into planes of bf16. Runs in the init plan for
-// constants, and as an ordinary step for weights that are computed.
+// Weights into the panels that contractions read: f32, split into planes of bf16, or bytes with their sums. Runs in the
+// init plan for constants, and as an ordinary step for weights that are computed.
+
+#include <cstring>
 
 #include "backend/cpu/device.h"
+#include "backend/cpu/isa/integer.h"
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/integer.h"
+#include "base/checked.h"
 
 namespace sinter::cpu {
 namespace {
@@ -48,16 +53,15 @@ struct Packing {
   int64_t panels, matrix_size;
 };
 
-void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
-  Packing& p = emplace<Packing>(bound);
+Packing packing_of(const BindContext& c) {
+  Packing p{};
   const Layout& to = c.problem.results[0].layout;
   const Dims& dims = c.operands[0];
   const Dims strides = layout_strides(c.problem.operands[0].layout, dims);
   const size_t rank = dims.size();
   p.width = to.width;
   p.lanes = to.lanes;
-  bound.chunks[0] = 0;
-  if (product(dims) == 0) return;  // other extents may be of any size
+  if (product(dims) == 0) return p;  // other extents may be of any size
   // Offsets of every position of the axes [begin, end).
   const auto offsets = [&](size_t begin, size_t end) {
     std::vector<int64_t> out{0};
@@ -80,7 +84,7 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
     p.matrix_offsets = offsets(0, rank - 2);
   } else {
     p.n = dims[0] / to.groups;
-    if (p.n == 0) return;  // more groups than columns: nothing is stored
+    if (p.n == 0) return p;  // more groups than columns: nothing is stored
     p.k = dims[1];
     p.n_stride = strides[0];
     p.k_stride = strides[1];
@@ -91,6 +95,11 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   p.matrices = static_cast<int64_t>(p.matrix_offsets.size());
   p.panels = (p.n + p.width - 1) / p.width;
   p.matrix_size = (p.n + p.lanes - 1) / p.lanes * p.lanes * p.k * p.taps;
+  return p;
+}
+
+void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Packing& p = emplace<Packing>(bound) = packing_of(c);
   bound.chunks[0] = p.matrices * p.panels;
 }
 
@@ -163,6 +172,67 @@ Status run_planes(const Launch& launch) {
   return {};
 }
 
+// ---- bytes
+
+Answer supports_bytes(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Identity")) return Answer::no("not a layout change");
+  if (Answer a = plain_problem(problem); !a) return a;
+  if (problem.operands.size() != 1 || problem.results.size() != 1) return Answer::no("not one operand and one result");
+  const Layout& to = problem.results[0].layout;
+  if (to.kind != Layout::Kind::matrix_panels && to.kind != Layout::Kind::conv_panels)
+    return Answer::no("the result is not packed");
+  const DType dtype = problem.operands[0].type.dtype;
+  if (dtype != DType::i8 && dtype != DType::u8) return Answer::no("not 8-bit integers");
+  if (to.planes > 0 || to.width != integer_columns || to.lanes != BytePanels::tile)
+    return Answer::no("panels of another width");
+  if (!problem.operands[0].layout.is_strided()) return Answer::no("the operand must be strided");
+  return Answer::yes();
+}
+
+struct BytePacking {
+  Packing from;
+  BytePanels to;
+  const IntegerTable* table;
+  uint8_t flip;
+};
+
+void bind_bytes(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
+  BytePacking& p = emplace<BytePacking>(bound);
+  p.from = packing_of(c);
+  p.table = *static_cast<const IntegerTable* const*>(prepared);
+  p.flip = c.problem.operands[0].type.dtype == DType::u8 ? 0x80 : 0;
+  p.to = {p.from.taps * p.from.k, p.from.n, p.from.width, p.from.lanes};
+  bound.chunks[0] = p.from.matrices * p.from.panels;
+  bound.scratch = checked_mul(p.to.k, integer_columns, "scratch");
+}
+
+Status run_bytes(const Launch& launch) {
+  const BytePacking& p = launch.bound->as<BytePacking>();
+  const Packing& f = p.from;
+  const int64_t matrix = launch.chunk / f.panels, first = launch.chunk % f.panels * f.width;
+  const int64_t columns = std::min(f.width, f.n - first);
+  const auto* source = static_cast<const uint8_t*>(launch.operands[0]) + f.matrix_offsets[static_cast<size_t>(matrix)] +
+                       first * f.n_stride;
+  auto* matrix_to = static_cast<std::byte*>(launch.operands[1]) + matrix * p.to.bytes();
+  std::byte* to = matrix_to + p.to.panel_at(first);
+  std::memset(to, 0, static_cast<size_t>(p.to.stored(columns) * (p.to.padded_k() + 4)));
+  auto* rows = reinterpret_cast<uint8_t*>(launch.scratch);
+  int32_t sums[integer_columns] = {};
+  for (int64_t t = 0; t < f.taps; ++t)
+    for (int64_t k = 0; k < f.k; ++k) {
+      const uint8_t* from = source + f.tap_offsets[static_cast<size_t>(t)] + k * f.k_stride;
+      uint8_t* row = rows + (t * f.k + k) * integer_columns;
+      for (int64_t i = 0; i < columns; ++i) {
+        row[i] = from[i * f.n_stride];
+        sums[i] += static_cast<int8_t>(row[i] ^ p.flip);
+      }
+      std::memset(row + columns, 0, static_cast<size_t>(integer_columns - columns));
+    }
+  p.table->pack_panel(rows, p.to.k, integer_columns, columns, p.flip, to);
+  std::memcpy(matrix_to + p.to.sum_at(first), sums, static_cast<size_t>(columns) * sizeof(int32_t));
+  return {};
+}
+
 constexpr bool splits = true;  // of Kernel::self: the row that makes planes
 
 constexpr Kernel plane_row = {.name = "pack_planes",
@@ -177,7 +247,15 @@ constexpr Kernel plane_row = {.name = "pack_planes",
 
 std::span<const Kernel> packing_kernels() {
   static const Kernel rows[] = {
-      {.name = "pack_f32", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run}, plane_row};
+      {.name = "pack_f32", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run},
+      plane_row,
+      {.name = "pack_bytes",
+       .supports = supports_bytes,
+       .needs = needs,
+       .cost = cost,
+       .prepare = prepare_integer,
+       .bind = bind_bytes,
+       .run = run_bytes}};
   return rows;
 }
 
