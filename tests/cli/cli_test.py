@@ -470,6 +470,35 @@ def errors_of_runs_name_nodes(folder):
 
 
 @test
+def errors_of_sizes_say_where_they_are(folder):
+    nodes = [helper.make_node("MaxPool", ["x"], ["p"], "pool", kernel_shape=[5]), helper.make_node("Exp", ["p"], ["y"], "last")]
+    path = save(f"{folder}/pool.onnx", nodes, [value("x", [1, 1, "N"])], [value("y", [1, 1, "M"])])
+    _, err = sinter("run", path, "--shapes", "x:1x1x3", code=USAGE)
+    assert ": node 'pool' (MaxPool): dimension 2 of tensor f32[1, 1, N - 4] with N = 3: negative extent -1\n" in err, err
+    assert "\n  node:   pool\n  hint:   " in err, err
+    path = save(f"{folder}/pad.onnx", [helper.make_node("Pad", ["x", "p"], ["y"], "cut")], [value("x", ["N"])],
+                [value("y", ["M"])], [("p", np.array([-1, -3]))])
+    _, err = sinter("run", path, "--shapes", "x:3", code=USAGE)
+    assert ": node 'cut' (Pad): dimension 0 of tensor f32[N - 4] with N = 3: negative extent -1\n" in err, err
+    assert "\n  node:   cut\n  tensor: y\n  hint:   " in err, err
+    path = save(f"{folder}/big.onnx", [helper.make_node("Expand", ["x", "s"], ["y"], "wide")],
+                [value("x", ["N", 1])], [value("y", ["N", 1 << 40])], [("s", np.array([1, 1 << 40]))])
+    _, err = sinter("run", path, "--shapes", f"x:{1 << 23}x1", code=FAILURE)
+    assert "node 'wide' (Expand)" in err and "tensor f32[N, 1099511627776] with N = 8388608: " in err, err
+
+
+@test
+def names_are_escaped_once(folder):
+    odd = 'a\\b"c\n'
+    pool = helper.make_node("MaxPool", ["x"], ["y"], odd, kernel_shape=[5])
+    wrong = helper.make_node("MaxPool", ["x"], ["y"], odd, kernel_shape=[-5])
+    for node, code in ((pool, USAGE), (wrong, BAD_MODEL)):
+        path = save(f"{folder}/odd.onnx", [node], [value("x", [1, 1, "N"])], [value("y", [1, 1, "M"])])
+        _, err = sinter("run", path, "--shapes", "x:1x1x3", code=code)
+        assert "\n  node:   a\\b\"c\\x0a\n" in err and "node 'a\\b\"c\\x0a' (MaxPool" in err, err
+
+
+@test
 def elements_of_optionals_have_their_dtype(folder):
     # A kernel would read four bytes an element, also of these.
     optional = helper.make_value_info("o", helper.make_optional_type_proto(
