@@ -129,6 +129,10 @@ def cases():
     attention("window", attributes={"local_window_size": 3}, formula={"window": 3})
     turns = [np.cos(np.arange(48).reshape(12, 4)).astype(np.float16), np.sin(np.arange(48).reshape(12, 4)).astype(np.float16)]
     attention("rotary", turns, {"do_rotary": 1}, {"angles": [t.astype(np.float64) for t in turns]})
+    narrow = [*tokens_of, *caches, ends, past, table[:, :1]]
+    message = "node 'y0' (com.microsoft.PagedAttention): a sequence has more tokens, past and new, than the columns"
+    for open_axes in ({}, {0: (0,), 3: (0,), 7: (0, 1)}):
+        case(f"PagedAttention narrow {len(open_axes)}", narrow, shown, 3, dynamic=open_axes, refused=message)
     slots = np.array([21, -1, 8, 4, 19, 12, 13, 14, -1], np.int32)
     attention("slots", [None, None, slots], formula={"slots": slots})
     sink = half(4)

@@ -5,6 +5,7 @@
 
 #include "frontends/onnx/contrib.h"
 #include "ops/indexing.h"
+#include "ops/refusal.h"
 
 namespace sinter::onnx {
 namespace {
@@ -136,20 +137,39 @@ void import_hashes(NodeContext& c) {
   c.out(3, wiring::where(b, wiring::unsqueeze(b, kept.there, {2}), all, empty));
 }
 
+// The value where the condition holds; else the run ends with the message.
+ValueId unless_refused(GraphBuilder& b, ValueId condition, ValueId value, std::string message) {
+  std::vector<sinter::Graph> bodies(2);
+  GraphBuilder yes(b.module, bodies[0]), no(b.module, bodies[1]);
+  bodies[0].outputs = {yes.input(b.type(value))};
+  no.input(b.type(value));
+  const RefuseAttrs refusal{std::move(message), {to_text(b.type(value), b.module.symbols)}};
+  bodies[1].outputs = no.add(op_named("Refuse"), refusal, {}, 1);
+  return b.add(op_named("If"), {}, {condition, value}, 1, std::move(bodies))[0];
+}
+
 // Keys and values live in blocks [blocks, size, heads, D]; a table names the blocks of each sequence in order.
 class Blocks {
  public:
-  Blocks(NodeContext& c, ValueId cache, ValueId table) : c_(c), shape_(c.b.shape(cache)) {
-    if (shape_.size() != 4 || c.b.rank(table) != 2) c.fail("caches must have rank 4, block_table rank 2");
-    table_ = cast(c.b, table, DType::i64);
+  // longest: the most tokens, past and new, of any sequence: the table must have columns for them.
+  Blocks(NodeContext& c, ValueId cache, ValueId table, ValueId longest) : c_(c), shape_(c.b.shape(cache)) {
+    GraphBuilder& b = c.b;
+    if (shape_.size() != 4 || b.rank(table) != 2) c.fail("caches must have rank 4, block_table rank 2");
+    table_ = cast(b, table, DType::i64);
+    const ValueId columns = wiring::extent(b, table_, 1);
+    const ValueId held = mul(b, columns, count_of(b, shape_[1]));
+    columns_ = unless_refused(b, b.op("LessOrEqual", {longest, held}), columns,
+                              "a sequence has more tokens, past and new, than the columns of block_table hold: give a "
+                              "block_table with a column for every block of the longest sequence");
   }
 
   // Rows of the cache laid flat for places i64[B, n] of each sequence; -1 where no block is mapped.
   ValueId slots(ValueId places) const {
     GraphBuilder& b = c_.b;
     const ValueId size = count_of(b, shape_[1]);
-    const ValueId width = sub(b, wiring::extent(b, table_, 1), whole(b, 1));
-    const ValueId column = b.op("Min", {wiring::div(b, places, size), width});
+    // Places behind the end of a sequence may have no column; what they give is not seen.
+    const ValueId last = sub(b, columns_, whole(b, 1));
+    const ValueId column = b.op("Min", {wiring::div(b, places, size), last});
     const ValueId block = b.op("GatherElements", GatherAttrs{.axis = 1}, {table_, column});
     const ValueId slot = add(b, mul(b, block, size), b.op("Mod", {places, size}));
     const ValueId mapped =
@@ -183,7 +203,7 @@ class Blocks {
 
   NodeContext& c_;
   const Shape shape_;
-  ValueId table_;
+  ValueId table_, columns_;
 };
 
 void import_paged_attention(NodeContext& c) {
@@ -217,7 +237,8 @@ void import_paged_attention(NodeContext& c) {
     for (ValueId* v : {&x.q, &x.k})
       *v = cast(b, rotated(b, cast(b, *v, work), cosine, sine, turned, interleaved), dtype);
   }
-  const Blocks blocks(c, c.in(3), c.in(7));
+  const ValueId longest = wiring::reduce(b, "Max", total, {0}, false);
+  const Blocks blocks(c, c.in(3), c.in(7), longest);
   const ValueId slots = c.has(10) ? cast(b, c.in(10), DType::i64) : packed_again(b, p, blocks.slots(position));
   const auto stored = [&](size_t cache, ValueId fresh) {
     return blocks.written(c.in(cache), slots, packed_again(b, p, wiring::transpose(b, fresh, {0, 2, 1, 3})));
@@ -225,7 +246,7 @@ void import_paged_attention(NodeContext& c) {
   const ValueId key_cache = stored(3, x.k), value_cache = latent ? no_id : stored(4, x.v);
   if (c.wants(1)) c.out(1, key_cache);
   if (c.wants(2)) c.out(2, latent ? key_cache : value_cache);
-  const ValueId column = wiring::iota(b, wiring::reduce(b, "Max", total, {0}, false));
+  const ValueId column = wiring::iota(b, longest);
   const ValueId places =
       b.op("Expand", {wiring::unsqueeze(b, column, {0}), wiring::concat(b, {b.dims({p.batch}), b.integers({1})}, 0)});
   const ValueId from = blocks.slots(places);
