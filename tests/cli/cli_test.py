@@ -734,6 +734,40 @@ def plugins_that_are_missing(folder):
 
 
 @test
+def plugins_that_fail_halfway(folder):
+    """What is refused leaves nothing behind; what a library registered itself before that still works."""
+    shared = os.path.join(os.path.dirname(SINTER), "libsinter.so")
+    with open(shared, "rb") as file:
+        if b"__asan_init" in file.read():
+            return  # Python cannot load it
+    half = library(folder, "half", "nms_infer, nms_compute", "0, nms_compute")
+    registers = library(folder, "registers", "return &plugin;", "sinter_register_plugin(&plugin); return 0;")
+    script = """
+import ctypes, sys
+sinter = ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
+sinter.sinter_error_message.restype = ctypes.c_char_p
+model, (half, registers, example) = sys.argv[2].encode(), (path.encode() for path in sys.argv[3:])
+
+def works():
+    engine = ctypes.c_void_p()
+    return sinter.sinter_build_file(model, None, ctypes.byref(engine)) == 0
+
+def mapped(path):
+    return path.decode() in open("/proc/self/maps").read()
+
+assert sinter.sinter_load_plugins(half) and b"'Nms': it has no infer" in sinter.sinter_error_message(), sinter.sinter_error_message()
+assert not mapped(half) and not works()
+assert sinter.sinter_load_plugins(registers) and b"the plugin is null" in sinter.sinter_error_message()
+assert mapped(registers) and works()
+assert sinter.sinter_load_plugins(example) and b"already there" in sinter.sinter_error_message()
+assert not mapped(example) and works()
+"""
+    run = subprocess.run([sys.executable, "-c", script, shared, swish(folder), half, registers, PLUGIN],
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 0, f"exit {run.returncode}: {run.stderr}"
+
+
+@test
 def plugins_and_attributes(folder):
     _, err = sinter("build", swish(folder, betta=1.0), "--plugins", PLUGIN, code=BAD_MODEL)
     assert "knows no attribute 'betta' of this operator; it has beta" in err, err
