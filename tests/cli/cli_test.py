@@ -452,6 +452,38 @@ def branches_that_cannot_be_right(folder):
 
 
 @test
+def branches_of_nodes_that_share_a_name(folder):
+    """The node that cannot be right is known where others of its name are fine: before the branch, in it, in the other."""
+    y = [onnx.ValueInfoProto(name="y")]
+
+    def conv(weights, name="conv", operand="x", result="y"):
+        return helper.make_node("Conv", [operand, weights], [result], name)
+
+    def branch(*nodes):
+        return helper.make_graph(nodes, "branch", [], y)
+
+    inner = helper.make_node("If", ["d"], ["y"], "inner", then_branch=branch(conv("short")), else_branch=branch(conv("long")))
+    cases = (("then", "choice", branch(conv("long")), branch(conv("short"))),
+             ("else", "choice", branch(conv("short")), branch(conv("long"))),
+             ("else", "inner", branch(inner), branch(conv("short"))))
+    weights = [("short", np.ones((1, 1, 1), np.float32)), ("long", np.ones((1, 1, 5), np.float32))]
+    inputs = [value("c", None, TensorProto.BOOL), value("d", None, TensorProto.BOOL), value("v", [1, 1, "H"])]
+    for which, of, yes, no in cases:
+        choice = helper.make_node("If", ["c"], ["z"], "choice", then_branch=yes, else_branch=no)
+        path = save(f"{folder}/shared.onnx", [conv("short", operand="v", result="x"), choice], inputs,
+                    [onnx.ValueInfoProto(name="z")], weights)
+        np.save(f"{folder}/x.npy", np.ones((1, 1, 3), np.float32))
+        for c in (False, True):
+            for d in (False, True):
+                np.save(f"{folder}/c.npy", np.array(c))
+                np.save(f"{folder}/d.npy", np.array(d))
+                taken = c == (which == "then") if of == "choice" else c and not d
+                _, err = sinter("run", path, "--dim", "H=3", "--inputs", *(f"{folder}/{n}.npy" for n in "cdx"),
+                                code=FAILURE if taken else OK)
+                assert f"the {which} branch of '{of}' cannot be computed" in err and "'conv'" in err, err
+
+
+@test
 def errors_of_runs_name_nodes(folder):
     path = branches(folder)
     np.save(f"{folder}/x.npy", np.ones((1, 1, 8), np.float32))
