@@ -17,6 +17,8 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 :
 int64_t positive(NodeContext& c, std::string_view name, int64_t otherwise = 0);
 // The scale or scales in operand i as f32; [1] as a scalar.
 ValueId scale_of(NodeContext& c, size_t i);
+// The value where the condition, a scalar, holds; else the run ends with the message (contrib_varlen.cpp).
+ValueId unless_refused(GraphBuilder& b, ValueId condition, ValueId value, std::string message);
 // An i64 scalar.
 ValueId whole(GraphBuilder& b, int64_t v);
 // Bytes [..., n] as numbers [..., n * 8 / bits] in f32, the lowest bits first; bits that do not divide 8 form a stream.

@@ -137,7 +137,8 @@ void import_hashes(NodeContext& c) {
   c.out(3, wiring::where(b, wiring::unsqueeze(b, kept.there, {2}), all, empty));
 }
 
-// The value where the condition holds; else the run ends with the message.
+}  // namespace
+
 ValueId unless_refused(GraphBuilder& b, ValueId condition, ValueId value, std::string message) {
   std::vector<sinter::Graph> bodies(2);
   GraphBuilder yes(b.module, bodies[0]), no(b.module, bodies[1]);
@@ -147,6 +148,8 @@ ValueId unless_refused(GraphBuilder& b, ValueId condition, ValueId value, std::s
   bodies[1].outputs = no.add(op_named("Refuse"), refusal, {}, 1);
   return b.add(op_named("If"), {}, {condition, value}, 1, std::move(bodies))[0];
 }
+
+namespace {
 
 // Keys and values live in blocks [blocks, size, heads, D]; a table names the blocks of each sequence in order.
 class Blocks {

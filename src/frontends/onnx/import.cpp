@@ -58,6 +58,8 @@ const std::vector<Entry>& entries() {
                                                 contrib_sparse_entries(),
                                                 contrib_state_entries(),
                                                 contrib_varlen_entries(),
+                                                contrib_replay_entries(),
+                                                contrib_indexer_entries(),
                                                 contrib_decoding_entries(),
                                                 contrib_recurrent_entries(),
                                                 contrib_search_entries(),
