@@ -133,6 +133,7 @@ def cases():
     message = "node 'y0' (com.microsoft.PagedAttention): a sequence has more tokens, past and new, than the columns"
     for open_axes in ({}, {0: (0,), 3: (0,), 7: (0, 1)}):
         case(f"PagedAttention narrow {len(open_axes)}", narrow, shown, 3, dynamic=open_axes, refused=message)
+    case("PagedAttention narrow and known", narrow, shown, 3, constants=range(8), refused=message)
     slots = np.array([21, -1, 8, 4, 19, 12, 13, 14, -1], np.int32)
     attention("slots", [None, None, slots], formula={"slots": slots})
     sink = half(4)
