@@ -1,5 +1,6 @@
 """SparseAttentionIndexer and the operators that replay states, beside formulas: ONNX Runtime has none of them on CPUs."""
 
+import ml_dtypes
 import numpy as np
 from harness import Case
 
@@ -138,6 +139,46 @@ def delta_replay(source, capsule, destination, metadata):
     return out
 
 
+def mamba(heads, groups, states, each, floor):
+    def bf16(x):
+        return x.astype(ml_dtypes.bfloat16)
+
+    def silu(x):
+        return x / (1 + np.exp(-x))
+
+    def run(projection, conv, ssm, weight, bias, dt_bias, a, d, norm, state_row):
+        tokens, slots, row, inner = len(projection), len(conv), int(state_row[0]), heads * each
+        channels = inner + 2 * groups * states
+        wide = projection.astype(np.float64)
+        conv_out, ssm_out, ok = conv.copy(), ssm.copy(), 0 <= row < slots
+        history, state = conv[row if ok else 0].astype(np.float64), ssm[row if ok else 0].astype(np.float64)
+        y, xbc, read = np.zeros((tokens, inner)), np.zeros((tokens, channels)), np.zeros((tokens, inner))
+        for t in range(tokens):
+            window = np.concatenate([history, wide[t, inner:inner + channels, None]], 1)
+            history = window[:, 1:]
+            mixed = silu((window * weight.reshape(channels, 4).astype(np.float64)).sum(1) + bias.astype(np.float64))
+            xbc[t] = mixed = bf16(mixed).astype(np.float64)
+            for h in range(heads):
+                x = mixed[h * each:(h + 1) * each]
+                at = inner + h * groups // heads * states
+                into, out = mixed[at:at + states], mixed[at + groups * states:][:states]
+                step = max(np.log1p(np.exp(wide[t, inner + channels + h] + dt_bias[h])), floor)
+                state[h] = np.exp(a[h] * step) * state[h] + np.outer(into, step * x)
+                read[t, h * each:(h + 1) * each] = d[h] * x + out @ state[h]
+            gated = (read[t] * silu(wide[t, :inner])).reshape(groups, -1)
+            y[t] = normed(gated, norm.reshape(groups, -1), 1e-5).ravel()
+            slot = t - max(tokens - slots, 0)
+            if slot >= 0:
+                conv_out[slot], ssm_out[slot] = bf16(history), state
+                if not ok:
+                    conv_out[slot], ssm_out[slot] = np.nan, np.nan
+        if not ok:
+            y[:], xbc[:], read[:] = np.nan, np.nan, np.nan
+        return bf16(y), conv_out, ssm_out, bf16(xbc), read.astype(np.float32)
+
+    return run
+
+
 def cases():
     r = np.random.default_rng(33)
     all_cases = []
@@ -225,4 +266,25 @@ def cases():
         case(f"GatedDeltaNetStateReplay {name}", inputs, {}, 1, delta_replay, dynamic={1: (0,)} if wide else {})
         short = [inputs[0], inputs[1][:-1], *inputs[2:]]
         case(f"GatedDeltaNetStateReplay short {name}", short, {}, 1, None, refused="metadata speaks of elements")
+
+    def verify(name, tokens, slots, row, heads=4, groups=2, states=6, each=3, floor=0.001, outputs=5, **more):
+        inner = heads * each
+        channels = inner + 2 * groups * states
+
+        def short(*shape):
+            return real(*shape).astype(ml_dtypes.bfloat16)
+
+        inputs = [short(tokens, inner + channels + heads), short(slots, channels, 3), real(slots, heads, states, each),
+                  short(channels, 1, 4), short(channels), real(heads), -np.abs(real(heads)), real(heads), 1 + real(inner) / 4,
+                  np.array([row], np.int32)]
+        case(f"Mamba2Verify {name}", inputs, {"heads": heads, "n_groups": groups, "d_state": states, "head_dim": each,
+                                              "time_step_min": floor}, outputs, mamba(heads, groups, states, each, floor),
+             tolerance=1e-2, **more)
+
+    verify("fewer tokens", 3, 5, 2)
+    verify("more tokens", 7, 4, 3, dynamic={0: (0,), 1: (0,), 2: (0,)})
+    verify("one", 1, 1, 0, groups=4)
+    verify("as many", 4, 4, 1, groups=1, floor=0.9)
+    for row in (-1, 5):
+        verify(f"no row {row}", 3, 5, row)
     return all_cases

@@ -79,7 +79,8 @@ Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total
                ValueId past = no_id);
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh);
 
-void import_group_query(NodeContext& c);  // contrib_group_query.cpp
+void import_group_query(NodeContext& c);   // contrib_group_query.cpp
+void import_mamba_verify(NodeContext& c);  // contrib_mamba.cpp
 
 // Rows of tokens that count [T, H] as [B, S, H], zero elsewhere; token_offset i[B, S] says where they go.
 ValueId padded_rows(NodeContext& c, ValueId x, ValueId offsets);

@@ -141,6 +141,7 @@ void import_gated_delta_replay(NodeContext& c) {
 constexpr Entry table[] = {
     {"ConvStateReplay", 1, import_conv_replay, microsoft},
     {"GatedDeltaNetStateReplay", 1, import_gated_delta_replay, microsoft},
+    {"Mamba2Verify", 1, import_mamba_verify, microsoft},
 };
 
 }  // namespace
