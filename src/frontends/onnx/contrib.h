@@ -79,6 +79,10 @@ Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total
                ValueId past = no_id);
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh);
 
+// Places i[rows, n] of which the first counts[row] count, as bool[rows, extent]; extent is an i64 scalar
+// (contrib_sparse.cpp).
+ValueId selected(NodeContext& c, ValueId places, ValueId counts, ValueId extent);
+
 void import_group_query(NodeContext& c);   // contrib_group_query.cpp
 void import_mamba_verify(NodeContext& c);  // contrib_mamba.cpp
 

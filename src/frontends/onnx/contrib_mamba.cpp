@@ -93,8 +93,9 @@ void import_mamba_verify(NodeContext& c) {
 
   const ValueId projection = in_f32(0);
   const auto part = [&](ValueId x, int64_t from, int64_t count) { return wiring::slice(b, x, 1, from, from + count); };
-  const ValueId history = wiring::transpose(b, first_of(in_f32(1)), {1, 0});                // [3, channels]
-  const ValueId line = wiring::concat(b, {history, part(projection, inner, channels)}, 0);  // [3 + R, channels]
+  const ValueId history =
+      wiring::transpose(b, wiring::reshape(b, first_of(in_f32(1)), {channels, taps - 1}), {1, 0});  // [3, channels]
+  const ValueId line = wiring::concat(b, {history, part(projection, inner, channels)}, 0);          // [3 + R, channels]
   const ValueId weight = wiring::reshape(b, in_f32(3), {channels, taps});
   ValueId sum = in_f32(4);
   for (int64_t k = 0; k < taps; ++k) {
@@ -114,8 +115,8 @@ void import_mamba_verify(NodeContext& c) {
   const ValueId raw = add(b, part(projection, inner + channels, n.heads), in_f32(5));
   const ValueId step = b.op("Max", {b.op("Softplus", {raw}), like(b, raw, c.real("time_step_min", 1e-3))});
   const ValueId decay = b.op("Exp", {mul(b, in_f32(6), step)});
-  const Recurrence made =
-      recurrence(b, x, of_heads(inner), of_heads(inner + n.groups * n.states), step, decay, first_of(in_f32(2)));
+  const Recurrence made = recurrence(b, x, of_heads(inner), of_heads(inner + n.groups * n.states), step, decay,
+                                     wiring::reshape(b, first_of(in_f32(2)), {n.heads, n.states, n.each}));
   const ValueId skipped = mul(b, x, wiring::unsqueeze(b, in_f32(7), {1}));
   const ValueId read = wiring::reshape(b, add(b, skipped, made.read), {n.tokens, inner});
   if (c.wants(4)) c.out(4, valid(read));
