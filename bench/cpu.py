@@ -70,7 +70,7 @@ def hidden(arguments):
     """Makes the peers see what Sinter is to use. A line that says what each of them sees."""
     why = "as asked"
     if arguments.level and not arguments.peers_unmasked:
-        why = mask.hide(arguments.level)
+        why = mask.hide(arguments.level) or "the CPU has no more"
     peers_see = mask.seen()
     arguments.sees = {"Sinter": arguments.level or peers_see, "peers": peers_see}
     if peers_see == arguments.sees["Sinter"]:

@@ -30,14 +30,14 @@ class Search {
     return out;
   }
 
-  // Gives the nodes of the name in each of these graphs of the module a name of their own: the graph's number.
+  // Gives the nodes of the name in each of these graphs of the module a name of their own.
   void tell_apart(const std::vector<Graph*>& homes) {
     const std::string name = error_.origin().node;
     for (size_t k = 0; k < homes.size(); ++k)
       for (Node& node : homes[k]->nodes)
         if (is_blamed(node, name)) {
           Source own = module_.sources[node.sources[0]];
-          own.name = std::to_string(k);
+          own.name = numbered(k);
           node.sources[0] = static_cast<uint32_t>(module_.sources.size());
           module_.sources.push_back(std::move(own));
         }
@@ -60,6 +60,9 @@ class Search {
   }
 
   const std::string& branch() const { return branch_; }
+
+  // A name that no node of a model has: theirs hold no control characters.
+  static std::string numbered(size_t home) { return "\n" + std::to_string(home); }
 
  private:
   std::string name_of(const Node& node) const {
@@ -111,7 +114,7 @@ std::string refuse_branch(Module& module, const Error& error, const std::functio
     Search there(apart, error);
     there.tell_apart(there.homes());
     const std::string number = blamed(std::move(apart));
-    while (which < homes.size() && std::to_string(which) != number) ++which;
+    while (which < homes.size() && Search::numbered(which) != number) ++which;
   }
   if (which >= homes.size()) return {};
   search.visit(*module.main, homes[which]);
