@@ -15,6 +15,7 @@ import numpy as np
 
 import chart
 import costs
+import mask
 import measure
 import models
 import peers
@@ -50,16 +51,31 @@ def measured(name, threads, arguments):
             errors[key] = measure.relative_rms([outputs[key][o] for o in wanted], list(wanted.values()))
 
     keys = list(candidates)
+    answers = mask.answers()
     times = measure.interleaved([candidates[key].run for key in keys], arguments.seconds, arguments.rounds, arguments.least)
+    if mask.answers() != answers:
+        reasons.append(f"CPUID was asked {mask.answers() - answers} times on the way: each took some microseconds")
     column = {key: times[:, n] for n, key in enumerate(keys)}
     return {
-        "network": name, "input": models.MODELS[name][0][0], "threads": threads, "level": arguments.level or "best",
+        "network": name, "input": models.MODELS[name][0][0], "threads": threads, "level": arguments.sees["Sinter"], "peers_level": arguments.sees["peers"],
         "ms": {key: 1e3 * float(np.median(column[key])) for key in keys},
         "ratios": {f"{kind}:{peer}": measure.ratio(column[peer], column[kind]) for kind in arguments.classes
                    for peer in ("ort", NEAREST[kind]) if kind in column and peer in column},
         "errors": errors, "reference": source,
         "precision": {key: candidates[key].precision for key in keys}, "reasons": reasons,
     }
+
+
+def hidden(arguments):
+    """Makes the peers see what Sinter is to use. A line that says what each of them sees."""
+    why = "as asked"
+    if arguments.level and not arguments.peers_unmasked:
+        why = mask.hide(arguments.level) or "the CPU has no more"
+    peers_see = mask.seen()
+    arguments.sees = {"Sinter": arguments.level or peers_see, "peers": peers_see}
+    if peers_see == arguments.sees["Sinter"]:
+        return f"Sinter, ONNX Runtime and OpenVINO see {peers_see}" + (", CPUID says no more" if arguments.level else "")
+    return f"Sinter uses {arguments.level}, ONNX Runtime and OpenVINO see {peers_see}: {why}"
 
 
 HEAD = (f"{'network':<19}{'T':>2}  {'class':<8}{'Sinter ms':>10}{'error':>9}"
@@ -93,7 +109,8 @@ def parse():
     parser.add_argument("--seconds", type=float, default=20, help="time of one network, all candidates together (default 20)")
     parser.add_argument("--quick", action="store_true", help="five short rounds, for a first look")
     parser.add_argument("--level", choices=("amx", "avx512", "avx2", "portable"),
-                        help="Sinter's instruction set (the peers keep theirs)")
+                        help="instruction set of all: what is newer is hidden from the peers too, by answers to CPUID")
+    parser.add_argument("--peers-unmasked", action="store_true", help="with --level: the peers keep all that the CPU has")
     parser.add_argument("--classes", default="default,strict,bf16", help=f"of {', '.join(peers.CLASSES)}")
     parser.add_argument("--without", default="", help=f"peers to leave out, of {', '.join(peers.PEERS)}")
     parser.add_argument("--timing-cache", metavar="FILE", help="measured times of kernels, for Sinter's builds")
@@ -107,6 +124,8 @@ def parse():
     arguments.rounds, arguments.least = (5, 1) if arguments.quick else (11, 3)
     if arguments.quick:
         arguments.seconds = min(arguments.seconds, 3)
+    if arguments.costs and arguments.level:
+        parser.error("--costs measures what there is: leave --level out")
     for asked, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),
                          (arguments.without, peers.PEERS)):
         if set(asked) - set(known):
@@ -121,7 +140,7 @@ def main():
         rows = costs.table(names, arguments)
     else:
         rows = []
-        print(HEAD, flush=True)
+        print(hidden(arguments), HEAD, sep="\n", flush=True)
         for threads in [int(t) for t in arguments.threads.split(",")]:
             for name in names:
                 rows.append(measured(name, threads, arguments))

@@ -47,7 +47,7 @@ void print_profile(const StepProfiler& profiler, size_t runs) {
   fmt::print("\n");
   Table table({">mean", ">share", ">min", ">calls", "kernel", "nodes"});
   for (const StepProfiler::Entry* e : order) {
-    std::string nodes = printable(e->nodes);
+    std::string nodes = shown(e->nodes);
     if (nodes.size() > 100) nodes = nodes.substr(0, 97) + "...";
     table.row({time_text(e->nanoseconds / 1e6 / static_cast<double>(runs)),
                fmt::format("{:.1f} %", 100 * e->nanoseconds / std::max(total, 1.0)), time_text(e->shortest / 1e6),

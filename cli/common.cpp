@@ -49,7 +49,7 @@ int say(const Error& error, Exit exit) {
   const std::string hint = fmt::format(" ({})", origin.hint);
   if (what.size() > hint.size() && what.substr(what.size() - hint.size()) == hint) what.remove_suffix(hint.size());
   fmt::print(stderr, "sinter: {}: {}\n", code_name(error.code()), what);
-  if (!origin.node.empty()) fmt::print(stderr, "  node:   {}\n", printable(origin.node));
+  if (!origin.node.empty()) fmt::print(stderr, "  node:   {}\n", shown(origin.node));
   if (!origin.tensor.empty()) fmt::print(stderr, "  tensor: {}\n", printable(origin.tensor));
   if (!origin.hint.empty()) fmt::print(stderr, "  hint:   {}\n", origin.hint);
   return exit;

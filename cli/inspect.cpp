@@ -133,7 +133,7 @@ std::string steps_text(const Target& target) {
     const Step& step = target.main.steps[i];
     std::string sources;
     for (uint32_t s : step.sources)
-      if (s < target.sources.size()) sources += (sources.empty() ? "" : ", ") + printable(target.sources[s].name);
+      if (s < target.sources.size()) sources += (sources.empty() ? "" : ", ") + shown(target.sources[s].name);
     out += fmt::format("# {}: {}\n", i, sources);
     for (const Choice& choice : step.choices)
       out += fmt::format("{}  {}\n", target.kernels[choice.kernel], to_text(target.problems[choice.problem]));

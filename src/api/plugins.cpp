@@ -51,6 +51,7 @@ void register_plugin(const sinter_plugin* plugin) {
 void load_plugins(const std::string& path) {
   // A name without a folder would be looked for where the system has its libraries.
   const std::string file = path.find('/') == std::string::npos ? "./" + path : path;
+  const size_t operators = all_custom().size();
   void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     const char* why = ::dlerror();
@@ -68,7 +69,8 @@ void load_plugins(const std::string& path) {
     }
     register_plugin(plugin);  // the library stays: the registry has its functions
   } catch (Error& error) {
-    ::dlclose(library);
+    // A library may have registered tables itself when it was loaded or asked: what they point to has to stay.
+    if (all_custom().size() == operators) ::dlclose(library);
     error.add_context(fmt::format("loading plugins from '{}'", printable(path)));
     throw;
   }

@@ -12,7 +12,7 @@
 
 namespace sinter {
 
-// Throws Error; then nothing of the table, or of the library, is kept.
+// Throws Error; then nothing of the table is kept, nor the library, unless it has registered tables itself.
 void register_plugin(const sinter_plugin* plugin);
 void load_plugins(const std::string& path);
 

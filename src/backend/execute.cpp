@@ -186,6 +186,78 @@ void Frame::size_slot(uint32_t s) {
   if (slot.kind == SlotKind::weight) pointers_[s] = const_cast<void*>(executable_.target.weights[slot.of].bytes.data());
 }
 
+// Says which node of the user's model makes a slot, which tensor it is and what is known of its extents, of an error
+// met while it was sized.
+void Frame::name_slot(Error& error, uint32_t s) const {
+  const Plan& plan = *info_.plan;
+  const Slot& slot = plan.slots[s];
+  if (slot.type.is_plain() && slot.type.has_shape()) {
+    const Shape& shape = *slot.type.shape;
+    const auto wrong = std::find_if(shape.begin(), shape.end(), [&](const Dim& d) {
+      try {
+        return d.evaluate(state_.symbols) < 0;
+      } catch (const Error&) {
+        return true;
+      }
+    });
+    std::vector<SymbolId> ids;
+    for (const Dim& d : shape)
+      if (wrong == shape.end() || &d == &*wrong) d.collect_symbols(ids);
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    std::string text = wrong == shape.end() ? std::string() : fmt::format("dimension {} of ", wrong - shape.begin());
+    text += "tensor " + to_text(slot.type, executable_.target.symbols);
+    for (size_t k = 0; k < ids.size(); ++k)
+      text += fmt::format("{}{} = {}", k == 0 ? " with " : ", ",
+                          to_string(Dim::symbol(ids[k]), executable_.target.symbols), state_.symbols[ids[k]]);
+    error.add_context(text);
+  }
+  if (error.code() == Code::invalid_argument) error.with_hint("the network does not take inputs of these extents");
+  uint32_t base = s;
+  while (plan.slots[base].kind == SlotKind::view) base = plan.slots[base].of;
+  if (plan.slots[base].kind == SlotKind::binding)
+    error.at_tensor(executable_.target.bindings[plan.slots[base].of].name);
+  const auto made_by = [&](const Step& step) {
+    return std::find(step.results.begin(), step.results.end(), s) != step.results.end();
+  };
+  const auto read_by = [&](const Step& step) {
+    return std::find(step.operands.begin(), step.operands.end(), s) != step.operands.end();
+  };
+  auto step = std::find_if(plan.steps.begin(), plan.steps.end(), made_by);
+  if (step == plan.steps.end() && slot.sources.empty())
+    step = std::find_if(plan.steps.begin(), plan.steps.end(), read_by);
+  name_nodes(error, step == plan.steps.end() ? slot.sources : step->sources, executable_.target);
+}
+
+// Bases come before their views and parts.
+void Frame::check_view(uint32_t s) const {
+  const Plan& plan = *info_.plan;
+  const Slot& slot = plan.slots[s];
+  if (!slot.is_part()) {
+    // Sizes that inference could not prove equal are checked here.
+    if (bytes_[s] != bytes_[slot.of])
+      throw Error(Code::invalid_argument,
+                  fmt::format("these extents do not fit together: a reshaped tensor has {} bytes, its source has {}",
+                              bytes_[s], bytes_[slot.of]));
+    return;
+  }
+  const int64_t end = checked_add(byte_size(slot.type.dtype, slot.offset), bytes_[s], "part");
+  if (bytes_[s] > 0 && end > bytes_[slot.of])
+    throw Error(Code::invalid_argument,
+                fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
+  // Parts that are written make up their base.
+  const Slot& base = plan.slots[slot.of];
+  if (base.kind == SlotKind::view || base.layout.order != slot.layout.order ||
+      extents_[s].size() != extents_[slot.of].size())
+    return;
+  for (size_t k = 0; k < extents_[s].size(); ++k)
+    if (k != slot.layout.innermost(extents_[s].size()) && extents_[s][k] != extents_[slot.of][k])
+      throw Error(
+          Code::invalid_argument,
+          fmt::format("these extents do not fit together: axis {} of a part has {} elements, that of the whole {}", k,
+                      extents_[s][k], extents_[slot.of][k]));
+}
+
 void Frame::bind_segment(size_t index) {
   const Plan& plan = *info_.plan;
   const PlanInfo::Segment& segment = info_.segments[index];
@@ -194,41 +266,17 @@ void Frame::bind_segment(size_t index) {
   int64_t end = 0;
   for (uint32_t s : segment.slots) {
     const Slot& slot = plan.slots[s];
-    size_slot(s);
-    if (slot.kind == SlotKind::view) {
-      if (slot.is_part()) {
-        const int64_t end = checked_add(byte_size(slot.type.dtype, slot.offset), bytes_[s], "part");
-        if (bytes_[s] > 0 && end > bytes_[slot.of])
-          throw Error(
-              Code::invalid_argument,
-              fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
-        // Parts that are written make up their base.
-        const Slot& base = plan.slots[slot.of];
-        if (base.kind != SlotKind::view && base.layout.order == slot.layout.order &&
-            extents_[s].size() == extents_[slot.of].size())
-          for (size_t k = 0; k < extents_[s].size(); ++k)
-            if (k != slot.layout.innermost(extents_[s].size()) && extents_[s][k] != extents_[slot.of][k])
-              throw Error(Code::invalid_argument,
-                          fmt::format("these extents do not fit together: axis {} of a part has {} elements, that of "
-                                      "the whole {}",
-                                      k, extents_[s][k], extents_[slot.of][k]));
-        continue;
-      }
-      // Sizes that inference could not prove equal are checked here.
-      if (bytes_[s] != bytes_[slot.of]) {
-        Error error(Code::invalid_argument,
-                    fmt::format("these extents do not fit together: a reshaped tensor has {} bytes, its source has {}",
-                                bytes_[s], bytes_[slot.of]));
-        name_nodes(error, slot.sources, executable_.target);
-        throw error;
-      }
-      continue;
-    }
-    if (slot.kind == SlotKind::arena) {
+    try {
+      size_slot(s);
+      if (slot.kind == SlotKind::view) check_view(s);
+      if (slot.kind != SlotKind::arena) continue;
       int64_t start = 0;
       for (uint32_t below : slot.above) start = std::max(start, ends_[below]);
       ends_[s] = checked_add(start, align_up(bytes_[s], alignment, "arena"), "arena");
       end = std::max(end, ends_[s]);
+    } catch (Error& error) {
+      name_slot(error, s);
+      throw;
     }
   }
   // Known contents lie above the arena of the segment.

@@ -143,6 +143,8 @@ class Frame {
   bool is_bound(size_t segment) const;  // for the present values of the symbols it depends on
   void bind_segment(size_t segment);
   void size_slot(uint32_t s);
+  void check_view(uint32_t s) const;
+  void name_slot(Error& error, uint32_t s) const;
   void* view_of(uint32_t s) const;
   void bind_step(uint32_t step);
   void bind_choice(uint32_t step);

@@ -16,6 +16,7 @@
 #include "base/aligned.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/scanner.h"
 #include "base/sha1.h"
 
 namespace sinter {
@@ -26,19 +27,6 @@ constexpr size_t max_location_bytes = 4096;
 constexpr const char* way_out = "if the file is trusted, name the directory that holds it with --externalDataRoot=DIR";
 
 [[noreturn]] void invalid(std::string message) { throw Error(Code::model_invalid, std::move(message)); }
-
-// Text of a file for messages: printable, at most 256 bytes.
-std::string shown(std::string_view text) {
-  std::string out;
-  for (const char c : text.substr(0, 256)) {
-    if (static_cast<unsigned char>(c) < 32 || c == 127)
-      out += fmt::format("\\x{:02x}", static_cast<unsigned>(c));
-    else
-      out += c;
-  }
-  if (text.size() > 256) out += "...";
-  return out;
-}
 
 bool valid_utf8(std::string_view s) {
   for (size_t i = 0; i < s.size();) {

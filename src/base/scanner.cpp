@@ -163,6 +163,19 @@ std::string quoted(std::string_view text) {
   return out + '"';
 }
 
+std::string shown(std::string_view text, size_t limit) {
+  std::string out;
+  for (const char c : text.substr(0, limit)) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u < 0x20 || u == 0x7f)
+      out += fmt::format("\\x{:02x}", u);
+    else
+      out += c;
+  }
+  if (text.size() > limit) out += "...";
+  return out;
+}
+
 std::string printable(std::string_view text, size_t limit) {
   std::string out;
   for (char c : text.substr(0, limit)) escape(out, c);

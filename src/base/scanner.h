@@ -41,5 +41,8 @@ std::string number_text(double value);
 std::string quoted(std::string_view text);
 // Escaped and cut to at most `limit` bytes, for messages.
 std::string printable(std::string_view text, size_t limit = 256);
+// The same for names that a model gives, which messages quote as people know them: control characters alone are
+// escaped, so that a name that has been through it once stays as it is.
+std::string shown(std::string_view text, size_t limit = 256);
 
 }  // namespace sinter

@@ -169,12 +169,24 @@ std::span<const PassEntry> pass_list() { return passes; }
 
 Built build(Module module, const BuildOptions& options) {
   if (!has_branches(module)) return build_once(std::move(module), options);
+  const auto blamed = [&](Module apart) {
+    BuildOptions quiet = options;
+    quiet.logger = {};
+    quiet.dump_directory.clear();
+    try {
+      build_once(std::move(apart), quiet);
+    } catch (const Error& error) {
+      if (error.code() != Code::model_invalid) throw;
+      return error.origin().node;
+    }
+    return std::string();
+  };
   while (true) {
     try {
       return build_once(copy(module), options);
     } catch (const Error& error) {
       if (error.code() != Code::model_invalid) throw;
-      const std::string branch = refuse_branch(module, error);
+      const std::string branch = refuse_branch(module, error, blamed);
       if (branch.empty()) throw;
       options.logger.log(LogLevel::warning, fmt::format("{} cannot be computed, taking it is an error: node '{}': {}",
                                                         branch, error.origin().node, error.message()));

@@ -171,8 +171,9 @@ class Parser {
     if (!list.empty()) throw Error(Code::engine_incompatible, list).with_hint(hint);
     items("sources", [&] {
       SourceNode source;
-      source.name = s_.string();
-      source.op_type = s_.string();
+      // Messages quote them, and an engine may come from anywhere.
+      source.name = shown(s_.string());
+      source.op_type = shown(s_.string());
       t_.sources.push_back(std::move(source));
     });
     t_.main = plan(0);

@@ -65,6 +65,18 @@ ValueId GraphBuilder::dims(std::vector<Dim> values) {
   return id;
 }
 
+namespace {
+
+// Nodes of a body that a composite wires come from the node that it stands for.
+void name_unnamed(Graph& body, const Sources& sources) {
+  for (Node& node : body.nodes) {
+    if (node.sources.empty()) node.sources = sources;
+    for (Graph& inner : node.bodies) name_unnamed(inner, sources);
+  }
+}
+
+}  // namespace
+
 Ids GraphBuilder::add(const Op& op, Attrs attrs, Ids inputs, size_t outputs, std::vector<Graph> bodies) {
   while (!inputs.empty() && inputs.back() == no_id) inputs.pop_back();
   if (attrs.empty() && op.fields) attrs = Attrs::defaults(op.fields());
@@ -105,6 +117,7 @@ Ids GraphBuilder::add(const Op& op, Attrs attrs, Ids inputs, size_t outputs, std
                             .name = {},
                             .weight = {}});
   }
+  for (Graph& body : bodies) name_unnamed(body, sources_);
   graph.nodes.push_back({&op, std::move(attrs), std::move(inputs), results, std::move(bodies), sources_});
   return results;
 }

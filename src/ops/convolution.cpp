@@ -214,6 +214,7 @@ void infer_conv_transpose(InferContext& c) {
     const Dim &in = x[k + 2], &kernel = w[k + 2];
     if (kernel.is_constant() && (kernel.constant() < 1 || kernel.constant() > limit))
       c.fail(fmt::format("kernel extent {} on spatial axis {}", kernel.constant(), k));
+    c.require_at_least(kernel, 1, "a kernel has one element or more on each spatial axis");
     const int64_t stride = window_step(a.strides, k);
     if (!a.output_shape.empty()) {
       out.emplace_back(a.output_shape[k]);

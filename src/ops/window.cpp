@@ -45,6 +45,7 @@ std::vector<Dim> window_extents(InferContext& c, std::span<const Dim> spatial, s
     const int64_t stride = window_step(window.strides, k);
     if (kernel[k].is_constant() && (kernel[k].constant() < 1 || kernel[k].constant() > attribute_limit))
       c.fail(fmt::format("kernel extent {} on spatial axis {}", kernel[k].constant(), k));
+    c.require_at_least(kernel[k], 1, "a kernel has one element or more on each spatial axis");
     if (window.auto_pad == AutoPad::same_upper || window.auto_pad == AutoPad::same_lower) {
       out.push_back(ceildiv(in, stride));
       continue;

@@ -452,6 +452,38 @@ def branches_that_cannot_be_right(folder):
 
 
 @test
+def branches_of_nodes_that_share_a_name(folder):
+    """The node that cannot be right is known where others of its name are fine: before the branch, in it, in the other."""
+    y = [onnx.ValueInfoProto(name="y")]
+
+    def conv(weights, name="conv", operand="x", result="y"):
+        return helper.make_node("Conv", [operand, weights], [result], name)
+
+    def branch(*nodes):
+        return helper.make_graph(nodes, "branch", [], y)
+
+    inner = helper.make_node("If", ["d"], ["y"], "inner", then_branch=branch(conv("short")), else_branch=branch(conv("long")))
+    cases = (("then", "choice", branch(conv("long")), branch(conv("short"))),
+             ("else", "choice", branch(conv("short")), branch(conv("long"))),
+             ("else", "inner", branch(inner), branch(conv("short"))))
+    weights = [("short", np.ones((1, 1, 1), np.float32)), ("long", np.ones((1, 1, 5), np.float32))]
+    inputs = [value("c", None, TensorProto.BOOL), value("d", None, TensorProto.BOOL), value("v", [1, 1, "H"])]
+    for which, of, yes, no in cases:
+        choice = helper.make_node("If", ["c"], ["z"], "choice", then_branch=yes, else_branch=no)
+        path = save(f"{folder}/shared.onnx", [conv("short", operand="v", result="x"), choice], inputs,
+                    [onnx.ValueInfoProto(name="z")], weights)
+        np.save(f"{folder}/x.npy", np.ones((1, 1, 3), np.float32))
+        for c in (False, True):
+            for d in (False, True):
+                np.save(f"{folder}/c.npy", np.array(c))
+                np.save(f"{folder}/d.npy", np.array(d))
+                taken = c == (which == "then") if of == "choice" else c and not d
+                _, err = sinter("run", path, "--dim", "H=3", "--inputs", *(f"{folder}/{n}.npy" for n in "cdx"),
+                                code=FAILURE if taken else OK)
+                assert f"the {which} branch of '{of}' cannot be computed" in err and "'conv'" in err, err
+
+
+@test
 def errors_of_runs_name_nodes(folder):
     path = branches(folder)
     np.save(f"{folder}/x.npy", np.ones((1, 1, 8), np.float32))
@@ -467,6 +499,35 @@ def errors_of_runs_name_nodes(folder):
         _, err = sinter("run", path, "--inputs", f"{folder}/x.npy", *(f"{folder}/{s}.npy" for s in shape),
                         code=FAILURE if shape else USAGE)
         assert "node 'shaped' (Reshape): " in err, err
+
+
+@test
+def errors_of_sizes_say_where_they_are(folder):
+    nodes = [helper.make_node("MaxPool", ["x"], ["p"], "pool", kernel_shape=[5]), helper.make_node("Exp", ["p"], ["y"], "last")]
+    path = save(f"{folder}/pool.onnx", nodes, [value("x", [1, 1, "N"])], [value("y", [1, 1, "M"])])
+    _, err = sinter("run", path, "--shapes", "x:1x1x3", code=USAGE)
+    assert ": node 'pool' (MaxPool): dimension 2 of tensor f32[1, 1, N - 4] with N = 3: negative extent -1\n" in err, err
+    assert "\n  node:   pool\n  hint:   " in err, err
+    path = save(f"{folder}/pad.onnx", [helper.make_node("Pad", ["x", "p"], ["y"], "cut")], [value("x", ["N"])],
+                [value("y", ["M"])], [("p", np.array([-1, -3]))])
+    _, err = sinter("run", path, "--shapes", "x:3", code=USAGE)
+    assert ": node 'cut' (Pad): dimension 0 of tensor f32[N - 4] with N = 3: negative extent -1\n" in err, err
+    assert "\n  node:   cut\n  tensor: y\n  hint:   " in err, err
+    path = save(f"{folder}/big.onnx", [helper.make_node("Expand", ["x", "s"], ["y"], "wide")],
+                [value("x", ["N", 1])], [value("y", ["N", 1 << 40])], [("s", np.array([1, 1 << 40]))])
+    _, err = sinter("run", path, "--shapes", f"x:{1 << 23}x1", code=FAILURE)
+    assert "node 'wide' (Expand)" in err and "tensor f32[N, 1099511627776] with N = 8388608: " in err, err
+
+
+@test
+def names_are_escaped_once(folder):
+    odd = 'a\\b"c\n'
+    pool = helper.make_node("MaxPool", ["x"], ["y"], odd, kernel_shape=[5])
+    wrong = helper.make_node("MaxPool", ["x"], ["y"], odd, kernel_shape=[-5])
+    for node, code in ((pool, USAGE), (wrong, BAD_MODEL)):
+        path = save(f"{folder}/odd.onnx", [node], [value("x", [1, 1, "N"])], [value("y", [1, 1, "M"])])
+        _, err = sinter("run", path, "--shapes", "x:1x1x3", code=code)
+        assert "\n  node:   a\\b\"c\\x0a\n" in err and "node 'a\\b\"c\\x0a' (MaxPool" in err, err
 
 
 @test
@@ -702,6 +763,40 @@ def plugins_that_are_missing(folder):
     assert "the plugin is null" in err, err
     for path in (f"{folder}/missing.so", engine, folder):
         assert "cannot load plugins" in sinter("run", engine, "--plugins", path, code=FAILURE)[1]
+
+
+@test
+def plugins_that_fail_halfway(folder):
+    """What is refused leaves nothing behind; what a library registered itself before that still works."""
+    shared = os.path.join(os.path.dirname(SINTER), "libsinter.so")
+    with open(shared, "rb") as file:
+        if b"__asan_init" in file.read():
+            return  # Python cannot load it
+    half = library(folder, "half", "nms_infer, nms_compute", "0, nms_compute")
+    registers = library(folder, "registers", "return &plugin;", "sinter_register_plugin(&plugin); return 0;")
+    script = """
+import ctypes, sys
+sinter = ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
+sinter.sinter_error_message.restype = ctypes.c_char_p
+model, (half, registers, example) = sys.argv[2].encode(), (path.encode() for path in sys.argv[3:])
+
+def works():
+    engine = ctypes.c_void_p()
+    return sinter.sinter_build_file(model, None, ctypes.byref(engine)) == 0
+
+def mapped(path):
+    return path.decode() in open("/proc/self/maps").read()
+
+assert sinter.sinter_load_plugins(half) and b"'Nms': it has no infer" in sinter.sinter_error_message(), sinter.sinter_error_message()
+assert not mapped(half) and not works()
+assert sinter.sinter_load_plugins(registers) and b"the plugin is null" in sinter.sinter_error_message()
+assert mapped(registers) and works()
+assert sinter.sinter_load_plugins(example) and b"already there" in sinter.sinter_error_message()
+assert not mapped(example) and works()
+"""
+    run = subprocess.run([sys.executable, "-c", script, shared, swish(folder), half, registers, PLUGIN],
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 0, f"exit {run.returncode}: {run.stderr}"
 
 
 @test

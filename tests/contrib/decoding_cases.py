@@ -49,6 +49,42 @@ def paged(table, past, heads, kv_heads, causal=True, window=-1, sink=None, softc
     return run
 
 
+def chosen(heads, kv_heads, source, local, causal, window):
+    """SparsePagedAttention, one token at a time."""
+
+    def run(q, k, v, keys, worths, ends, past, table, _, indices, counts, *more):
+        more = [*more, *[None] * (6 - len(more))]
+        more_keys, more_worths, lengths, _, _, sink = more
+        if more_worths is None:
+            more_worths = more_keys
+        caches = [keys.copy(), worths.copy()]
+        size, each = keys.shape[1], keys.shape[3]
+        tokens = [(b, t, past[b] + t - ends[b]) for b in range(len(past)) for t in range(ends[b], ends[b + 1])]
+        for b, t, at in tokens:
+            for cache, new in zip(caches, (k, v)):
+                cache[table[b, at // size], at % size] = new[t].reshape(kv_heads, -1)
+        out = np.zeros((len(q), heads, each))
+        for b, t, at in tokens:
+            total = past[b] + ends[b + 1] - ends[b]
+            picked = [int(j) for j in indices[t, :counts[t]]]
+            for h in range(heads):
+                g, rows = h * kv_heads // heads, []
+                for j in range(total):
+                    allowed = (not causal or j <= at) and (not local or window < 0 or j > at - window)
+                    if allowed and (local or source == "main" and j in picked):
+                        rows.append([cache[table[b, j // size], j % size, g] for cache in caches])
+                if source == "auxiliary":
+                    rows += [[more_keys[b, j, 0], more_worths[b, j, 0]] for j in picked if 0 <= j < lengths[b]]
+                if not rows:
+                    continue
+                ks, vs = (np.array(x, np.float64) for x in zip(*rows))
+                e = np.exp(ks @ q[t].astype(np.float64).reshape(heads, -1)[h] / np.sqrt(each))
+                out[t, h] = e / (e.sum() + (0 if sink is None else np.exp(float(sink[h])))) @ vs
+        return (out.reshape(len(q), -1).astype(np.float16), *caches)
+
+    return run
+
+
 def cases():
     r = np.random.default_rng(21)
     all_cases = []
@@ -129,6 +165,11 @@ def cases():
     attention("window", attributes={"local_window_size": 3}, formula={"window": 3})
     turns = [np.cos(np.arange(48).reshape(12, 4)).astype(np.float16), np.sin(np.arange(48).reshape(12, 4)).astype(np.float16)]
     attention("rotary", turns, {"do_rotary": 1}, {"angles": [t.astype(np.float64) for t in turns]})
+    narrow = [*tokens_of, *caches, ends, past, table[:, :1]]
+    message = "node 'y0' (com.microsoft.PagedAttention): a sequence has more tokens, past and new, than the columns"
+    for open_axes in ({}, {0: (0,), 3: (0,), 7: (0, 1)}):
+        case(f"PagedAttention narrow {len(open_axes)}", narrow, shown, 3, dynamic=open_axes, refused=message)
+    case("PagedAttention narrow and known", narrow, shown, 3, constants=range(8), refused=message)
     slots = np.array([21, -1, 8, 4, 19, 12, 13, 14, -1], np.int32)
     attention("slots", [None, None, slots], formula={"slots": slots})
     sink = half(4)
@@ -136,6 +177,26 @@ def cases():
     attention("latent", attributes={"kv_cache_layout": "LATENT", "kv_num_heads": 1, "v_head_size": 6},
               formula={"values": 6}, first=[half(9, 32), half(9, 8), None], stored=[half(7, 4, 1, 8), None], outputs=2,
               heads=(4, 1))
+    for name, source, local, causal, sink, shared in (("main", "main", False, 1, None, False), ("not causal", "main", False, 0, None, False),
+                                                     ("sink", "main", False, 1, half(4), False), ("auxiliary", "auxiliary", False, 1, None, False),
+                                                     ("window", "auxiliary", True, 1, None, True), ("all seen", "auxiliary", True, 0, half(4), False)):
+        counts = np.array([2, 0, 4, 1, 3, 4, 2, 4, 1], np.int32)
+        extent = 6 if source == "auxiliary" else 8
+        indices = np.full((9, 4), -1, np.int32)
+        for t, count in enumerate(counts):
+            indices[t, :count] = r.permutation(extent)[:count]
+        indices[5, 0] = extent + 3  # beyond all: not read
+        beside = [half(3, 6, 1, 8), None if shared else half(3, 6, 1, 8), np.array([6, 2, 5], np.int32)]
+        inputs = [*tokens_of, *caches, ends, past, table, None, indices, counts,
+                  *(beside if source == "auxiliary" else [None] * 3), None, None, sink]
+        while inputs[-1] is None:
+            inputs.pop()
+        attributes = {**shown, "selected_kv_source": source, "is_causal": causal, "auxiliary_kv_shared": int(shared),
+                      "attention_mode": "local_plus_selected" if local else "selected_only"}
+        window = 3 if name == "window" else -1
+        case(f"SparsePagedAttention {name}", inputs, {**attributes, "local_window_size": window}, 3, tolerance=2e-3,
+             formula=chosen(4, 2, source, local, bool(causal), window),
+             dynamic={0: (0,), 1: (0,), 2: (0,), 5: (0,), 6: (0,), 7: (0, 1), 9: (0, 1), 10: (0,)} if name == "main" else {})
     # an LSTM that reads a memory
     def lstm(name, direction="forward", layer=True, lengths=None, memory_lengths=None, states=False, peepholes=False,
              **attributes):

@@ -45,6 +45,15 @@ TEST(EngineFile, SameModelSameBytes) {
   EXPECT_EQ(bytes_of(load(bytes)->target), bytes);
 }
 
+TEST(EngineFile, NamesOfNodesHoldNoControlCharacters) {
+  Target target = build_target(affine());
+  target.sources = {{"a\n\x1b[31m", "b\x07"}, {"\xc3\xa4 \\\"", "Relu"}};
+  const Target loaded = load(bytes_of(target))->target;
+  EXPECT_EQ(loaded.sources[0].name, "a\\x0a\\x1b[31m");
+  EXPECT_EQ(loaded.sources[0].op_type, "b\\x07");
+  EXPECT_EQ(loaded.sources[1].name, "\xc3\xa4 \\\"");
+}
+
 TEST(EngineFile, LoadedEqualsBuilt) {
   const Tensor x = random_tensor({3, 4});
   Target target = build_target(affine());

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "base/scanner.h"
 #include "frontends/onnx/importer.h"
 #include "frontends/onnx/wire.h"
 

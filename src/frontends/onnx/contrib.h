@@ -17,6 +17,8 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0 ? 1 :
 int64_t positive(NodeContext& c, std::string_view name, int64_t otherwise = 0);
 // The scale or scales in operand i as f32; [1] as a scalar.
 ValueId scale_of(NodeContext& c, size_t i);
+// The value where the condition, a scalar, holds; else the run ends with the message (contrib_varlen.cpp).
+ValueId unless_refused(GraphBuilder& b, ValueId condition, ValueId value, std::string message);
 // An i64 scalar.
 ValueId whole(GraphBuilder& b, int64_t v);
 // Bytes [..., n] as numbers [..., n * 8 / bits] in f32, the lowest bits first; bits that do not divide 8 form a stream.
@@ -77,7 +79,12 @@ Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total
                ValueId past = no_id);
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh);
 
-void import_group_query(NodeContext& c);  // contrib_group_query.cpp
+// Places i[rows, n] of which the first counts[row] count, as bool[rows, extent]; extent is an i64 scalar
+// (contrib_sparse.cpp).
+ValueId selected(NodeContext& c, ValueId places, ValueId counts, ValueId extent);
+
+void import_group_query(NodeContext& c);   // contrib_group_query.cpp
+void import_mamba_verify(NodeContext& c);  // contrib_mamba.cpp
 
 // Rows of tokens that count [T, H] as [B, S, H], zero elsewhere; token_offset i[B, S] says where they go.
 ValueId padded_rows(NodeContext& c, ValueId x, ValueId offsets);

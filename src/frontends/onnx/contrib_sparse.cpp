@@ -139,9 +139,10 @@ void import_decoder_attention(NodeContext& c) {
   c.out(0, wiring::transpose(b, attend(c, q, k, v, options), {1, 0, 2}));
 }
 
+}  // namespace
+
 // ---- selections: each query reads the places that an indexer chose ----
 
-// places i[rows, n] of which the first counts[row] count, as bool[rows, extent].
 ValueId selected(NodeContext& c, ValueId places, ValueId counts, ValueId extent) {
   GraphBuilder& b = c.b;
   const ValueId at = cast(b, places, DType::i64);
@@ -158,6 +159,8 @@ ValueId selected(NodeContext& c, ValueId places, ValueId counts, ValueId extent)
   const ValueId kept = b.op("Slice", {marks, b.integers({0}), wiring::unsqueeze(b, extent, {0}), b.integers({1})});
   return b.op("Less", {b.scalar(DType::f32, 0), kept});
 }
+
+namespace {
 
 void import_dynamic_sparse_attention(NodeContext& c) {
   GraphBuilder& b = c.b;

@@ -5,6 +5,7 @@
 
 #include "frontends/onnx/contrib.h"
 #include "ops/indexing.h"
+#include "ops/refusal.h"
 
 namespace sinter::onnx {
 namespace {
@@ -136,20 +137,42 @@ void import_hashes(NodeContext& c) {
   c.out(3, wiring::where(b, wiring::unsqueeze(b, kept.there, {2}), all, empty));
 }
 
+}  // namespace
+
+ValueId unless_refused(GraphBuilder& b, ValueId condition, ValueId value, std::string message) {
+  std::vector<sinter::Graph> bodies(2);
+  GraphBuilder yes(b.module, bodies[0]), no(b.module, bodies[1]);
+  bodies[0].outputs = {yes.input(b.type(value))};
+  no.input(b.type(value));
+  const RefuseAttrs refusal{std::move(message), {to_text(b.type(value), b.module.symbols)}};
+  bodies[1].outputs = no.add(op_named("Refuse"), refusal, {}, 1);
+  return b.add(op_named("If"), {}, {condition, value}, 1, std::move(bodies))[0];
+}
+
+namespace {
+
 // Keys and values live in blocks [blocks, size, heads, D]; a table names the blocks of each sequence in order.
 class Blocks {
  public:
-  Blocks(NodeContext& c, ValueId cache, ValueId table) : c_(c), shape_(c.b.shape(cache)) {
-    if (shape_.size() != 4 || c.b.rank(table) != 2) c.fail("caches must have rank 4, block_table rank 2");
-    table_ = cast(c.b, table, DType::i64);
+  // longest: the most tokens, past and new, of any sequence: the table must have columns for them.
+  Blocks(NodeContext& c, ValueId cache, ValueId table, ValueId longest) : c_(c), shape_(c.b.shape(cache)) {
+    GraphBuilder& b = c.b;
+    if (shape_.size() != 4 || b.rank(table) != 2) c.fail("caches must have rank 4, block_table rank 2");
+    table_ = cast(b, table, DType::i64);
+    const ValueId columns = wiring::extent(b, table_, 1);
+    const ValueId held = mul(b, columns, count_of(b, shape_[1]));
+    columns_ = unless_refused(b, b.op("LessOrEqual", {longest, held}), columns,
+                              "a sequence has more tokens, past and new, than the columns of block_table hold: give a "
+                              "block_table with a column for every block of the longest sequence");
   }
 
   // Rows of the cache laid flat for places i64[B, n] of each sequence; -1 where no block is mapped.
   ValueId slots(ValueId places) const {
     GraphBuilder& b = c_.b;
     const ValueId size = count_of(b, shape_[1]);
-    const ValueId width = sub(b, wiring::extent(b, table_, 1), whole(b, 1));
-    const ValueId column = b.op("Min", {wiring::div(b, places, size), width});
+    // Places behind the end of a sequence may have no column; what they give is not seen.
+    const ValueId last = sub(b, columns_, whole(b, 1));
+    const ValueId column = b.op("Min", {wiring::div(b, places, size), last});
     const ValueId block = b.op("GatherElements", GatherAttrs{.axis = 1}, {table_, column});
     const ValueId slot = add(b, mul(b, block, size), b.op("Mod", {places, size}));
     const ValueId mapped =
@@ -183,68 +206,157 @@ class Blocks {
 
   NodeContext& c_;
   const Shape shape_;
-  ValueId table_;
+  ValueId table_, columns_;
 };
 
-void import_paged_attention(NodeContext& c) {
+// Where the operands lie that PagedAttention and SparsePagedAttention have in different places.
+struct PagedOperands {
+  size_t cosine, slots, sink, norm, scale;  // of two: the first
+};
+constexpr PagedOperands dense_operands{.cosine = 8, .slots = 10, .sink = 11, .norm = 12, .scale = 14};
+constexpr PagedOperands sparse_operands{.cosine = 14, .slots = 8, .sink = 16, .norm = 17, .scale = 19};
+
+// Keys and values of packed queries, in the caches and behind them.
+struct Paged {
+  Packing packing;
+  Projected x;           // new ones, [B, heads, S, D]
+  ValueId keys, values;  // of all places, [B, heads, L, D]
+  ValueId position;      // i64[B, S]
+  ValueId column;        // i64[L]
+  ValueId seen;          // bool[B, 1, S, L]
+  DType work;
+};
+
+Paged paged_of(NodeContext& c, const PagedOperands& o, bool latent) {
   GraphBuilder& b = c.b;
   const int64_t heads = heads_of(c, "num_heads"), kv_heads = heads_of(c, "kv_num_heads");
-  const std::string layout = c.string("kv_cache_layout", "SEPARATE");
-  const bool latent = layout == "LATENT";
-  if (!latent && layout != "SEPARATE") c.fail(fmt::format("kv_cache_layout '{}'", layout));
-  if (c.has(14) || c.has(15)) c.unsupported("caches of quantized numbers");
+  if (c.has(o.scale) || c.has(o.scale + 1)) c.unsupported("caches of quantized numbers");
   if (c.integer("rotary_offset", 0) != 0) c.unsupported("rotary_offset");
   if (rank_of(c, 0) != 2) c.fail("query must have rank 2");
   if (latent == c.has(4) || (latent && (kv_heads != 1 || !c.has(1) || c.has(2))))
     c.fail("operands do not suit kv_cache_layout");
-  const Packing p = packing_of(c, c.in(5), b.shape(c.in(0))[0]);
+  Paged y;
+  const Packing& p = y.packing = packing_of(c, c.in(5), b.shape(c.in(0))[0]);
   const auto laid = [&](size_t i) { return c.has(i) ? laid_out(b, p, c.in(i)) : no_id; };
   const ValueId key = laid(1);
-  Projected x = split_projected(c, laid(0), key, latent ? key : laid(2), heads, kv_heads);
-  const DType dtype = b.dtype(x.q), work = b.dtype(wiring::widened(b, x.q));
-  if (c.has(12) != c.has(13)) c.fail("q_norm_weight and k_norm_weight must be given together");
-  if (c.has(12)) {
+  Projected& x = y.x = split_projected(c, laid(0), key, latent ? key : laid(2), heads, kv_heads);
+  const DType dtype = b.dtype(x.q);
+  y.work = b.dtype(wiring::widened(b, x.q));
+  if (c.has(o.norm) != c.has(o.norm + 1)) c.fail("q_norm_weight and k_norm_weight must be given together");
+  if (c.has(o.norm)) {
     const double epsilon = c.real("qk_norm_epsilon", 1e-6);
-    x.q = wiring::rms_norm(b, x.q, c.in(12), -1, epsilon);
-    x.k = wiring::rms_norm(b, x.k, c.in(13), -1, epsilon);
+    x.q = wiring::rms_norm(b, x.q, c.in(o.norm), -1, epsilon);
+    x.k = wiring::rms_norm(b, x.k, c.in(o.norm + 1), -1, epsilon);
   }
   const ValueId past = cast(b, c.in(6), DType::i64), total = add(b, past, p.lengths);
-  const ValueId position = add(b, wiring::iota(b, p.longest), per_batch(b, past, 2));  // [B, S]
+  y.position = add(b, wiring::iota(b, p.longest), per_batch(b, past, 2));
   if (c.integer("do_rotary", 0) != 0) {
-    const ValueId cosine = angles(c, c.in(8), position, work), sine = angles(c, c.in(9), position, work);
-    const Dim turned = b.shape(c.in(8)).back() * Dim(2);
+    const ValueId cosine = angles(c, c.in(o.cosine), y.position, y.work),
+                  sine = angles(c, c.in(o.cosine + 1), y.position, y.work);
+    const Dim turned = b.shape(c.in(o.cosine)).back() * Dim(2);
     const bool interleaved = c.integer("rotary_interleaved", 0) != 0;
     for (ValueId* v : {&x.q, &x.k})
-      *v = cast(b, rotated(b, cast(b, *v, work), cosine, sine, turned, interleaved), dtype);
+      *v = cast(b, rotated(b, cast(b, *v, y.work), cosine, sine, turned, interleaved), dtype);
   }
-  const Blocks blocks(c, c.in(3), c.in(7));
-  const ValueId slots = c.has(10) ? cast(b, c.in(10), DType::i64) : packed_again(b, p, blocks.slots(position));
+  const ValueId longest = wiring::reduce(b, "Max", total, {0}, false);
+  const Blocks blocks(c, c.in(3), c.in(7), longest);
+  const ValueId slots =
+      c.has(o.slots) ? cast(b, c.in(o.slots), DType::i64) : packed_again(b, p, blocks.slots(y.position));
   const auto stored = [&](size_t cache, ValueId fresh) {
     return blocks.written(c.in(cache), slots, packed_again(b, p, wiring::transpose(b, fresh, {0, 2, 1, 3})));
   };
   const ValueId key_cache = stored(3, x.k), value_cache = latent ? no_id : stored(4, x.v);
   if (c.wants(1)) c.out(1, key_cache);
   if (c.wants(2)) c.out(2, latent ? key_cache : value_cache);
-  const ValueId column = wiring::iota(b, wiring::reduce(b, "Max", total, {0}, false));
+  y.column = wiring::iota(b, longest);
   const ValueId places =
-      b.op("Expand", {wiring::unsqueeze(b, column, {0}), wiring::concat(b, {b.dims({p.batch}), b.integers({1})}, 0)});
+      b.op("Expand", {wiring::unsqueeze(b, y.column, {0}), wiring::concat(b, {b.dims({p.batch}), b.integers({1})}, 0)});
   const ValueId from = blocks.slots(places);
-  const ValueId keys = cast(b, blocks.read(key_cache, from), dtype);
-  ValueId values = latent ? keys : cast(b, blocks.read(value_cache, from), dtype);
+  y.keys = cast(b, blocks.read(key_cache, from), dtype);
+  y.values = latent ? y.keys : cast(b, blocks.read(value_cache, from), dtype);
+  y.seen = b.op("And", {wiring::unsqueeze(b, b.op("LessOrEqual", {whole(b, 0), from}), {1, 2}),
+                        b.op("Less", {y.column, per_batch(b, total, 4)})});
+  if (c.integer("is_causal", 1) != 0)
+    y.seen = b.op("And", {y.seen, b.op("LessOrEqual", {y.column, wiring::unsqueeze(b, y.position, {1, 3})})});
+  return y;
+}
+
+// Narrows what is seen to the last `window` places.
+void see_window(GraphBuilder& b, Paged& y, int64_t window) {
+  const ValueId row = wiring::unsqueeze(b, y.position, {1, 3});  // [B, 1, S, 1]
+  if (window > 0) y.seen = b.op("And", {y.seen, b.op("Less", {sub(b, row, whole(b, window)), y.column})});
+}
+
+void import_paged_attention(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  const std::string layout = c.string("kv_cache_layout", "SEPARATE");
+  const bool latent = layout == "LATENT";
+  if (!latent && layout != "SEPARATE") c.fail(fmt::format("kv_cache_layout '{}'", layout));
+  Paged y = paged_of(c, dense_operands, latent);
   if (const int64_t size = c.integer("v_head_size", 0); latent && size > 0)
-    values = wiring::slice(b, values, 3, 0, size);
-  const ValueId row = wiring::unsqueeze(b, position, {1, 3});  // [B, 1, S, 1]
-  ValueId seen = b.op("And", {wiring::unsqueeze(b, b.op("LessOrEqual", {whole(b, 0), from}), {1, 2}),
-                              b.op("Less", {column, per_batch(b, total, 4)})});
-  if (c.integer("is_causal", 1) != 0) seen = b.op("And", {seen, b.op("LessOrEqual", {column, row})});
-  if (const int64_t window = c.integer("local_window_size", -1); window > 0)
-    seen = b.op("And", {seen, b.op("Less", {sub(b, row, whole(b, window)), column})});
-  Attend options{.bias = as_bias(b, seen, work), .softcap = c.real("softcap", 0), .sink = c.maybe(11)};
-  c.out(0, packed_again(b, p, attend(c, x.q, keys, values, options)));
+    y.values = wiring::slice(b, y.values, 3, 0, size);
+  see_window(b, y, c.integer("local_window_size", -1));
+  const Attend options{
+      .bias = as_bias(b, y.seen, y.work), .softcap = c.real("softcap", 0), .sink = c.maybe(dense_operands.sink)};
+  c.out(0, packed_again(b, y.packing, attend(c, y.x.q, y.keys, y.values, options)));
+}
+
+// Of each query's places, those that an indexer chose: of the caches, or of keys and values that lie beside them.
+void import_sparse_paged_attention(NodeContext& c) {
+  GraphBuilder& b = c.b;
+  const std::string mode = c.string("attention_mode", "selected_only"), source = c.string("selected_kv_source", "main");
+  const bool local = mode == "local_plus_selected", beside = source == "auxiliary";
+  if ((!local && mode != "selected_only") || (!beside && source != "main"))
+    c.fail(fmt::format("attention_mode '{}' with selected_kv_source '{}'", mode, source));
+  if (local && !beside) c.unsupported("places that are chosen beside a window of the same cache");
+  if (c.string("auxiliary_cache_layout", "contiguous") != "contiguous") c.unsupported("auxiliary_cache_layout");
+  if (c.string("k_quant_type", "NONE") != "NONE" || c.string("v_quant_type", "NONE") != "NONE")
+    c.unsupported("caches of quantized numbers");
+  if (rank_of(c, 9) != 2 || rank_of(c, 10) != 1) c.fail("selected_indices must have rank 2, selected_counts rank 1");
+  Paged y = paged_of(c, sparse_operands, false);
+  const DType dtype = b.dtype(y.x.q);
+  const auto chosen = [&](ValueId extent) {  // [B, 1, S, extent]
+    return wiring::unsqueeze(b, laid_out(b, y.packing, selected(c, c.in(9), c.in(10), extent)), {1});
+  };
+  if (!beside) {
+    y.seen = b.op("And", {y.seen, chosen(wiring::extent(b, y.keys, 2))});
+  } else {
+    if (rank_of(c, 11) != 4) c.fail("auxiliary_key must have rank 4");
+    const bool shared = c.integer("auxiliary_kv_shared", 0) != 0;
+    if (shared == c.has(12)) c.fail("auxiliary_value must be given unless auxiliary_kv_shared is 1");
+    const Shape main = b.shape(y.keys);
+    const auto all_heads = [&](size_t i) {
+      const Shape s = b.shape(c.in(i));
+      const ValueId x = wiring::transpose(b, cast(b, c.in(i), dtype), {0, 2, 1, 3});
+      return s[2] == main[1] ? x : b.op("Expand", {x, b.dims({s[0], main[1], s[1], s[3]})});
+    };
+    const ValueId keys = all_heads(11), values = shared ? keys : all_heads(12);
+    const ValueId room = wiring::extent(b, keys, 2);
+    const ValueId filled = b.op("Less", {wiring::iota(b, room), per_batch(b, cast(b, c.in(13), DType::i64), 4)});
+    const ValueId more = b.op("And", {chosen(room), filled});
+    if (local) {
+      see_window(b, y, c.integer("local_window_size", -1));
+      const ValueId shape = b.op("Max", {wiring::shape_of(b, y.seen), b.dims({1, 1, b.shape(more)[2], 1})});
+      y.seen = wiring::concat(b, {wiring::fill(b, y.seen, shape), more}, 3);
+      y.keys = wiring::concat(b, {y.keys, keys}, 2);
+      y.values = wiring::concat(b, {y.values, values}, 2);
+    } else {
+      y.seen = more, y.keys = keys, y.values = values;
+    }
+  }
+  const Attend options{
+      .bias = as_bias(b, y.seen, y.work), .softcap = c.real("softcap", 0), .sink = c.maybe(sparse_operands.sink)};
+  ValueId result = attend(c, y.x.q, y.keys, y.values, options);
+  if (options.sink == no_id) {  // a query that sees nothing gives 0
+    const ValueId any = wiring::squeeze(b, wiring::reduce(b, "Max", cast(b, y.seen, DType::i32), {3}), {1});
+    result = wiring::where(b, b.op("Less", {like(b, any, 0), any}), result, like(b, result, 0));
+  }
+  c.out(0, packed_again(b, y.packing, result));
 }
 
 constexpr Entry table[] = {
     {"PagedAttention", 1, import_paged_attention, microsoft},
+    {"SparsePagedAttention", 1, import_sparse_paged_attention, microsoft},
     {"VarlenCausalConvWithState", 1, import_conv, microsoft},
     {"VarlenNGramHashMapping", 1, import_hashes, microsoft},
 };

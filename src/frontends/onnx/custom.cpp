@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/scanner.h"
 #include "frontends/onnx/importer.h"
 #include "frontends/onnx/wire.h"
 

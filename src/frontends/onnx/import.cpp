@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/checked.h"
+#include "base/scanner.h"
 #include "frontends/onnx/importer.h"
 #include "frontends/onnx/wire.h"
 #include "tensor/tensor_proto.h"
@@ -57,6 +58,8 @@ const std::vector<Entry>& entries() {
                                                 contrib_sparse_entries(),
                                                 contrib_state_entries(),
                                                 contrib_varlen_entries(),
+                                                contrib_replay_entries(),
+                                                contrib_indexer_entries(),
                                                 contrib_decoding_entries(),
                                                 contrib_recurrent_entries(),
                                                 contrib_search_entries(),
@@ -375,7 +378,7 @@ void Importer::import_node(Scope& scope, const Node& node, size_t index) {
       report(Error(Code::model_invalid,
                    fmt::format("node '{}' ({}) reads '{}', which nothing makes", scope.prefix + label_of(node, index),
                                operator_name(node), shown(name)))
-                 .at_node(std::string(node.name)));
+                 .at_node(scope.prefix + label_of(node, index)));
       sound = false;
       continue;
     }
@@ -384,12 +387,10 @@ void Importer::import_node(Scope& scope, const Node& node, size_t index) {
   }
   std::optional<Ids> results;
   if (sound) {
-    Scope* const before = scope_;
-    scope_ = &scope;
+    const Within<Scope*> within(scope_, &scope);
     const size_t problems = reported_.size();
     const uint64_t poisonings = poisonings_;
     results = results_of(scope, node, index, std::move(inputs));
-    scope_ = before;
     // What a body could not make, the node around it cannot either.
     if (reported_.size() != problems || poisonings_ != poisonings) results.reset();
   }
@@ -439,7 +440,7 @@ std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t i
   } catch (Error& error) {
     if (giving_up_ || error.code() == Code::cancelled || error.code() == Code::out_of_memory) throw;
     if (reported_.size() == problems && poisonings_ == poisonings) {
-      error.at_node(std::string(node.name));
+      error.at_node(label);
       error.add_context(opset > 0 ? fmt::format("node '{}' ({}, opset {})", label, operator_name(node), opset)
                                   : fmt::format("node '{}' ({})", label, operator_name(node)));
       report(error);

@@ -142,6 +142,8 @@ std::span<const Entry> contrib_positions_entries();  // rotary embeddings, posit
 std::span<const Entry> contrib_sparse_entries();     // attention of which a part is left out
 std::span<const Entry> contrib_state_entries();      // hyper-connections, gates, recurrences over packed tokens
 std::span<const Entry> contrib_varlen_entries();     // sequences of different lengths packed into one
+std::span<const Entry> contrib_replay_entries();     // states after the accepted part of a draft
+std::span<const Entry> contrib_indexer_entries();    // which keys sparse attention reads
 std::span<const Entry> contrib_recurrent_entries();  // LSTM with attention
 std::span<const Entry> contrib_decoding_entries();   // what decoders do with tokens
 std::span<const Entry> contrib_search_entries();     // search for sequences of tokens

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "frontends/onnx/import.h"
@@ -47,6 +48,20 @@ struct Scope {
 // Names that a node needs to have been made: operands, what its bodies read, what it differentiates.
 using Names = std::unordered_set<std::string_view>;
 void names_read(const Node& node, Names& out);
+
+// Sets a place for as long as it lives.
+template <typename T>
+class Within {
+ public:
+  Within(T& place, T value) : place_(place), before_(std::exchange(place, std::move(value))) {}
+  ~Within() { place_ = std::move(before_); }
+  Within(const Within&) = delete;
+  Within& operator=(const Within&) = delete;
+
+ private:
+  T& place_;
+  T before_;
+};
 
 // Nodes of an operator that nothing imports.
 struct Unknown {

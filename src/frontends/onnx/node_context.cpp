@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "base/scanner.h"
 #include "frontends/onnx/importer.h"
 #include "frontends/onnx/wire.h"
 #include "tensor/tensor_proto.h"

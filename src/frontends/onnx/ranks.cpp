@@ -86,7 +86,7 @@ Ids Importer::results_by_rank(Scope& scope, const Entry& entry, const Node& node
     Ids taken;
     Building building = opened(candidate.graph, taken);
     Scope inner{building, &scope, scope.opsets, scope.call, scope.prefix, scope.functions, scope.depth + 1};
-    Scope* const before = std::exchange(scope_, &inner);
+    const Within<Scope*> within(scope_, &inner);
     try {
       Ids own;
       for (const ValueId v : inputs) own.push_back(v == no_id ? no_id : bring(building, v));
@@ -98,7 +98,6 @@ Ids Importer::results_by_rank(Scope& scope, const Entry& entry, const Node& node
       // The entry does not take this rank.
       if (giving_up_ || error.code() == Code::cancelled || error.code() == Code::out_of_memory) throw;
     }
-    scope_ = before;
   }
   if (candidates.empty() || rank_trials_ >= max_trials) return {};
   if (candidates.size() == 1) {

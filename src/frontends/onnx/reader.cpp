@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/external_file.h"
 #include "base/file.h"
+#include "base/scanner.h"
 #include "frontends/onnx/sparse.h"
 #include "frontends/onnx/wire.h"
 #include "tensor/tensor_proto.h"
@@ -244,7 +245,7 @@ class Reader {
         m.fail(fmt::format("attribute '{}' is given twice", shown(*twice)));
     } catch (Error& error) {
       const std::string_view label = !n.name.empty() ? n.name : !n.outputs.empty() ? n.outputs[0] : std::string_view();
-      error.at_node(std::string(n.name)).add_context(fmt::format("node '{}' ({})", shown(label), shown(n.op_type)));
+      error.at_node(shown(n.name)).add_context(fmt::format("node '{}' ({})", shown(label), shown(n.op_type)));
       throw;
     }
     return n;

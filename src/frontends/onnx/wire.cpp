@@ -10,19 +10,6 @@ namespace sinter::onnx {
 
 using protozero::pbf_wire_type;
 
-std::string shown(std::string_view text) {
-  constexpr size_t most = 256;
-  std::string out;
-  for (const char c : text.substr(0, most)) {
-    if (static_cast<unsigned char>(c) < 32 || c == 127)
-      out += fmt::format("\\x{:02x}", static_cast<unsigned>(c));
-    else
-      out += c;
-  }
-  if (text.size() > most) out += "...";
-  return out;
-}
-
 Message::Message(Bytes bytes, const char* what, const std::byte* base, int depth)
     : reader_(reinterpret_cast<const char*>(bytes.data()), bytes.size()),
       bytes_(bytes),

@@ -22,9 +22,6 @@ constexpr size_t max_text_bytes = 64 << 20;
 
 using Bytes = std::span<const std::byte>;
 
-// Text of a file for messages: control characters escaped, cut to 256 bytes.
-std::string shown(std::string_view text);
-
 class Message {
  public:
   // The outermost message; `what` is a literal that names it.
