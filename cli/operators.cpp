@@ -215,7 +215,7 @@ std::set<std::string> families(const std::set<std::string>& rows) {
   std::set<std::string> out;
   for (std::string row : rows) {
     for (const char* set : {"_portable", "_avx2", "_avx512"})
-      if (ends_with(row, set)) row.resize(row.size() - std::string_view(set).size());
+      if (ends_with(row, set)) row.erase(row.size() - std::string_view(set).size());
     out.insert(row);
   }
   return out;
