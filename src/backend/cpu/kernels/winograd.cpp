@@ -68,6 +68,9 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (Answer a = window_known(2, window_ref(attrs)); !a) return a;
   if (attrs.group != 1 || !all_ones(attrs.strides) || !all_ones(attrs.dilations))
     return Answer::no("groups, strides or dilations");
+  // Of results that see nothing but padding no error would be small.
+  if (std::any_of(attrs.pads.begin(), attrs.pads.end(), [](int64_t pad) { return pad > 2; }))
+    return Answer::no("windows that see only padding");
   if (!w[0].is_constant() || !w[1].is_constant() || w[0].constant() < 1 || w[1].constant() < 1)
     return Answer::no("the number of channels is not known");
   if (view.x == view.w || view.bias == view.w || view.bias == view.x) return Answer::no("an operand stands twice");
@@ -111,10 +114,12 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double block = static_cast<double>(tiles_block(edge, channels, static_cast<int64_t>(std::min(tiles, 1e9))));
   const double c = std::ceil(static_cast<double>(channels) / lanes);
   const double n = std::ceil(static_cast<double>(extent(1)) / lanes);
-  // Nanoseconds of a vector of each transform.
-  const double image = 1.2 * points, result = 1.4 * points, weights = 0.6 * points;
-  return 2000 + contraction_cost(table, device, points * tiles, n * lanes, static_cast<double>(channels), 0) +
-         tiles * (c * image + n * result) + std::ceil(tiles / block) * static_cast<double>(channels) * n * weights;
+  // Products of few rows are bound by the weights; a vector of any transform by what it stores.
+  const double vector = (device.level >= avx512 ? 3.0 : 2.3) * points;
+  return 2000 +
+         (1.1 + 3 / tiles) *
+             contraction_cost(table, device, points * tiles, n * lanes, static_cast<double>(channels), 0) +
+         vector * (tiles * (c + n) + std::ceil(tiles / block) * static_cast<double>(channels) * n);
 }
 
 struct Prepared {
