@@ -144,6 +144,15 @@ const PlanarTable& planar_table(uint8_t level) {
   return planar_portable;
 }
 
+const WinogradTable& winograd_table(uint8_t level) {
+#ifdef SINTER_X86
+  if (level >= avx512) return winograd_avx512;
+  if (level == avx2) return winograd_avx2;
+#endif
+  (void)level;
+  return winograd_portable;
+}
+
 }  // namespace sinter::cpu
 
 namespace sinter {

@@ -10,6 +10,7 @@
 #include "backend/cpu/isa/contract.h"
 #include "backend/cpu/isa/planar.h"
 #include "backend/cpu/isa/spatial.h"
+#include "backend/cpu/isa/winograd.h"
 #include "backend/kernel.h"
 
 namespace sinter::cpu {
@@ -46,5 +47,6 @@ const ContractTable& contract_table(uint8_t level);
 const ContractTable* plane_table(uint8_t level, int planes);
 const SpatialTable& spatial_table(uint8_t level);
 const PlanarTable& planar_table(uint8_t level);
+const WinogradTable& winograd_table(uint8_t level);
 
 }  // namespace sinter::cpu

@@ -19,7 +19,8 @@ std::span<const Kernel* const> kernels() {
           cpu::resize_kernels(),      cpu::recurrent_kernels(),  cpu::integer_depthwise_kernels(),
           cpu::integer_kernels(),     cpu::resample_kernels(),   cpu::sample_kernels(),
           cpu::signal_kernels(),      cpu::deformable_kernels(), cpu::plane_kernels(),
-          cpu::planar_kernels(),      cpu::strip_kernels(),      cpu::custom_kernels()})
+          cpu::planar_kernels(),      cpu::strip_kernels(),      cpu::winograd_kernels(),
+          cpu::custom_kernels()})
       for (const Kernel& kernel : family) all.push_back(&kernel);
     return all;
   }();

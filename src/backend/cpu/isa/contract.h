@@ -40,8 +40,8 @@ struct ContractArgs {
   float* c = nullptr;
   uint16_t* narrow_c = nullptr;  // C in bf16 instead; only for loops with one plane, without accumulation
   int64_t ldc = 0;
-  // Added before bounds, as it lies in C and with its ldc; may be C itself. Only for loops with planes, without
-  // accumulation or an epilogue; at most one of them.
+  // Added before bounds, as it lies in C and with its ldc; may be C itself. Without accumulation or an epilogue; at
+  // most one of them, in bf16 only for loops with one plane.
   const float* residual = nullptr;
   const uint16_t* narrow_residual = nullptr;
   bool accumulate = false;                                   // C += instead of C =; not with an epilogue

@@ -146,7 +146,7 @@ Answer convolution_operands(const Problem& problem, const Stage& stage, bool nar
 }
 
 LoopsCan loops_can(const ContractTable& table) {
-  return {.add = table.planes > 0, .add_narrow = table.planes == 1, .store_narrow = table.planes == 1};
+  return {.add = true, .add_narrow = table.planes == 1, .store_narrow = table.planes == 1};
 }
 
 Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed) {

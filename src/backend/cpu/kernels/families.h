@@ -10,6 +10,7 @@ namespace sinter::cpu {
 std::span<const Kernel> contraction_kernels();
 std::span<const Kernel> attention_kernels();  // two MatMuls and what is between them
 std::span<const Kernel> spatial_kernels();    // depthwise convolution, pooling
+std::span<const Kernel> winograd_kernels();   // Conv of 3x3 in fewer products
 std::span<const Kernel> strip_kernels();      // convolutions that follow each other
 std::span<const Kernel> planar_kernels();     // Conv with few results a pixel
 std::span<const Kernel> program_kernels();    // pointwise and row programs
