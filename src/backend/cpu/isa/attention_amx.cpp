@@ -110,7 +110,7 @@ template <int PLANES, typename T>
 void split_rows(const T* from, int64_t stride, int64_t rows, int64_t k, char* to) {
   const int64_t tile = up_to(k, tile_depth) / tile_depth * PLANES * tile_bytes;
   for (int64_t r = 0; r < rows; ++r)
-    split_row<PLANES>(from + r * stride, k, to + r / tile_rows * tile + r % tile_rows * 64, tile_bytes);
+    split_row<PLANES, false>(from + r * stride, k, to + r / tile_rows * tile + r % tile_rows * 64, tile_bytes);
 }
 
 bool has_nan(const float* from, int64_t ld, int64_t rows, int64_t n) {
