@@ -1,8 +1,11 @@
 // Attention: two products and the softmax between them, a block of rows at a time.
 //
 // K and V become panels: of one head at a time in the thread's scratch where heads keep all threads busy, else all of
-// them in a first phase. Scores are computed, finished by a tile program in place and multiplied while they are in
-// cache. Every element goes through the same operations in the same order, however blocks, heads and threads are cut.
+// them in a first phase. Scores are computed, finished by a tile program and multiplied while they are in cache. Every
+// element goes through the same operations in the same order, however blocks, heads and threads are cut.
+//
+// On tiles a softmax divides by its sums behind the second product: no weight is above 1 and one of each row is 1, so
+// only values beyond the largest f32 over the number of keys can overflow where weights that add up to 1 would not.
 
 #include <fmt/core.h>
 
