@@ -56,6 +56,7 @@ struct ContractArgs {
 // B for packing: element (tap, k, n) at src[tap * tap_stride + k * k_stride + n * n_stride].
 struct PackArgs {
   const float* src = nullptr;
+  const uint16_t* narrow_src = nullptr;  // B in bf16 instead; only for loops with one plane
   int64_t tap_stride = 0, k_stride = 0, n_stride = 0;
   int64_t taps = 1, k = 0, n = 0;
   int nr = 0;

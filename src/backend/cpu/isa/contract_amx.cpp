@@ -21,32 +21,7 @@ namespace {
 
 #include "backend/cpu/isa/vector_avx512.inc"
 
-SINTER_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-SINTER_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-SINTER_INLINE int64_t up_to(int64_t a, int64_t unit) { return (a + unit - 1) / unit * unit; }
-
-constexpr int64_t tile_rows = 16, tile_depth = 32, tile_bytes = 1024;
-constexpr int panel_columns = 32;  // two tiles
-
-template <int TERMS>
-constexpr int planes_of = TERMS == 1   ? 1
-                          : TERMS == 3 ? 2
-                                       : 3;
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t column_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-// Tiles of A and C have no more rows than there are: the tile unit's time goes by them.
-SINTER_INLINE void configure_tiles(int64_t rows) {
-  TileConfig config;
-  for (int i = 0; i < 6; ++i) config.rows[i] = static_cast<uint8_t>(rows < 16 ? rows : 16);
-  // The intrinsic of gcc 12 says that it reads eight bytes; all must be there.
-  __asm__ volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
-}
+#include "backend/cpu/isa/amx_tiles.inc"
 
 #include "backend/cpu/isa/amx_planes.inc"
 #include "backend/cpu/isa/amx_weights.inc"

@@ -61,7 +61,16 @@ struct Tail {
   x86::Gp count;  // elements, at most as many as lanes; AVX2 only
 };
 
-enum class Compare : uint8_t { equal = 0, less = 1, less_equal = 2, nan = 3, not_equal = 4, not_nan = 7, greater = 30 };
+enum class Compare : uint8_t {
+  equal = 0,
+  less = 1,
+  less_equal = 2,
+  nan = 3,
+  not_equal = 4,
+  not_less = 5,
+  not_nan = 7,
+  greater = 30
+};
 
 class Assembly : public asmjit::ErrorHandler {
  public:
@@ -179,6 +188,8 @@ class Assembly : public asmjit::ErrorHandler {
   };
   Reduced reduce_ln2(const Pack& x);
   Pack scaled(const Pack& v, const Reduced& by);
+  Pack scaled_where(const Cond& c, const Pack& v, const Reduced& by);  // 0 elsewhere; AVX-512
+  Pack exp_fraction(const Reduced& reduced);
   x86::Mem in_pool(uint32_t bits);
 
   bool failed_ = false;

@@ -26,17 +26,38 @@ Pack Assembly::scaled(const Pack& v, const Reduced& by) {
   return mul(mul(v, first), second);
 }
 
-Pack Assembly::exp_within(const Pack& x) {
-  const Reduced reduced = reduce_ln2(x);
+Pack Assembly::scaled_where(const Cond& c, const Pack& v, const Reduced& by) {
+  Pack out;
+  for (int u = 0; u < v.n; ++u) {
+    const Vec y = vec();
+    cc.k(c.k[c.at(u)]).z();
+    cc.emit(Inst::kIdVscalefps, y, v.reg(u), by.n.reg(u));
+    out.push(y);
+  }
+  return out;
+}
+
+Pack Assembly::exp_fraction(const Reduced& reduced) {
   const Pack p = polynomial(reduced.r, exp_terms);
   overwrite_fused(p, reduced.r, number(1));
   overwrite_fused(p, reduced.r, number(1));
-  return scaled(p, reduced);
+  return p;
+}
+
+Pack Assembly::exp_within(const Pack& x) {
+  const Reduced reduced = reduce_ln2(x);
+  return scaled(exp_fraction(reduced), reduced);
 }
 
 Pack Assembly::exp(const Pack& a) {
   const Pack x = in_register(a);
   // What rounds to 0 is told apart: scaling to less than the normal numbers takes a hundred times as long.
+  if (wide) {
+    const Cond something = compare(x, Compare::not_less, number(exp_low));
+    const Pack bounded = smaller(number(exp_high), x);
+    const Reduced reduced = reduce_ln2(bounded);
+    return scaled_where(something, exp_fraction(reduced), reduced);
+  }
   const Cond nothing = compare(x, Compare::less, number(exp_low));
   const Pack bounded = pick(nothing, number(0), smaller(number(exp_high), x));
   return pick(nothing, number(0), exp_within(bounded));

@@ -196,7 +196,7 @@ class TileCompiler : private TileSteps {
   // The body for every vector of the row: `count` vectors at a time in packs of `pack`; what is left in packs of
   // `last`, with tails.
   template <typename F>
-  void over_row(int count, int pack, int last, F body) {
+  void over_row(int count, int pack, int last, F body, bool pairs_at_end = false) {
     const int step = count * s_.lanes;
     const asmjit::Label whole = cc_.newLabel(), rest = cc_.newLabel(), part = cc_.newLabel(), done = cc_.newLabel();
     const x86::Gp limit = s_.gp();
@@ -217,6 +217,17 @@ class TileCompiler : private TileSteps {
     cc_.cmp(i_, limit);
     cc_.jle(whole);
     cc_.bind(rest);
+    if (pairs_at_end) {
+      // Panels of contractions are two vectors wide: those need no masks.
+      const asmjit::Label less = cc_.newLabel();
+      cc_.add(limit, step - last * s_.lanes);
+      cc_.cmp(i_, limit);
+      cc_.jg(less);
+      body();
+      leave_vector();
+      cc_.add(i_, last * s_.lanes);
+      cc_.bind(less);
+    }
     cc_.cmp(i_, cols_);
     cc_.jge(done);
     cc_.bind(part);
@@ -352,7 +363,7 @@ class TileCompiler : private TileSteps {
     std::vector<Fold> folds;
     for (uint16_t f : pass.folds) folds.push_back(begin_fold(pass.tiles[f]));
     const int last = heavy && rows_ == 1 ? 2 : 1;
-    over_row(count, heavy || rows_ == 2 ? pack : count, last, [&] {
+    const auto body = [&] {
       size_t fold = 0;
       for (const TileStep& step : pass.tiles) {
         if (step.is_fold())
@@ -365,7 +376,8 @@ class TileCompiler : private TileSteps {
         if (step.is_store()) value(step.read[0]);
       for (const TileStep& step : pass.tiles)
         if (step.is_store()) run_step(step, Where::full);
-    });
+    };
+    over_row(count, heavy || rows_ == 2 ? pack : count, last, body, count == 4 && last == 2 && pass.folds.empty());
     for (const Fold& fold : folds) end_fold(fold);
     prefetch_ = false;
   }

@@ -1,83 +1,50 @@
-// Attention: two products of f32 and the softmax between them, a block of rows at a time.
+// Attention: two products and the softmax between them, a block of rows at a time.
 //
 // K and V become panels: of one head at a time in the thread's scratch where heads keep all threads busy, else all of
-// them in a first phase. Scores are computed, finished by a tile program in place and multiplied while they are in
-// cache. Every element goes through the same operations in the same order, however blocks, heads and threads are cut.
-
-#include "backend/cpu/kernels/attention.h"
+// them in a first phase. Scores are computed, finished by a tile program and multiplied while they are in cache. Every
+// element goes through the same operations in the same order, however blocks, heads and threads are cut.
+//
+// On tiles a softmax divides by its sums behind the second product: no weight is above 1 and one of each row is 1, so
+// only values beyond the largest f32 over the number of keys can overflow where weights that add up to 1 would not.
 
 #include <fmt/core.h>
 
 #include <algorithm>
 
-#include "backend/cpu/kernels/common.h"
+#include "backend/cpu/device.h"
+#include "backend/cpu/kernels/attention_plan.h"
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/families.h"
-#include "backend/cpu/kernels/stages.h"
 #include "backend/cpu/kernels/views.h"
-#include "backend/cpu/tile_executor.h"
 #include "base/checked.h"
 #include "ops/movement.h"
 
 namespace sinter::cpu {
+namespace attention {
 namespace {
 
-constexpr size_t max_buffers = 64;
 constexpr int64_t few_rows = 8;            // of queries: keys and values are read once, as they lie
 constexpr int64_t block_bytes = 64 << 10;  // of scores, about
 constexpr int64_t block_unit = 32;         // rows
 constexpr int64_t pack_bytes = 128 << 10;  // of a chunk that packs
 
-struct Prepared {
-  const ContractTable* table;
-  AttentionForm form;
-  Problem between;
-  std::vector<uint16_t> sources;  // values behind the operands of `between`
-  StageProgram stages;
-  std::shared_ptr<const TileExecutor> executor;  // for the spreads in stages.program
-  uint8_t level = 0;
-};
-
-// How an operand or the result lies over batch axes, rows and columns.
-struct Part {
-  uint16_t argument = 0;  // of the launch
-  int64_t width = 4;      // bytes of an element
-  int64_t offset = 0;     // elements
-  Dims batch;             // strides
-  Dims inner, outer;      // of batch axes of two strides, see views.h
-  int64_t row = 0, col = 0;
-};
-
-// A factor that becomes panels: k along the sum, n along the columns.
-struct Factor {
-  Part part;
-  PackArgs pack;
-  Dims index;    // by batch axis: strides of the matrix number
-  Dims extents;  // of the batch axes, 1 where the matrix is shared
-  int64_t matrices = 1;
-  int64_t floats = 0;             // of a packed matrix
-  int64_t panels = 1, packs = 1;  // panels of a chunk that packs, such chunks of a matrix
-};
-
-struct Plan {
-  const Prepared* prepared;
-  std::shared_ptr<const TileExecutor> executor;
-  Dims batch;
-  int64_t heads = 1, m = 0, n = 0, depth = 0, d = 0;
-  int64_t ld = 0;                // floats from row to row of scores
-  int64_t rows = 0, blocks = 0;  // of a block, of a head
-  bool local = false;            // panels lie in the scratch
-  bool unpacked = false;
-  Part q, y;
-  Factor k, v;
-  std::vector<Part> parts;  // program operands
-  int64_t chunks = 0;
-  // Bytes into the scratch; panels of v into the workspace.
-  int64_t v_offset = 0, scores_offset = 0, q_offset = 0, y_offset = 0, tile_offset = 0, panels_offset = 0;
-  bool copies_q = false, copies_y = false;
-};
-
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The products over this many planes on tiles; null where the level has none.
+const AttentionTable* tile_products(uint8_t level, int planes) {
+#ifdef SINTER_X86
+  if (level < amx) return nullptr;
+  switch (planes) {
+    case 1: return &attention_amx_bf16;
+    case 2: return &attention_amx_bf16x3;
+    case 3: return &attention_amx_bf16x6;
+    default: break;
+  }
+#endif
+  (void)level;
+  (void)planes;
+  return nullptr;
+}
 
 Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.size() < 3) return Answer::no("not an attention");
@@ -85,8 +52,13 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (Answer a = find_attention(problem, form); !a) return a;
   for (size_t s : {form.first, form.second})
     if (Answer a = accurate_enough(kernel, device, problem.stages[s].attrs.as<MatMulAttrs>().numerics); !a) return a;
-  for (uint16_t v : {form.q, form.k, form.v})
+  const bool narrow = table_of(kernel, device)->planes == 1;
+  for (uint16_t v : {form.q, form.k, form.v}) {
     if (Answer a = view_supported(problem, v, 2); !a) return a;
+    if (!narrow && problem.types[viewed_operand(problem, v)].dtype != DType::f32)
+      return Answer::no("a factor of bf16 in a row that does not round to it");
+  }
+  if (!narrow && form.rounds) return Answer::no("a result of bf16 in a row that does not round to it");
   if (!strided_or_any(problem.results[0].layout)) return Answer::no("the result is packed");
   std::vector<uint16_t> sources;
   const Problem between = problem_between(problem, form, sources);
@@ -94,6 +66,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   for (size_t i = 1; i < sources.size(); ++i) {
     if (between.operands[i].host) continue;
     if (Answer a = view_supported(problem, sources[i], 2); !a) return a;
+    if (problem.types[sources[i]].dtype != problem.types[viewed_operand(problem, sources[i])].dtype)
+      return Answer::no("an operand between the products is cast");
     if (problem.types[sources[i]].shape->size() > problem.types[form.weights].shape->size())
       return Answer::no("an operand of a higher rank than the scores");
   }
@@ -140,7 +114,7 @@ Part spread_over(const StridedView& view, const Dims& whole, int64_t width, uint
 
 Part spread_over(const BindContext& c, uint16_t value, const Dims& whole) {
   const StridedView view = strided_view(c, value);
-  return spread_over(view, whole, bit_size(c.problem.types[value].dtype) / 8, view.operand);
+  return spread_over(view, whole, bit_size(c.problem.types[view.operand].dtype) / 8, view.operand);
 }
 
 // [.., a, b] with the last axes of these extents.
@@ -230,33 +204,45 @@ std::shared_ptr<const TileExecutor> executor_for(const StageProgram& stages, con
 }
 
 // Program operands; the scores themselves are a dense block.
-std::vector<Part> program_parts(const Prepared& p, const BindContext& c, const Dims& whole) {
+std::vector<Part> program_parts(const Between& between, const BindContext& c, const Dims& whole) {
   std::vector<Part> parts;
-  for (uint16_t operand : p.stages.operands)
-    parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, p.sources[operand], whole));
+  for (uint16_t operand : between.stages.operands)
+    parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, between.sources[operand], whole));
   return parts;
+}
+
+// whole: of the weights.
+void compile(Between& between, const Shape& whole, uint8_t level) {
+  std::vector<bool> row_valued(between.problem.types.size(), false);
+  if (between.sums) row_valued[between.problem.results[1].value] = true;
+  between.stages = compile_stages(between.problem, 0, std::nullopt, row_valued);
+  between.stages.program.results[0].spread = Spread::full;
+  // Binding finds out whether masks lie otherwise than their types say.
+  for (size_t i = 0; i < between.stages.operands.size(); ++i) {
+    const Shape& shape = *between.problem.operands[between.stages.operands[i]].type.shape;
+    const auto varies = [&](size_t back) { return shape.size() >= back && shape[shape.size() - back] != Dim(1); };
+    const bool full = between.stages.operands[i] == 0;
+    const bool col = full || varies(1), row = full || (varies(2) && whole.size() >= 2);
+    between.stages.program.operands[i].spread =
+        col ? (row ? Spread::full : Spread::column) : (row ? Spread::row : Spread::scalar);
+  }
+  between.executor = make_executor(between.stages.program, level);
 }
 
 std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,
                                     const DeviceSpec& device) {
   auto out = std::make_shared<Prepared>();
   out->table = table_of(kernel, device);
+  out->tiles = tile_products(device.level, out->table->planes);
   if (Answer a = find_attention(problem, out->form); !a) throw Error(Code::internal, a.reason());
-  out->between = problem_between(problem, out->form, out->sources);
   out->level = device.level;
-  out->stages = compile_stages(out->between, 0, std::nullopt, std::vector<bool>(out->between.types.size(), false));
-  for (TileOperand& result : out->stages.program.results) result.spread = Spread::full;
-  // Binding finds out whether masks lie otherwise than their types say.
   const Shape& whole = *problem.types[out->form.weights].shape;
-  for (size_t i = 0; i < out->stages.operands.size(); ++i) {
-    const Shape& shape = *out->between.operands[out->stages.operands[i]].type.shape;
-    const auto varies = [&](size_t back) { return shape.size() >= back && shape[shape.size() - back] != Dim(1); };
-    const bool full = out->stages.operands[i] == 0;
-    const bool col = full || varies(1), row = full || (varies(2) && whole.size() >= 2);
-    out->stages.program.operands[i].spread =
-        col ? (row ? Spread::full : Spread::column) : (row ? Spread::row : Spread::scalar);
-  }
-  out->executor = make_executor(out->stages.program, device.level);
+  out->between.problem = problem_between(problem, out->form, out->between.sources);
+  compile(out->between, whole, device.level);
+  if (!out->tiles) return out;
+  Between& open = out->open;
+  open.problem = problem_between(problem, out->form, out->tiles->planes == 1, open.sums, open.sources);
+  compile(open, whole, device.level);
   return out;
 }
 
@@ -282,7 +268,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
       back(y.dims, 2) != p.m || weights.size() > y.dims.size())
     throw Error(Code::invalid_argument, "the operands of an attention do not fit together");
   p.q = spread_over(c, form.q, matrices_of(p.batch, p.m, p.depth));
-  p.y = spread_over(y, y.dims, 4, static_cast<uint16_t>(c.problem.operands.size()));
+  p.y = spread_over(y, y.dims, form.rounds ? 2 : 4, static_cast<uint16_t>(c.problem.operands.size()));
   Part kp = spread_over(c, form.k,
                         form.transpose_k ? matrices_of(p.batch, p.n, p.depth) : matrices_of(p.batch, p.depth, p.n));
   Part vp = spread_over(c, form.v, form.transpose_v ? matrices_of(p.batch, p.d, p.n) : matrices_of(p.batch, p.n, p.d));
@@ -291,20 +277,25 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
                   form.transpose_k ? k_row : k_col);
   p.v = factor_of(table, std::move(vp), p.batch, p.n, p.d, form.transpose_v ? v_col : v_row,
                   form.transpose_v ? v_row : v_col);
-  p.parts = program_parts(prepared, c, matrices_of(p.batch, p.m, p.n));
+  const auto direct = [](const Factor& f) {
+    return f.part.width == 4 && (f.pack.k_stride == 1 || f.pack.n_stride == 1);
+  };
+  p.unpacked = p.m <= few_rows && direct(p.k) && direct(p.v);
+  p.tiled = prepared.tiles && !p.unpacked && p.n > 0 && p.depth > 0;
+  p.between = p.tiled ? &prepared.open : &prepared.between;
+  p.parts = program_parts(*p.between, c, matrices_of(p.batch, p.m, p.n));
   const std::vector<Spread> spreads = spreads_of(p.parts);
   bool expected = true;
   for (size_t i = 0; i < spreads.size(); ++i)
-    expected = expected && spreads[i] == prepared.stages.program.operands[i].spread;
-  p.executor = expected ? prepared.executor : executor_for(prepared.stages, spreads, prepared.level);
+    expected = expected && spreads[i] == p.between->stages.program.operands[i].spread;
+  p.executor = expected ? p.between->executor : executor_for(p.between->stages, spreads, prepared.level);
 
-  const auto direct = [](const Factor& f) { return f.pack.k_stride == 1 || f.pack.n_stride == 1; };
-  p.unpacked = p.m <= few_rows && direct(p.k) && direct(p.v);
   p.ld = align_up(std::max<int64_t>(p.n, 1), 16, "scores");
   // Rows a multiple of a page apart would lie in few sets of the cache.
   if (p.ld % 1024 == 0) p.ld += 16;
-  p.copies_q = p.q.col != 1 && p.depth > 1;
-  p.copies_y = p.y.col != 1 && p.d > 1;
+  // Rows on tiles take bf16 as it lies and make it; others widen it before and round behind.
+  p.copies_q = (p.q.col != 1 && p.depth > 1) || (!p.tiled && p.q.width == 2);
+  p.copies_y = (p.y.col != 1 && p.d > 1) || (!p.tiled && p.y.width == 2);
   const int64_t wanted = c.threads <= 1 ? 1 : 4 * static_cast<int64_t>(c.threads);
   p.local = p.heads >= wanted;
   p.rows = block_rows(p, p.local ? 1 : ceil_div(wanted, p.heads));
@@ -324,9 +315,29 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
     bound.workspace =
         checked_add(p.v_offset, byte_size(DType::f32, checked_mul(p.v.matrices, p.v.floats, "panels")), "panels");
   }
-  p.scores_offset = take(checked_mul(p.rows, p.ld, "scores"));
+  // Tiles are whole.
+  const int64_t rows = p.tiled ? align_up(p.rows, 16, "rows") : p.rows;
+  p.scores_offset = take(checked_mul(rows, p.ld, "scores"));
   if (p.copies_q) p.q_offset = take(checked_mul(p.rows, p.depth, "queries"));
-  if (p.copies_y) p.y_offset = take(checked_mul(p.rows, p.d, "rows"));
+  if (p.tiled) {
+    const int64_t planes = prepared.tiles->planes;
+    const int64_t q_steps = ceil_div(p.depth, 32), steps = ceil_div(p.n, 32);
+    p.planes_offset = take(checked_mul(checked_mul(rows, q_steps, "queries"), planes * 16, "queries"));
+    p.weights_ld = checked_mul(steps, 32, "weights");
+    if (planes == 1) {
+      if (p.weights_ld % 1024 == 0) p.weights_ld += 32;
+      p.weights_offset = take(checked_mul(rows, p.weights_ld / 2, "weights"));
+    } else {
+      p.weights_offset = take(checked_mul(turn_rows, checked_mul(steps, planes * 16, "weights"), "weights"));
+    }
+    p.sums_offset = take(rows);
+    p.y_ld = align_up(p.d, 16, "rows");
+    if (p.y_ld % 1024 == 0) p.y_ld += 16;
+    p.y_offset = take(checked_mul(turn_rows, p.y_ld, "rows"));
+    if (p.copies_y) p.copy_offset = take(checked_mul(turn_rows, p.y_ld, "rows"));
+  } else if (p.copies_y) {
+    p.y_offset = take(checked_mul(p.rows, p.d, "rows"));
+  }
   // The program and the products do not run at the same time.
   ContractArgs first, second;
   first.m = second.m = p.rows;
@@ -355,177 +366,6 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bound.chunks[bound.phases - 1] = p.chunks;
 }
 
-// ---- running ----
-
-struct Position {
-  int64_t at[max_rank_of_values + 2];
-  Position(const Dims& dims, int64_t number) {
-    for (size_t k = dims.size(); k-- > 0;) {
-      at[k] = dims[k] > 0 ? number % dims[k] : 0;
-      number = dims[k] > 0 ? number / dims[k] : 0;
-    }
-  }
-  int64_t dot(const Dims& strides) const {
-    int64_t sum = 0;
-    for (size_t k = 0; k < strides.size(); ++k) sum += at[k] * strides[k];
-    return sum;
-  }
-  int64_t of(const Part& part) const {
-    int64_t sum = part.offset;
-    for (size_t k = 0; k < part.batch.size(); ++k) {
-      const int64_t inner = part.inner[k];
-      sum += inner == 0 ? at[k] * part.batch[k] : at[k] / inner * part.outer[k] + at[k] % inner * part.batch[k];
-    }
-    return sum;
-  }
-};
-
-const float* matrix_at(const Launch& launch, const Part& part, const Position& position) {
-  const auto* base = static_cast<const float*>(launch.operands[part.argument]);
-  return base == nullptr ? nullptr : base + position.of(part);
-}
-
-void pack(const Plan& plan, const Launch& launch, const Factor& f, const Position& position, int64_t n_begin,
-          int64_t n_end, float* to) {
-  if (f.pack.k == 0 || f.pack.n == 0) return;
-  PackArgs args = f.pack;
-  args.src = matrix_at(launch, f.part, position);
-  plan.prepared->table->pack_b(args, n_begin, n_end, to);
-}
-
-// One block of rows of one head.
-class Block {
- public:
-  Block(const Plan& plan, const Launch& launch)
-      : p_(plan),
-        launch_(launch),
-        scores_(reinterpret_cast<float*>(launch.scratch + plan.scores_offset)),
-        scratch_(launch.scratch + plan.tile_offset) {}
-
-  void run(const Position& position, int64_t block, const float* k, const float* v) {
-    const int64_t begin = block * p_.rows, rows = std::min(p_.rows, p_.m - begin);
-    const float* q = scores_;  // nothing is read where the sum is empty
-    int64_t lda = 0;
-    if (p_.depth > 0) {
-      q = matrix_at(launch_, p_.q, position) + begin * p_.q.row;
-      lda = p_.q.row;
-      if (p_.copies_q) {
-        auto* copy = reinterpret_cast<float*>(launch_.scratch + p_.q_offset);
-        for (int64_t r = 0; r < rows; ++r)
-          for (int64_t i = 0; i < p_.depth; ++i) copy[r * p_.depth + i] = q[r * p_.q.row + i * p_.q.col];
-        q = copy;
-        lda = p_.depth;
-      }
-    }
-    if (p_.n > 0) {
-      multiply(p_.k, rows, q, lda, k, scores_, p_.ld);
-      between(position, begin, rows);
-    }
-    auto* y = static_cast<float*>(launch_.operands[p_.y.argument]) + position.of(p_.y) + begin * p_.y.row;
-    if (!p_.copies_y) {
-      multiply(p_.v, rows, scores_, p_.ld, v, y, p_.y.row);
-      return;
-    }
-    auto* made = reinterpret_cast<float*>(launch_.scratch + p_.y_offset);
-    multiply(p_.v, rows, scores_, p_.ld, v, made, p_.d);
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < p_.d; ++i) y[r * p_.y.row + i * p_.y.col] = made[r * p_.d + i];
-  }
-
- private:
-  // b: panels, or the matrix as it lies.
-  void multiply(const Factor& f, int64_t rows, const float* a, int64_t lda, const float* b, float* c, int64_t ldc) {
-    const ContractTable& table = *p_.prepared->table;
-    if (p_.unpacked) {
-      table.unpacked(rows, f.pack.k, a, lda, b, f.pack.k_stride, f.pack.n_stride, 0, f.pack.n, c, ldc);
-      return;
-    }
-    ContractArgs args;
-    args.m = rows;
-    args.n = f.pack.n;
-    args.k = f.pack.k;
-    args.a = a;
-    args.lda = lda;
-    args.b = b;
-    args.nr = f.pack.nr;
-    args.c = c;
-    args.ldc = ldc;
-    table.chunk(args, 0, rows, 0, args.n, scratch_);
-  }
-
-  void between(const Position& position, int64_t begin, int64_t rows) {
-    TileBuffer buffers[max_buffers];
-    const std::vector<uint16_t>& operands = p_.prepared->stages.operands;
-    for (size_t i = 0; i < p_.parts.size(); ++i) {
-      if (operands[i] == 0) {
-        buffers[i] = {scores_, p_.ld, 1};
-        continue;
-      }
-      const Part& part = p_.parts[i];
-      const int64_t offset = position.of(part) + begin * part.row;
-      buffers[i] = {static_cast<std::byte*>(launch_.operands[part.argument]) + offset * part.width, part.row,
-                    part.col == 0 ? 1 : part.col};
-    }
-    buffers[p_.parts.size()] = {scores_, p_.ld, 1};
-    run_tile(*p_.executor, std::span(buffers, p_.parts.size() + 1), 0, rows, p_.n, scratch_);
-  }
-
-  const Plan& p_;
-  const Launch& launch_;
-  float* scores_;
-  void* scratch_;
-};
-
-Status run_packs(const Plan& p, const Launch& launch) {
-  const int64_t k_packs = p.k.matrices * p.k.packs;
-  const bool is_k = launch.chunk < k_packs;
-  const Factor& f = is_k ? p.k : p.v;
-  const int64_t number = is_k ? launch.chunk : launch.chunk - k_packs;
-  const int64_t matrix = number / f.packs, n = number % f.packs * f.panels * f.pack.nr;
-  auto* to = reinterpret_cast<float*>(launch.workspace + (is_k ? 0 : p.v_offset)) + matrix * f.floats;
-  pack(p, launch, f, Position(f.extents, matrix), n, std::min(f.pack.n, n + f.panels * f.pack.nr), to);
-  return {};
-}
-
-Status run(const Launch& launch) {
-  const Plan& p = launch.bound->as<Plan>();
-  if (launch.phase + 1 < launch.bound->phases) return run_packs(p, launch);
-  Block block(p, launch);
-  const auto panels = [&](const Factor& f, const Position& position, int64_t offset) -> const float* {
-    if (p.unpacked) return matrix_at(launch, f.part, position);
-    return reinterpret_cast<const float*>(launch.workspace + offset) + position.dot(f.index) * f.floats;
-  };
-  if (!p.local) {
-    const Position position(p.batch, launch.chunk / p.blocks);
-    block.run(position, launch.chunk % p.blocks, panels(p.k, position, 0), panels(p.v, position, p.v_offset));
-    return {};
-  }
-  auto* own_k = reinterpret_cast<float*>(launch.scratch + p.panels_offset);
-  auto* own_v = reinterpret_cast<float*>(launch.scratch + p.v_offset);
-  int64_t packed_k = -1, packed_v = -1;
-  const Range heads = part(p.heads, p.chunks, launch.chunk);
-  for (int64_t head = heads.begin; head < heads.end; ++head) {
-    const Position position(p.batch, head);
-    const float *k = own_k, *v = own_v;
-    if (p.unpacked) {
-      k = panels(p.k, position, 0);
-      v = panels(p.v, position, 0);
-    } else {
-      // Heads may share keys and values.
-      if (const int64_t matrix = position.dot(p.k.index); matrix != packed_k) {
-        pack(p, launch, p.k, position, 0, p.n, own_k);
-        packed_k = matrix;
-      }
-      if (const int64_t matrix = position.dot(p.v.index); matrix != packed_v) {
-        pack(p, launch, p.v, position, 0, p.d, own_v);
-        packed_v = matrix;
-      }
-    }
-    for (int64_t b = 0; b < p.blocks; ++b) block.run(position, b, k, v);
-  }
-  return {};
-}
-
 constexpr Kernel row(const char* name, const void* planes) {
   return {.name = name,
           .self = planes,
@@ -534,10 +374,13 @@ constexpr Kernel row(const char* name, const void* planes) {
           .cost = cost,
           .prepare = prepare,
           .bind = bind,
-          .run = run};
+          .run = run_attention};
 }
 
 }  // namespace
+}  // namespace attention
+
+using attention::row;
 
 const Kernel attention_rows[4] = {row("attention_f32", nullptr), row("attention_bf16", &plane_counts[0]),
                                   row("attention_bf16x3", &plane_counts[1]), row("attention_bf16x6", &plane_counts[2])};

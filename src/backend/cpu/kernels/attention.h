@@ -1,7 +1,8 @@
 // What an attention is: stages "views, MatMul(q, k), pointwise and row stages, MatMul(weights, v), views" of a
 // problem, with every operand a strided view and the stages between the products a program over rows of scores.
 //
-// Rows of scores are computed, finished and multiplied while they are in cache and are never stored.
+// Rows of scores are computed, finished and multiplied while they are in cache and are never stored. Factors may be
+// widened from bf16 on their way and the result may be rounded to it: rows that multiply in bf16 take both.
 #pragma once
 
 #include <vector>
@@ -17,6 +18,7 @@ struct AttentionForm {
   bool transpose_k = false, transpose_v = false;
   std::vector<size_t> between;  // stages from scores to weights
   std::vector<size_t> behind;   // views of y, in order: transposes, and axes joined and cut
+  bool rounds = false;          // the last stage rounds the result to bf16
 };
 
 // Throws nothing; the reason says what the problem is instead.
@@ -25,6 +27,11 @@ Answer find_attention(const Problem& problem, AttentionForm& form);
 // The stages between the products as a problem of their own. Its operand 0 is the scores; `sources`: values of the
 // whole problem behind its operands. Rows have the extents of `weights`.
 Problem problem_between(const Problem& problem, const AttentionForm& form, std::vector<uint16_t>& sources);
+
+// The same for rows that are divided by their sums behind the second product: `sums` is then result 1, what is summed
+// result 0. `narrow`: result 0 is rounded to bf16.
+Problem problem_between(const Problem& problem, const AttentionForm& form, bool narrow, bool& sums,
+                        std::vector<uint16_t>& sources);
 
 extern const Kernel attention_rows[4];
 

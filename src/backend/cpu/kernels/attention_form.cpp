@@ -6,6 +6,7 @@
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/stages.h"
 #include "backend/cpu/kernels/views.h"
+#include "ops/cast.h"
 #include "ops/contraction.h"
 #include "ops/movement.h"
 #include "ops/reduction.h"
@@ -37,6 +38,49 @@ Answer rows_fit(const Problem& problem, const AttentionForm& form) {
   return Answer::yes();
 }
 
+bool widens_bf16(const Problem& problem, const Stage& stage, uint16_t made) {
+  return is_op(stage, "Cast") && problem.types[made].dtype == DType::f32 &&
+         problem.types[stage.inputs[0]].dtype == DType::bf16;
+}
+
+// Stages that lead to a factor.
+void mark_way(const Problem& problem, uint16_t value, std::vector<bool>& marked) {
+  while (value >= problem.operands.size()) {
+    const size_t s = stage_of(problem, value);
+    if (problem.stages[s].inputs.empty() || problem.stages[s].inputs[0] == absent_operand) return;
+    marked[s] = true;
+    value = problem.stages[s].inputs[0];
+  }
+}
+
+// Where a softmax ends: e = Exp(x - its largest), s = ReduceSum(e), weights = e / s. Every e is at most 1 and one is.
+struct Ending {
+  size_t exp = 0, sum = 0, division = 0;  // stages
+};
+std::optional<Ending> softmax_ending(const Problem& problem, const AttentionForm& form) {
+  const auto made_by = [&](uint16_t v, std::string_view name) -> std::optional<size_t> {
+    if (v == absent_operand || v < problem.operands.size()) return std::nullopt;
+    const size_t s = stage_of(problem, v);
+    return problem.stages[s].op->name == name ? std::optional(s) : std::nullopt;
+  };
+  const auto input = [&](size_t s, size_t i) { return problem.stages[s].inputs[i]; };
+  const auto division = made_by(form.weights, "Div");
+  if (!division) return std::nullopt;
+  const auto sum = made_by(input(*division, 1), "ReduceSum"), exp = made_by(input(*division, 0), "Exp");
+  if (!sum || !exp || input(*sum, 0) != input(*division, 0)) return std::nullopt;
+  const auto centred = made_by(input(*exp, 0), "Sub");
+  if (!centred) return std::nullopt;
+  const auto largest = made_by(input(*centred, 1), "ReduceMax");
+  if (!largest || input(*largest, 0) != input(*centred, 0)) return std::nullopt;
+  for (size_t s : {*exp, *sum})
+    if (problem.types[problem.first_result[s]].dtype != DType::f32) return std::nullopt;
+  for (size_t t : form.between)
+    if ((t != *division && reads(problem.stages[t], problem.first_result[*sum])) ||
+        reads(problem.stages[t], form.weights))
+      return std::nullopt;
+  return Ending{*exp, *sum, *division};
+}
+
 }  // namespace
 
 Answer find_attention(const Problem& problem, AttentionForm& form) {
@@ -63,6 +107,8 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
     if (!type.is_plain() || type.dtype != DType::f32) return Answer::no("the products are not of f32");
     if (type.shape->size() < 2) return Answer::no("a vector as a factor");
   }
+  std::vector<bool> on_way(problem.stages.size(), false);
+  for (uint16_t v : {form.q, form.k, form.v}) mark_way(problem, v, on_way);
   // Stages that the scores reach lie between the products, those that y reaches behind them.
   std::vector<bool> from_scores(problem.types.size(), false);
   from_scores[form.scores] = true;
@@ -78,7 +124,13 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
     if (s == form.second) {
       if (!from_scores[form.weights] || from_scores[form.v]) return Answer::no("the products do not follow each other");
     } else if (reads(stage, last)) {
-      if (stage.outputs != 1 || stage.inputs[0] != last) return Answer::no("the result is more than moved");
+      if (stage.outputs != 1 || stage.inputs[0] != last || form.rounds)
+        return Answer::no("the result is more than moved");
+      if (is_op(stage, "Cast") && problem.types[made].dtype == DType::bf16) {
+        form.rounds = true;
+        last = made;
+        continue;
+      }
       if (Answer a = is_strided_target(*stage.op, stage.attrs, problem.types[last], problem.types[made],
                                        contents_of(problem, stage), two_strides);
           !a)
@@ -91,7 +143,7 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
       if (is_reduction(stage) && !from_scores[stage.inputs[0]]) return Answer::no("a reduction of no scores");
       from_scores[made] = true;
       form.between.push_back(s);
-    } else if (!is_movement_view(*stage.op)) {
+    } else if (!is_movement_view(*stage.op) && !(on_way[s] && widens_bf16(problem, stage, made))) {
       return Answer::no(fmt::format("{} before the products", stage.op->name));
     }
   }
@@ -104,6 +156,28 @@ Problem problem_between(const Problem& problem, const AttentionForm& form, std::
   sources = {form.scores};
   Problem out = part_of(problem, form.between, form.weights, sources);
   for (Operand& operand : out.operands) operand.layout = Layout();
+  return out;
+}
+
+Problem problem_between(const Problem& problem, const AttentionForm& form, bool narrow, bool& sums,
+                        std::vector<uint16_t>& sources) {
+  const std::optional<Ending> ending = softmax_ending(problem, form);
+  std::vector<size_t> stages = form.between;
+  if (ending) std::erase(stages, ending->division);
+  sums = ending.has_value();
+  sources = {form.scores};
+  Problem out = part_of(problem, stages, ending ? problem.first_result[ending->exp] : form.weights, sources);
+  if (ending) {
+    const auto at = static_cast<size_t>(std::find(stages.begin(), stages.end(), ending->sum) - stages.begin());
+    out.results.push_back({static_cast<uint16_t>(out.operands.size() + at), {}});
+  }
+  if (narrow) {
+    const auto rounded = static_cast<uint16_t>(out.operands.size() + stages.size());
+    out.stages.push_back({&op_named("Cast"), CastAttrs{.to = DType::bf16}, {out.results[0].value}});
+    out.results[0].value = rounded;
+  }
+  for (Operand& operand : out.operands) operand.layout = Layout();
+  complete(out);
   return out;
 }
 

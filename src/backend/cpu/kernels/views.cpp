@@ -57,6 +57,10 @@ Answer view_supported(const Problem& problem, uint16_t value, size_t matrix) {
   while (value >= problem.operands.size()) {
     const Stage& stage = problem.stages[stage_of(problem, value)];
     if (!has(stage, 0)) return Answer::no("a view of nothing");
+    if (is_op(stage, "Cast")) {
+      value = stage.inputs[0];
+      continue;
+    }
     const std::vector<const Contents*> contents = contents_of(problem, stage);
     if (Answer a = is_strided_view(*stage.op, stage.attrs, problem.types[stage.inputs[0]], problem.types[value],
                                    contents, two_strides);
@@ -155,7 +159,7 @@ StridedView strided_view(const BindContext& c, uint16_t value) {
     const std::vector<int64_t> sizes = c.host[stage.inputs[1]]->to_integers();
     const auto before = static_cast<size_t>(value - c.problem.first_result[s]);
     for (size_t k = 0; k < before; ++k) x.offset += sizes[k] * x.strides[static_cast<size_t>(axis)];
-  } else if (!is_op(stage, "Identity")) {
+  } else if (!is_op(stage, "Identity") && !is_op(stage, "Cast")) {
     return regrouped(x, dims);
   }
   x.dims = dims;

@@ -29,7 +29,7 @@ std::vector<const Contents*> contents_of(const Problem& problem, const Stage& st
 uint16_t viewed_operand(const Problem& problem, uint16_t value);
 
 // Whether a value is an operand with strides (or `any` layout), or made of one by such stages, at all extents; axes
-// before the last `matrix` may have two strides.
+// before the last `matrix` may have two strides. A Cast on the way is the caller's: elements have the operand's dtype.
 Answer view_supported(const Problem& problem, uint16_t value, size_t matrix);
 
 // x with these axes, as a Reshape has it; throws Error where they do not fit.
