@@ -557,7 +557,8 @@ void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
       const int64_t last = least(s.steps, first + s.chunk_steps), k = first * tile_depth;
       for (int64_t r = 0; r < rows; ++r) {
         char* to = own_planes + r / tile_rows * o.tile + r % tile_rows * o.row;
-        split_row<planes>(a + (m + r) * p.lda + k, least(s.k, last * tile_depth) - k, to, o.plane);
+        // NaN is looked for, and repaired from A itself.
+        split_row<planes, false>(a + (m + r) * p.lda + k, least(s.k, last * tile_depth) - k, to, o.plane);
       }
       run_block<TERMS>(p, s, o, {rows, rows, 0}, m, rows, n_begin, n_end, first, last, room);
     }
