@@ -107,17 +107,19 @@ TEST_P(Planes, AnyMagnitude) {
 
 // Numbers that one plane holds are multiplied exactly in every class.
 TEST_P(Planes, WhatBf16HoldsIsExact) {
-  Matrices x = filled(33, 17, 64, 0);
-  std::mt19937_64 random(3);
-  for (float& v : x.a) v = static_cast<float>(static_cast<int>(random() % 255) - 127);
-  for (float& v : x.b) v = static_cast<float>(static_cast<int>(random() % 255) - 127);
-  const std::vector<float> made = product_of(*table, x);
-  for (int64_t r = 0; r < x.m; ++r)
-    for (int64_t c = 0; c < x.n; ++c) {
-      float sum = 0;
-      for (int64_t i = 0; i < x.k; ++i) sum += x.at_a(r, i) * x.at_b(i, c);
-      ASSERT_EQ(made[static_cast<size_t>(r * x.n + c)], sum);
-    }
+  std::mt19937 random(3);
+  for (const int64_t m : {1, 2, 15, 16, 17, 31, 33, 49, 50, 64, 65, 97, 200, 270}) {
+    Matrices x = filled(m, 49, 64, 0);
+    for (float& v : x.a) v = static_cast<float>(static_cast<int>(random() % 255) - 127);
+    for (float& v : x.b) v = static_cast<float>(static_cast<int>(random() % 255) - 127);
+    const std::vector<float> made = product_of(*table, x);
+    for (int64_t r = 0; r < x.m; ++r)
+      for (int64_t c = 0; c < x.n; ++c) {
+        float sum = 0;
+        for (int64_t i = 0; i < x.k; ++i) sum += x.at_a(r, i) * x.at_b(i, c);
+        ASSERT_EQ(made[static_cast<size_t>(r * x.n + c)], sum) << m << " rows, element " << r << ", " << c;
+      }
+  }
 }
 
 TEST_P(Planes, InfinitiesAreWhatF32Says) {

@@ -102,7 +102,7 @@ const Function functions[] = {
     {ScalarOp::cos, 1.5, 1e-7, -6000, 6000},
     {ScalarOp::tanh, 6, 0, -10, 10},
     {ScalarOp::erf, 6, 0, -5, 5},
-    {ScalarOp::sigmoid, 3, 0, -104, 30},
+    {ScalarOp::sigmoid, 6, 0x1p-126, -104, 40},
     {ScalarOp::is_nan, 0, 0, -9, 9},
     {ScalarOp::is_inf, 0, 0, -9, 9},
     {ScalarOp::logical_not, 0, 0, -1, 1},

@@ -35,6 +35,7 @@ struct Shape {
   int64_t steps;         // of 32, over all taps
   int64_t chunk_steps;   // of K, multiplied for all panels before the next ones
   int64_t m_block;       // rows whose planes are made together
+  int64_t height;        // rows of a tile
   int64_t block_pixels;  // of a block of C: rows and what lies between them
   int64_t most_pixels;   // that a block has
   Window strip;          // with a window: of the lines whose image is made at once
@@ -45,6 +46,13 @@ struct Shape {
 constexpr int64_t planes_limit = 768 << 10, sums_limit = 768 << 10, most_block_pixels = 256;
 // Rows of a block that an epilogue is called for.
 SINTER_INLINE int64_t ready_rows(const ContractArgs& p) { return p.epilogue_rows > 0 ? p.epilogue_rows : 128; }
+
+// Rows of tiles for so many rows: even tiles where the last one would be nearly empty.
+SINTER_INLINE int64_t tile_height(int64_t rows) {
+  const int64_t tiles = up_to(rows, 2 * tile_rows) / tile_rows, even = (rows + tiles - 1) / tiles;
+  if (rows > tile_rows && 10 * up_to(rows, tile_rows) > 11 * even * tiles) return even;
+  return most(least(rows, tile_rows), 1);
+}
 
 // `total` in equal parts of at most `limit`, each a multiple of `unit`.
 SINTER_INLINE int64_t even_part(int64_t total, int64_t limit, int64_t unit) {
@@ -77,6 +85,7 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     s.planes_bytes = s.m_block * s.chunk_steps * PLANES * 64;
     s.block_pixels = s.m_block;
     s.most_pixels = least(rows, s.m_block);
+    s.height = tile_height(s.most_pixels);
   } else {
     // As many lines as fit, and no more than the rows reach.
     ContractArgs part = p;
@@ -94,9 +103,10 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     s.line_bytes = line_bytes(p);
     s.most_pixels = s.strip.out[1] * image.extent[2];
     s.block_pixels = even_part(s.most_pixels, most_block_pixels, 32);
+    s.height = most(least(s.most_pixels, tile_rows), 1);
   }
   s.sums_bytes = sums_pixels * panel_columns * 4;
-  // Rows come 32 at a time.
+  // Rows come 32 at a time, or fewer.
   s.ready_bytes = p.epilogue == nullptr ? 0 : (least(ready_rows(p), rows) + 32) * panel_columns * 4;
   s.offsets_bytes = up_to(s.steps * 8, 64);
   s.total_bytes = s.planes_bytes + s.line_bytes + s.sums_bytes + s.ready_bytes + s.offsets_bytes;
@@ -110,11 +120,12 @@ int64_t scratch_size(const ContractArgs& p, int64_t rows, int64_t cols) {
 
 // ---- tiles: 0 to 3 accumulate, 4 and 5 hold A, 6 and 7 hold B
 
-// What a block of C is multiplied from. In step s the block's row r reads at a + offsets[s] + r / 16 * tile + r % 16 *
-// row, and the next plane of it `plane` bytes on.
+// What a block of C is multiplied from. In step s the block's row r reads at a + offsets[s] + r / height * tile +
+// r % height * row, and the next plane of it `plane` bytes on.
 struct Operands {
   const char* a;
   const int64_t* offsets;
+  int64_t height;            // rows of a tile
   int64_t row, tile, plane;  // bytes
   const char* b;             // of step 0
   int64_t steps;
@@ -125,7 +136,7 @@ struct Operands {
   const char* at(int64_t r) const {
     const char* from = r < rest_from ? a : rest;
     r = r < rest_from ? r : r - rest_from;
-    return from + r / tile_rows * tile + r % tile_rows * row;
+    return from + r / height * tile + r % height * row;
   }
 };
 
@@ -160,6 +171,7 @@ template <int TERMS, int MT, int NT>
 void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last, float* c, Ahead& ahead) {
   constexpr int planes = planes_of<TERMS>;
   constexpr int64_t b_next = planes * tile_bytes, c_stride = panel_columns * 4;
+  [[maybe_unused]] const int64_t down = o.height * panel_columns;
   if (first == 0) {
     _tile_zero(0);
     if constexpr (NT == 2) _tile_zero(1);
@@ -168,8 +180,8 @@ void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last,
   } else {
     _tile_loadd(0, c, c_stride);
     if constexpr (NT == 2) _tile_loadd(1, c + 16, c_stride);
-    if constexpr (MT == 2) _tile_loadd(2, c + 16 * panel_columns, c_stride);
-    if constexpr (MT == 2 && NT == 2) _tile_loadd(3, c + 16 * panel_columns + 16, c_stride);
+    if constexpr (MT == 2) _tile_loadd(2, c + down, c_stride);
+    if constexpr (MT == 2 && NT == 2) _tile_loadd(3, c + down + 16, c_stride);
   }
   // No store may change them.
   const char* const rows = o.at(first_row);
@@ -215,8 +227,8 @@ void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last,
   ahead.at = next;
   _tile_stored(0, c, c_stride);
   if constexpr (NT == 2) _tile_stored(1, c + 16, c_stride);
-  if constexpr (MT == 2) _tile_stored(2, c + 16 * panel_columns, c_stride);
-  if constexpr (MT == 2 && NT == 2) _tile_stored(3, c + 16 * panel_columns + 16, c_stride);
+  if constexpr (MT == 2) _tile_stored(2, c + down, c_stride);
+  if constexpr (MT == 2 && NT == 2) _tile_stored(3, c + down + 16, c_stride);
 }
 
 // ---- blocks with NaN
@@ -446,7 +458,8 @@ template <int TERMS>
 void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& lines, int64_t m, int64_t rows,
                int64_t n_begin, int64_t n_end, int64_t first, int64_t last, const Room& room) {
   constexpr int planes = planes_of<TERMS>;
-  const int64_t pixels = lines.pixel_of(rows - 1) + 1, pairs = (pixels + 31) / 32;
+  const int64_t pixels = lines.pixel_of(rows - 1) + 1, height = o.height;
+  const int64_t pairs = (pixels + 2 * height - 1) / (2 * height);
   const int64_t tile_column = s.steps * planes * tile_bytes;
   Block now = {}, before = {};
   Sums waiting = {};
@@ -467,12 +480,12 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
     now = {m, rows, n, cols, o};
     // The next panel's steps come nearer. Panels that are read once are one stream, which needs no help.
     Ahead ahead = {o.b + tiles * (tile_column + first * planes * tile_bytes),
-                   pixels <= tile_rows ? 0 : (tiles * planes * 16 + pairs - 1) / pairs};
-    for (int64_t i = 0; i < pixels; i += 32) {
+                   pixels <= height ? 0 : (tiles * planes * 16 + pairs - 1) / pairs};
+    for (int64_t i = 0; i < pixels; i += 2 * height) {
       const int64_t place =
           s.chunk_steps < s.steps ? (n - n_begin) / panel_columns * s.block_pixels + i : turn++ % 2 * 32;
       float* c = room.sums + place * panel_columns;
-      const bool two = pixels - i > tile_rows;
+      const bool two = pixels - i > height;
       if (two && tiles == 2) {
         tiles_of<TERMS, 2, 2>(o, i, first, last, c, ahead);
       } else if (two) {
@@ -484,7 +497,7 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
       }
       if (last < s.steps) continue;
       if (waiting.end > 0) finish(i == 0 ? before : now);
-      waiting = {c, i, least(pixels, i + 32)};
+      waiting = {c, i, least(pixels, i + 2 * height)};
     }
   }
   if (waiting.end > 0) finish(now);
@@ -504,14 +517,14 @@ void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
   if constexpr (!std::is_same_v<T, float>) {
     if (reads_in_place(p, s)) {
       o.row = p.lda * 2;
-      o.tile = tile_rows * o.row;
+      o.tile = o.height * o.row;
       for (int64_t i = 0; i < s.steps; ++i) offsets[i] = i * 64;
       for (int64_t m = m_begin; m < m_end; m += s.m_block) {
         const int64_t rows = least(s.m_block, m_end - m);
         o.a = reinterpret_cast<const char*>(a + m * p.lda);
-        if (rows % tile_rows != 0) {
+        if (rows % o.height != 0) {
           // Tiles that are not whole would read beyond the operand.
-          o.rest_from = rows / 32 * 32;
+          o.rest_from = rows / (2 * o.height) * (2 * o.height);
           o.rest = own_planes;
           const int64_t bytes = (rows - o.rest_from) * o.row;
           __builtin_memcpy(own_planes, o.a + o.rest_from * o.row, static_cast<size_t>(bytes));
@@ -530,9 +543,17 @@ void run_matrix(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
     const int64_t rows = least(s.m_block, m_end - m);
     for (int64_t first = 0; first < s.steps || first == 0; first += s.chunk_steps) {
       const int64_t last = least(s.steps, first + s.chunk_steps), k = first * tile_depth;
-      for (int64_t r = 0; r < rows; ++r) {
-        char* to = own_planes + r / tile_rows * o.tile + r % tile_rows * o.row;
-        split_row<planes>(a + (m + r) * p.lda + k, least(s.k, last * tile_depth) - k, to, o.plane);
+      // No store may change them.
+      const int64_t count = least(s.k, last * tile_depth) - k, lda = p.lda, height = o.height, next = o.tile;
+      const T* from = a + m * lda + k;
+      char* to = own_planes;
+      // NaN is looked for, and repaired from A itself.
+      for (int64_t r = 0, below = height; r < rows; ++r, from += lda, to += 64) {
+        if (r == below) {
+          below += height;
+          to += next - height * 64;
+        }
+        split_row<planes, false>(from, count, to, tile_bytes);
       }
       run_block<TERMS>(p, s, o, {rows, rows, 0}, m, rows, n_begin, n_end, first, last, room);
     }
@@ -551,7 +572,7 @@ void run_images(const ContractArgs& p, const Shape& s, Operands o, int64_t* offs
   o.a = planes;
   o.row = image.pixel;
   o.plane = image.plane;
-  o.tile = tile_rows * image.pixel;
+  o.tile = o.height * image.pixel;
   const int64_t step_bytes = p.run > 1 ? tile_depth * 2 : plane_count * tile_depth * 2;
   int64_t* to = offsets;
   for (int64_t d = 0; d < w.kernel[0]; ++d)
@@ -594,8 +615,9 @@ void chunk_of(const ContractArgs& p, int64_t m_begin, int64_t m_end, int64_t n_b
   char* const sums = planes + s.planes_bytes + s.line_bytes;
   const Room room = {reinterpret_cast<float*>(sums), reinterpret_cast<float*>(sums + s.sums_bytes)};
   int64_t* offsets = reinterpret_cast<int64_t*>(sums + s.sums_bytes + s.ready_bytes);
-  configure_tiles(s.most_pixels);
+  configure_tiles(s.height);
   Operands o = {};
+  o.height = s.height;
   o.steps = s.steps;
   o.offsets = offsets;
   if (p.window == nullptr)

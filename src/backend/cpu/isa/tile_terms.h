@@ -24,6 +24,18 @@ constexpr float erf_over[] = {2.046027418e-06f, 2.848431692e-04f, 3.772538767e-0
 constexpr float erf_under[] = {3.804775695e-05f, 1.163854881e-03f, 1.498317414e-02f,
                                1.141826153e-01f, 5.022418313e-01f, 1.0f};
 
+// With AVX-512, sigmoid(x) = 1 / (1 + 2^n exp(r)) with -x = n ln 2 + r and n in thirty-seconds, whose fraction picks a
+// power of two from a table: exp(r) = 1 + r (a r + b), |r| <= ln 2 / 64. Above its high end sigmoid is 1; below its low
+// one it is less than the normal numbers and comes out as 0.
+constexpr float sigmoid_terms[] = {5.000001788e-01f, 1.000014663e+00f};
+constexpr float sigmoid_low = -87.3365f, sigmoid_high = 32.0f;
+constexpr float ln2 = 0.693147182f;
+alignas(64) constexpr float thirty_second_powers[32] = {
+    1.0f,        1.0218972f,  1.04427373f, 1.06714046f, 1.09050775f, 1.1143868f,  1.13878858f, 1.1637249f,
+    1.18920708f, 1.21524739f, 1.24185777f, 1.26905096f, 1.29683959f, 1.32523668f, 1.35425556f, 1.38390994f,
+    1.41421354f, 1.44518077f, 1.47682619f, 1.50916445f, 1.54221082f, 1.5759809f,  1.61049032f, 1.64575553f,
+    1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f, 1.8340081f,  1.87416768f, 1.91520655f, 1.95714414f};
+
 // exp is 0 below its low end and infinity above its high one; expm1 is -1 below its own.
 constexpr float exp_low = -105.0f, exp_high = 89.0f, expm1_low = -18.0f;
 constexpr float log2_e = 1.44269504f;
@@ -35,6 +47,8 @@ constexpr unsigned root_half_bits = 0x3f3504f3u;
 // Adding and subtracting it rounds |x| < 2^22 to an integer, half to even, which then stands in the low bits.
 constexpr float rounder = 12582912.0f;
 constexpr unsigned rounder_bits = 0x4b400000u;
+// The same for thirty-seconds and |x| < 2^17.
+constexpr float thirty_second_rounder = 393216.0f;
 
 // Divisors between these have reciprocals that one step corrects to the quotient's last bit.
 constexpr float divides_well_above = 0x1p-100f, divides_well_below = 0x1p100f;

@@ -59,6 +59,21 @@ Pack Assembly::copy(const Pack& a, int n) {
   return out;
 }
 
+// Not by vpermi2ps, of which this asmjit says that it reads no index.
+Pack Assembly::from_table(const float (&table)[32], const Pack& index) {
+  size_t n = 0;
+  while (n < tables_.size() && tables_[n].values != table) ++n;
+  if (n == tables_.size()) tables_.push_back({table, cc.newLabel()});
+  Pack out;
+  for (int u = 0; u < index.n; ++u) {
+    const Vec v = vec();
+    cc.vmovaps(v, x86::zmmword_ptr(tables_[n].label));
+    cc.emit(Inst::kIdVpermt2ps, v, index.reg(u), x86::zmmword_ptr(tables_[n].label, 64));
+    out.push(v);
+  }
+  return out;
+}
+
 Pack Assembly::in_register(const Pack& a) { return a.is_number() ? copy(a) : a; }
 
 void Assembly::emit_pool() {
@@ -67,6 +82,11 @@ void Assembly::emit_pool() {
   std::vector<uint32_t> out;
   for (uint32_t bits : pool_) out.insert(out.end(), wide ? 1 : 8, bits);
   if (!out.empty()) cc.embed(out.data(), out.size() * 4);
+  for (const Table& table : tables_) {
+    cc.align(asmjit::AlignMode::kData, 64);
+    cc.bind(table.label);
+    cc.embed(table.values, 32 * 4);
+  }
   if (!masks_) return;
   cc.bind(mask_label_);
   uint32_t masks[16];
@@ -148,17 +168,20 @@ Pack Assembly::near_inverse(const Pack& b) {
   return fused(fused_from(rough, b, number(1)), rough, rough);
 }
 
+Pack Assembly::near_inverse(const Pack& b, const Cond& where) {
+  const Pack rough = one(Inst::kIdVrcp14ps, b), out = fused_from(rough, b, number(1));
+  for (int u = 0; u < out.n; ++u) {
+    cc.k(where.k[where.at(u)]).z();
+    cc.emit(Inst::kIdVfmadd213ps, out.reg(u), rough.reg(u), rough.reg(u));
+  }
+  return out;
+}
+
 // The last step corrects the quotient and keeps the sign of zeros.
 Pack Assembly::quotient(const Pack& a, const Pack& b) {
   if (!wide) return div(a, b);
   const Pack inverse = near_inverse(b), q = mul(a, inverse);
   return fused_from(fused_minus(q, b, a), inverse, q);
-}
-
-Pack Assembly::inverse(const Pack& b) {
-  if (!wide) return div(number(1), b);
-  const Pack q = near_inverse(b);
-  return fused_from(fused_minus(q, b, number(1)), q, q);
 }
 
 // What does not fit 32 bits comes out as -2^31 and is seen to at the end of the function: the 24 bits of the number,
@@ -244,14 +267,6 @@ void Assembly::overwrite(const Pack& to, const Cond& c, const Pack& yes) {
     } else {
       cc.emit(Inst::kIdVblendvps, to.reg(u), to.reg(u), yes.at(u), c.v[c.at(u)]);
     }
-  }
-}
-
-void Assembly::overwrite_product(const Pack& to, const Cond& c, const Pack& by) {
-  if (!wide) return overwrite(to, c, mul(to, by));
-  for (int u = 0; u < to.n; ++u) {
-    cc.k(c.k[c.at(u)]);
-    cc.emit(Inst::kIdVmulps, to.reg(u), to.reg(u), by.at(u));
   }
 }
 

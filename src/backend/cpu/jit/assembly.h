@@ -67,8 +67,8 @@ enum class Compare : uint8_t {
   less_equal = 2,
   nan = 3,
   not_equal = 4,
-  not_less = 5,
   not_nan = 7,
+  not_less = 21,
   greater = 30
 };
 
@@ -125,7 +125,8 @@ class Assembly : public asmjit::ErrorHandler {
   Pack absolute(const Pack& a) { return bit_and(a, word(0x7fffffffu)); }
   // a / b to the last bit, for b between 1/2 and 2^20 and quotients that are normal numbers, zero or NaN.
   Pack quotient(const Pack& a, const Pack& b);
-  Pack inverse(const Pack& b);
+  // table[low five bits of index]; AVX-512 only.
+  Pack from_table(const float (&table)[32], const Pack& index);
 
   // Towards zero, the low 32 bits of what isa/tile_memory.inc makes 64 of; NaN is 0.
   Pack truncated(const Pack& a);
@@ -134,8 +135,7 @@ class Assembly : public asmjit::ErrorHandler {
   // ---- conditions ----
   Cond compare(const Pack& a, Compare how, const Pack& b, const Cond* within = nullptr);
   Pack pick(const Cond& c, const Pack& yes, const Pack& no);
-  void overwrite(const Pack& to, const Cond& c, const Pack& yes);         // to = pick(c, yes, to)
-  void overwrite_product(const Pack& to, const Cond& c, const Pack& by);  // to = pick(c, to * by, to)
+  void overwrite(const Pack& to, const Cond& c, const Pack& yes);  // to = pick(c, yes, to)
   Pack truth(const Cond& c);
   Cond both(const Cond& a, const Cond& b) { return logic(Inst::kIdKandw, Inst::kIdVandps, a, b); }
   Cond either(const Cond& a, const Cond& b) { return logic(Inst::kIdKorw, Inst::kIdVorps, a, b); }
@@ -177,6 +177,7 @@ class Assembly : public asmjit::ErrorHandler {
  private:
   Pack one(InstId id, const Pack& a);
   Pack near_inverse(const Pack& b);
+  Pack near_inverse(const Pack& b, const Cond& where);  // elsewhere 0
   Cond equal_words(const Pack& a, const Pack& b);
   Pack shift(InstId id, const Pack& a, int by);
   Pack commute(InstId id, const Pack& a, const Pack& b) { return a.is_number() ? op(id, b, a) : op(id, a, b); }
@@ -200,6 +201,11 @@ class Assembly : public asmjit::ErrorHandler {
     Vec v;
   };
   std::vector<Hoisted> hoisted_;
+  struct Table {
+    const float* values;
+    asmjit::Label label;
+  };
+  std::vector<Table> tables_;
   asmjit::BaseNode* hoist_at_ = nullptr;
   int hoists_ = 0;
   bool masks_ = false;

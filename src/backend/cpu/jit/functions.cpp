@@ -106,10 +106,20 @@ Pack Assembly::log1p(const Pack& a) {
 
 Pack Assembly::sigmoid(const Pack& a) {
   const Pack x = in_register(a);
-  const Pack e = exp_within(larger(number(exp_low), bit_or(x, word(0x80000000u))));
-  const Pack s = inverse(add(e, number(1)));
-  overwrite_product(s, compare(x, Compare::less, number(0)), e);
-  return s;
+  if (!wide) {
+    const Pack e = exp_within(larger(number(exp_low), bit_or(x, word(0x80000000u))));
+    const Pack s = div(number(1), add(e, number(1)));
+    overwrite(s, compare(x, Compare::less, number(0)), mul(s, e));
+    return s;
+  }
+  const Pack low = smaller(number(sigmoid_high), x);
+  const Pack t = fused(low, number(-log2_e), number(thirty_second_rounder));
+  const Pack n = sub(t, number(thirty_second_rounder));
+  const Pack r = fuse(Inst::kIdVfnmsub213ps, n, number(ln2), low);
+  const Pack power = op(Inst::kIdVscalefps, from_table(thirty_second_powers, t), n);
+  const Pack under = mul(r, power);
+  overwrite_fused(under, polynomial(r, sigmoid_terms), add(power, number(1)));
+  return near_inverse(under, compare(x, Compare::not_less, number(sigmoid_low)));
 }
 
 Pack Assembly::clamped(const Pack& x, float bound) {

@@ -216,8 +216,8 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     const double channels =
         static_cast<double>(std::max<int64_t>(1, (*problem.types[view.w].shape)[1].evaluate(symbols)));
     const double row = std::ceil(channels * taps / 32) * 32;
-    // Lines whose pixels overlap are not padded.
-    const double numbers = elements_at(problem.types[view.x], symbols) / groups * (taps > 1 ? 1 : row / channels);
+    // Lines whose pixels overlap are not padded, but their channels are turned around.
+    const double numbers = elements_at(problem.types[view.x], symbols) / groups * (taps > 1 ? 1.7 : row / channels);
     return groups * contraction_cost(table, device, out / m, columns, row * (w / m / channels / taps), bytes / groups,
                                      std::max(numbers, 1.0));
   }
