@@ -204,7 +204,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   p.units_per_chunk = ceil_div(p.units, c.threads <= 1 ? 1 : std::min(p.units, 4 * wanted));
   bound.chunks[0] = ceil_div(p.units, p.units_per_chunk);
 
-  const int64_t columns = std::min(direct.nr, static_cast<int>(align_up(direct.n, table.lanes, "columns")));
+  const int64_t columns = std::min<int64_t>(direct.nr, align_up(direct.n, table.lanes, "columns"));
   const int64_t last = direct.n % direct.nr == 0 ? direct.nr : direct.n % direct.nr;
   p.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, !prepared.epilogue.whole_batch,
                              std::min<int64_t>(direct.nr, direct.n), last);
