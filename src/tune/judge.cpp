@@ -32,7 +32,7 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
   const auto width = static_cast<size_t>(bit_size(packed.dtype()) / 8);
   const auto* from = packed.as<std::byte>();
   auto* to = out.as_mutable<std::byte>();
-  const bool bytes = packed.dtype() == DType::i8 || packed.dtype() == DType::u8;
+  const bool bytes = BytePanels::hold(packed.dtype());
   const BytePanels panels{taps * k, n, layout.width, layout.lanes};
   const int64_t matrix_size = bytes ? panels.bytes() : align_up(n, layout.lanes) * k * taps;
   for (int64_t m = 0; m < matrices; ++m)

@@ -17,60 +17,7 @@ namespace {
 
 #include "backend/cpu/isa/amx_tiles.inc"
 
-// ---- products: tiles 0 to 3 accumulate, 4 and 5 hold A, 6 and 7 hold B
-
-template <int MT>
-SINTER_INLINE void load_a(const TileProduct& p, const char* a) {
-  _tile_loadd(4, a, p.row);
-  if constexpr (MT == 2) _tile_loadd(5, a + p.tile, p.row);
-}
-
-template <int NT>
-SINTER_INLINE void load_b(const char* b, int64_t next) {
-  _tile_loadd(6, b, 64);
-  if constexpr (NT == 2) _tile_loadd(7, b + next, 64);
-}
-
-template <int MT, int NT>
-SINTER_INLINE void multiply() {
-  _tile_dpbf16ps(0, 4, 6);
-  if constexpr (NT == 2) _tile_dpbf16ps(1, 4, 7);
-  if constexpr (MT == 2) _tile_dpbf16ps(2, 5, 6);
-  if constexpr (MT == 2 && NT == 2) _tile_dpbf16ps(3, 5, 7);
-}
-
-// One step, small terms first where that costs no load.
-template <int TERMS, int MT, int NT>
-SINTER_INLINE void step(const TileProduct& p, const char* a, const char* b) {
-  constexpr int64_t next = planes_of<TERMS> * tile_bytes;
-  if constexpr (TERMS == 1) {
-    load_a<MT>(p, a);
-    load_b<NT>(b, next);
-    multiply<MT, NT>();
-  } else if constexpr (TERMS == 3) {
-    load_a<MT>(p, a + p.plane);
-    load_b<NT>(b, next);
-    multiply<MT, NT>();
-    load_a<MT>(p, a);
-    multiply<MT, NT>();
-    load_b<NT>(b + tile_bytes, next);
-    multiply<MT, NT>();
-  } else {
-    load_a<MT>(p, a + 2 * p.plane);
-    load_b<NT>(b, next);
-    multiply<MT, NT>();
-    load_a<MT>(p, a + p.plane);
-    multiply<MT, NT>();
-    load_b<NT>(b + tile_bytes, next);
-    multiply<MT, NT>();
-    load_a<MT>(p, a);
-    multiply<MT, NT>();
-    load_b<NT>(b + 2 * tile_bytes, next);
-    multiply<MT, NT>();
-    load_b<NT>(b, next);
-    multiply<MT, NT>();
-  }
-}
+// ---- products
 
 template <int TERMS, int MT, int NT>
 void tiles(const TileProduct& p, const char* a, const char* b, float* c) {
@@ -79,7 +26,7 @@ void tiles(const TileProduct& p, const char* a, const char* b, float* c) {
   if constexpr (NT == 2) _tile_zero(1);
   if constexpr (MT == 2) _tile_zero(2);
   if constexpr (MT == 2 && NT == 2) _tile_zero(3);
-  for (int64_t s = 0; s < p.steps; ++s, a += p.step, b += b_step) step<TERMS, MT, NT>(p, a, b);
+  for (int64_t s = 0; s < p.steps; ++s, a += p.step, b += b_step) step_of<TERMS, MT, NT>(a, p.row, p.tile, p.plane, b);
   const int64_t stride = p.ldc * 4;
   _tile_stored(0, c, stride);
   if constexpr (NT == 2) _tile_stored(1, c + 16, stride);

@@ -118,7 +118,7 @@ int64_t scratch_size(const ContractArgs& p, int64_t rows, int64_t cols) {
   return shape_of<PLANES>(p, least(rows, p.m), least(cols, p.n)).total_bytes;
 }
 
-// ---- tiles: 0 to 3 accumulate, 4 and 5 hold A, 6 and 7 hold B
+// ---- tiles
 
 // What a block of C is multiplied from. In step s the block's row r reads at a + offsets[s] + r / height * tile +
 // r % height * row, and the next plane of it `plane` bytes on.
@@ -140,37 +140,11 @@ struct Operands {
   }
 };
 
-// Lines to bring nearer while tiles multiply.
-struct Ahead {
-  const char* at;
-  int64_t lines;  // a step
-};
-
-template <int MT>
-SINTER_INLINE void load_a(const char* a, int64_t row, int64_t tile) {
-  _tile_loadd(4, a, row);
-  if constexpr (MT == 2) _tile_loadd(5, a + tile, row);
-}
-
-template <int NT>
-SINTER_INLINE void load_b(const char* b, int64_t next) {
-  _tile_loadd(6, b, 64);
-  if constexpr (NT == 2) _tile_loadd(7, b + next, 64);
-}
-
-template <int MT, int NT>
-SINTER_INLINE void multiply() {
-  _tile_dpbf16ps(0, 4, 6);
-  if constexpr (NT == 2) _tile_dpbf16ps(1, 4, 7);
-  if constexpr (MT == 2) _tile_dpbf16ps(2, 5, 6);
-  if constexpr (MT == 2 && NT == 2) _tile_dpbf16ps(3, 5, 7);
-}
-
 // MT x NT tiles of C over the steps [first, last), on top of what lies at c when first > 0.
 template <int TERMS, int MT, int NT>
 void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last, float* c, Ahead& ahead) {
   constexpr int planes = planes_of<TERMS>;
-  constexpr int64_t b_next = planes * tile_bytes, c_stride = panel_columns * 4;
+  constexpr int64_t c_stride = panel_columns * 4;
   [[maybe_unused]] const int64_t down = o.height * panel_columns;
   if (first == 0) {
     _tile_zero(0);
@@ -194,34 +168,7 @@ void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last,
   for (int64_t s = first; s < last; ++s) {
     const char* a = rows + offsets[s];
     for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-    // Small terms first where that costs no load.
-    if constexpr (TERMS == 1) {
-      load_a<MT>(a, row, tile);
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
-    } else if constexpr (TERMS == 3) {
-      load_a<MT>(a + plane, row, tile);
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
-      load_a<MT>(a, row, tile);
-      multiply<MT, NT>();
-      load_b<NT>(b + tile_bytes, b_next);
-      multiply<MT, NT>();
-    } else {
-      load_a<MT>(a + 2 * plane, row, tile);
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
-      load_a<MT>(a + plane, row, tile);
-      multiply<MT, NT>();
-      load_b<NT>(b + tile_bytes, b_next);
-      multiply<MT, NT>();
-      load_a<MT>(a, row, tile);
-      multiply<MT, NT>();
-      load_b<NT>(b + 2 * tile_bytes, b_next);
-      multiply<MT, NT>();
-      load_b<NT>(b, b_next);
-      multiply<MT, NT>();
-    }
+    step_of<TERMS, MT, NT>(a, row, tile, plane, b);
     b += NT * planes * tile_bytes;
   }
   ahead.at = next;

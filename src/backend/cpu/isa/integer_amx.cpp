@@ -20,27 +20,15 @@ SINTER_INLINE void pack_quads(Words4 v, char* to) { *reinterpret_cast<Words4*>(t
 
 #include "backend/cpu/isa/integer_pack.inc"
 
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t column_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
+#include "backend/cpu/isa/amx_unit.inc"
 
 // Tiles 0 and 1 accumulate over the first rows, 2 and 3 over the second; 4 and 5 hold A, 6 and 7 hold B.
 SINTER_INLINE void configure_tiles(int64_t first, int64_t second) {
   TileConfig config;
   config.rows[0] = config.rows[1] = config.rows[4] = static_cast<uint8_t>(first);
   config.rows[2] = config.rows[3] = config.rows[5] = static_cast<uint8_t>(second > 0 ? second : 1);
-  // The intrinsic of gcc 12 says that it reads eight bytes; all must be there.
-  __asm__ volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
+  load_config(config);
 }
-
-// Lines to bring nearer while tiles multiply.
-struct Ahead {
-  const char* at;
-  int64_t lines;  // a step
-};
 
 // 16 x MT rows and 16 x NT columns of sums, those of the second tile of rows 16 rows on.
 template <int MT, int NT>

@@ -13,23 +13,28 @@
 namespace sinter::cpu {
 namespace {
 
-Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+// A strided operand that becomes panels, of whatever numbers.
+Answer packs(const Problem& problem) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Identity")) return Answer::no("not a layout change");
   if (Answer a = plain_problem(problem); !a) return a;
   if (problem.operands.size() != 1 || problem.results.size() != 1) return Answer::no("not one operand and one result");
   const Layout::Kind kind = problem.results[0].layout.kind;
   if (kind != Layout::Kind::matrix_panels && kind != Layout::Kind::conv_panels)
     return Answer::no("the result is not packed");
+  if (!problem.operands[0].layout.is_strided()) return Answer::no("the operand must be strided");
+  return Answer::yes();
+}
+
+Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+  if (Answer a = packs(problem); !a) return a;
   if (problem.operands[0].type.dtype != DType::f32) return Answer::no("only f32 is packed");
-  const Layout& from = problem.operands[0].layout;
-  if (!from.is_strided()) return Answer::no("the operand must be strided");
   const Layout& to = problem.results[0].layout;
   if ((to.planes > 0) != (kernel.self != nullptr)) return Answer::no("the panels hold other numbers");
   if (to.planes > 0) {
     const ContractTable* table = plane_table(device.level, to.planes);
     if (table == nullptr) return Answer::no("the instruction set level has no tiles");
     if (to.width != table->panel_width(0) || to.lanes != table->lanes) return Answer::no("panels of another width");
-    if (!from.is_row_major()) return Answer::no("the operand must be row-major");
+    if (!problem.operands[0].layout.is_row_major()) return Answer::no("the operand must be row-major");
     const Shape& shape = *problem.operands[0].type.shape;
     if (to.run > 1 && shape.back() != Dim(to.run)) return Answer::no("taps are taken together in another way");
   }
@@ -175,17 +180,11 @@ Status run_planes(const Launch& launch) {
 // ---- bytes
 
 Answer supports_bytes(const Kernel&, const Problem& problem, const DeviceSpec&) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "Identity")) return Answer::no("not a layout change");
-  if (Answer a = plain_problem(problem); !a) return a;
-  if (problem.operands.size() != 1 || problem.results.size() != 1) return Answer::no("not one operand and one result");
+  if (Answer a = packs(problem); !a) return a;
+  if (!BytePanels::hold(problem.operands[0].type.dtype)) return Answer::no("not 8-bit integers");
   const Layout& to = problem.results[0].layout;
-  if (to.kind != Layout::Kind::matrix_panels && to.kind != Layout::Kind::conv_panels)
-    return Answer::no("the result is not packed");
-  const DType dtype = problem.operands[0].type.dtype;
-  if (dtype != DType::i8 && dtype != DType::u8) return Answer::no("not 8-bit integers");
   if (to.planes > 0 || to.width != integer_columns || to.lanes != BytePanels::tile)
     return Answer::no("panels of another width");
-  if (!problem.operands[0].layout.is_strided()) return Answer::no("the operand must be strided");
   return Answer::yes();
 }
 
