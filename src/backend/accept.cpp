@@ -322,7 +322,7 @@ Tensor in_layout(const Tensor& tensor, const Layout& layout) {
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                                std::span<const int64_t> symbols, std::span<const Tensor> operands,
                                std::optional<size_t> over) {
-  const KernelRun run(problem, kernel, device, symbols, operands, over);
+  const KernelRun run(problem, kernel, device, symbols, operands, KernelRun::Fence::page, over);
   run.run();
   std::vector<Tensor> results = run.results();
   if (kernel.takes_boxes)
@@ -358,7 +358,7 @@ Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& de
     const std::vector<Tensor> expected = run_reference(settled, symbols, operands);
     std::vector<Tensor> made;
     if (kernel.takes_boxes) {
-      const KernelRun run(settled, kernel, device, symbols, operands);
+      const KernelRun run(settled, kernel, device, symbols, operands, KernelRun::Fence::page);
       run.run();
       made = run.results();
       for (size_t r = 0; r < made.size(); ++r) {

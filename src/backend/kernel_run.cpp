@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,35 +16,70 @@
 namespace sinter {
 namespace {
 
-// Memory that is exactly as large as asked. Beyond it lies what the sanitizer watches, else a pattern that is checked.
+// Memory that is exactly as large as asked, in a pattern that is checked and behind the fence asked for. The sanitizer
+// watches what lies around it instead.
 class Guarded {
  public:
-  explicit Guarded(int64_t bytes) : bytes_(bytes) {
-    if (posix_memalign(&memory_, 64, static_cast<size_t>(bytes + 2 * guard)) != 0)
-      throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes", bytes));
-    std::memset(memory_, static_cast<int>(pattern), static_cast<size_t>(bytes + 2 * guard));
-    std::memset(data(), static_cast<int>(untouched_memory), static_cast<size_t>(bytes));
+  Guarded(int64_t bytes, KernelRun::Fence fence) : bytes_(bytes) {
+#ifdef SINTER_SANITIZE
+    (void)fence;
+    allocate(bytes);
+    data_ = static_cast<std::byte*>(memory_);
+#else
+    const int64_t size = (bytes + line - 1) / line * line;
+    before_ = line;
+    after_ = size - bytes + line;
+    if (fence == KernelRun::Fence::page) {
+      const int64_t page = ::sysconf(_SC_PAGESIZE);
+      mapped_ = (line + size + page - 1) / page * page + page;
+      after_ -= line;
+      memory_ =
+          ::mmap(nullptr, static_cast<size_t>(mapped_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (memory_ == MAP_FAILED) refuse(bytes);
+      data_ = static_cast<std::byte*>(memory_) + mapped_ - page - size;
+      ::mprotect(data_ + size, static_cast<size_t>(page), PROT_NONE);
+    } else {
+      allocate(size + 2 * line);
+      data_ = static_cast<std::byte*>(memory_) + line;
+    }
+    std::memset(data_ - before_, static_cast<int>(pattern), static_cast<size_t>(before_ + bytes + after_));
+#endif
+    std::memset(data_, static_cast<int>(untouched_memory), static_cast<size_t>(bytes));
   }
-  ~Guarded() { std::free(memory_); }
-  Guarded(Guarded&& other) noexcept : memory_(std::exchange(other.memory_, nullptr)), bytes_(other.bytes_) {}
+  ~Guarded() {
+    if (mapped_ > 0)
+      ::munmap(memory_, static_cast<size_t>(mapped_));
+    else
+      std::free(memory_);
+  }
+  Guarded(Guarded&& other) noexcept
+      : memory_(std::exchange(other.memory_, nullptr)),
+        mapped_(std::exchange(other.mapped_, 0)),
+        data_(other.data_),
+        bytes_(other.bytes_),
+        before_(other.before_),
+        after_(other.after_) {}
   Guarded& operator=(Guarded&&) = delete;
-  std::byte* data() const { return static_cast<std::byte*>(memory_) + guard; }
+  std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
   bool intact() const {
-    const auto* before = static_cast<const std::byte*>(memory_);
     const auto same = [](std::byte b) { return b == pattern; };
-    return std::all_of(before, before + guard, same) && std::all_of(data() + bytes_, data() + bytes_ + guard, same);
+    return std::all_of(data_ - before_, data_, same) && std::all_of(data_ + bytes_, data_ + bytes_ + after_, same);
   }
 
  private:
-#ifdef SINTER_SANITIZE
-  static constexpr int64_t guard = 0;
-#else
-  static constexpr int64_t guard = 64;
-#endif
+  static constexpr int64_t line = 64;
   static constexpr std::byte pattern{0xa5};
+  [[noreturn]] static void refuse(int64_t bytes) {
+    throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes", bytes));
+  }
+  void allocate(int64_t bytes) {
+    if (posix_memalign(&memory_, line, static_cast<size_t>(bytes)) != 0) refuse(bytes);
+  }
   void* memory_ = nullptr;
-  int64_t bytes_ = 0;
+  int64_t mapped_ = 0;  // bytes from mmap; 0: it is from malloc
+  std::byte* data_ = nullptr;
+  int64_t bytes_ = 0, before_ = 0, after_ = 0;  // of the data; of the pattern on both sides
 };
 
 // Reads a byte of each line.
@@ -70,6 +106,7 @@ const std::vector<std::byte>& other_memory() {
 struct KernelRun::State {
   const Problem* problem;
   const Kernel* kernel;
+  Fence fence;
   std::shared_ptr<const void> prepared;
   Bound bound;
   std::vector<Guarded> memory, scratch;
@@ -84,10 +121,10 @@ struct KernelRun::State {
   std::unique_ptr<Pool> pool;
   int threads = 1;
 
-  State(const Problem& p, const Kernel& k) : problem(&p), kernel(&k) {}
+  State(const Problem& p, const Kernel& k, Fence f) : problem(&p), kernel(&k), fence(f) {}
 
   size_t allocate(int64_t bytes) {
-    memory.emplace_back(bytes);
+    memory.emplace_back(bytes, fence);
     return memory.size() - 1;
   }
   size_t copy_of(const Tensor& tensor) {
@@ -144,7 +181,7 @@ struct KernelRun::State {
     }
     kernel->bind(*kernel, prepared.get(), {*problem, symbols, operand_dims, result_dims, host, device.threads}, bound);
     const size_t workspace = allocate(bound.workspace);
-    for (int t = 0; t < device.threads; ++t) scratch.emplace_back(bound.scratch);
+    for (int t = 0; t < device.threads; ++t) scratch.emplace_back(bound.scratch, fence);
     launch = {prepared.get(), &bound, problem, pointers.data(), boxes.data(), memory[workspace].data(),
               nullptr,        0,      0,       &fault};
     threads = device.threads;
@@ -179,8 +216,9 @@ struct KernelRun::State {
 };
 
 KernelRun::KernelRun(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
-                     std::span<const int64_t> symbols, std::span<const Tensor> operands, std::optional<size_t> over)
-    : state_(std::make_unique<State>(problem, kernel)) {
+                     std::span<const int64_t> symbols, std::span<const Tensor> operands, Fence fence,
+                     std::optional<size_t> over)
+    : state_(std::make_unique<State>(problem, kernel, fence)) {
   State& s = *state_;
   s.operand_memory.assign(operands.size(), SIZE_MAX);
   s.prepared = kernel.prepare ? kernel.prepare(kernel, problem, Config(), device) : nullptr;

@@ -13,10 +13,16 @@ namespace sinter {
 
 class KernelRun {
  public:
+  // What lies behind the memory that rows may touch.
+  enum class Fence : uint8_t {
+    pattern,  // bytes that results() checks, so only writing there is found
+    page,     // from the next 64 bytes on, a page that ends the process when it is touched
+  };
+
   // operands: row-major. over: the operand in whose place the result is made (may_overwrite). Throws Error when the
   // kernel refuses the shapes.
   KernelRun(const Problem& problem, const Kernel& kernel, const DeviceSpec& device, std::span<const int64_t> symbols,
-            std::span<const Tensor> operands, std::optional<size_t> over = std::nullopt);
+            std::span<const Tensor> operands, Fence fence, std::optional<size_t> over = std::nullopt);
   KernelRun(KernelRun&&) noexcept;
   ~KernelRun();
 

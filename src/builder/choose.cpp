@@ -47,12 +47,12 @@ void time_candidates(std::vector<Candidate>& candidates, const Problem& problem,
 
 std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::span<const Type> operand_types,
                                        const std::vector<bool>& constant, const DeviceSpec& device) {
-  Problem problem = problem_of(module, body, operand_types, constant).problem;
+  FragmentProblem made = problem_of(module, body, operand_types, constant);
+  Problem& problem = made.problem;
   for (Operand& operand : problem.operands)
     if (!operand.host && operand.type.is_plain()) operand.layout = Layout::any();
   for (Problem::Result& result : problem.results) result.layout = Layout::any();
-  const std::vector<int64_t> symbols(problem.symbols.size(), 64);
-  const auto chosen = choose_kernel(problem, symbols, device, false);
+  const auto chosen = choose_kernel(problem, likely_values(module, made), device, false);
   if (!chosen || chosen->reference) return std::nullopt;
   return chosen->decision.nanoseconds;
 }

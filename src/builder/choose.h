@@ -28,7 +28,7 @@ class TimingCache;
 struct Graph;
 struct Module;
 
-// Estimated nanoseconds of the best row for a fragment, in layouts of its choice, at extents of modest size; nothing
+// Estimated nanoseconds of the best row for a fragment, in layouts of its choice, at likely extents; nothing
 // when only the reference takes it.
 std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::span<const Type> operand_types,
                                        const std::vector<bool>& constant, const DeviceSpec& device);

@@ -1,13 +1,34 @@
-// Bounds that the caller gives for named dimensions.
+// Bounds that the caller gives for named dimensions, and likely values of those that are left open.
 
 #include <fmt/core.h>
+
+#include <set>
 
 #include "base/scanner.h"
 #include "builder/emit.h"
 
 namespace sinter {
+namespace {
+
+// What is only ever the first extent of inputs that have more is a batch, and most are 1.
+void expect_batches(Module& module) {
+  const Graph& graph = *module.main;
+  std::set<SymbolId> leads, others;
+  for (ValueId v : graph.inputs) {
+    const Type& type = graph[v].type;
+    if (!type.has_shape()) continue;
+    for (size_t i = 0; i < type.shape->size(); ++i)
+      if (const auto symbol = (*type.shape)[i].as_symbol())
+        (i == 0 && type.shape->size() > 1 ? leads : others).insert(*symbol);
+  }
+  for (SymbolId symbol : leads)
+    if (others.count(symbol) == 0) module.symbols.at(symbol).likely = 1;
+}
+
+}  // namespace
 
 void bind_dims(Module& module, const BuildOptions& options) {
+  expect_batches(module);
   for (const DimRange& range : options.dims) {
     const auto id = module.symbols.find(range.name);
     if (!id) {
@@ -23,6 +44,7 @@ void bind_dims(Module& module, const BuildOptions& options) {
                                                       printable(range.name), range.low, range.best, range.high));
     Symbol& symbol = module.symbols.at(*id);
     symbol.low = range.low;
+    symbol.likely = range.best;
     if (range.high != INT64_MAX) symbol.high = Dim(range.high);
   }
 }

@@ -15,24 +15,6 @@
 namespace sinter {
 namespace {
 
-constexpr int64_t guessed_extent = 16;
-
-// Values at which candidates are ranked: the profile's best, else a modest extent.
-std::vector<int64_t> best_values(const SymbolTable& symbols, std::span<const SymbolId> map,
-                                 const std::vector<Profile>& profiles) {
-  std::vector<int64_t> out;
-  for (SymbolId k = 0; k < symbols.size(); ++k) {
-    const std::optional<Dim>& high = symbols[k].high;
-    int64_t value = high && high->is_constant() ? std::min(high->constant(), guessed_extent) : guessed_extent;
-    value = std::max({value, symbols[k].low, int64_t{1}});
-    if (k < map.size())
-      for (const Profile& p : profiles)
-        if (p.symbol == map[k]) value = p.best;
-    out.push_back(value);
-  }
-  return out;
-}
-
 class Emitter {
  public:
   Emitter(Module& module, const BuildOptions& options, const DeviceSpec& device, TimingCache* timings)
@@ -207,7 +189,7 @@ class Emitter {
     FragmentProblem made = problem_of(module_, body, std::span(&type, 1), {});
     made.problem.operands[0].layout = scope.plan.slots[from].layout;
     made.problem.results[0].layout = scope.plan.slots[to].layout;
-    const auto symbols = best_values(made.problem.symbols, made.symbols, out_.target.profiles);
+    const auto symbols = likely_values(module_, made);
     auto chosen = choose_kernel(made.problem, symbols, device_, false, timings_);
     if (!chosen) throw Error(Code::internal, fmt::format("no kernel converts {}", to_text(made.problem)));
     add_step(scope, std::move(made), *chosen, {from}, {to}, {});
@@ -372,7 +354,7 @@ void Emitter::emit_fragment(Scope& scope, const Node& node) {
     types.push_back(constant.back() ? scope.graph[v].type : scope.plan.slots[natural_slot(scope, v)].type);
   }
   FragmentProblem made = problem_of(module_, body, types, constant);
-  const auto symbols = best_values(made.problem.symbols, made.symbols, out_.target.profiles);
+  const auto symbols = likely_values(module_, made);
   // First with operands as they lie, then as the rows want them.
   const auto with_layouts = [&](auto layout_of) {
     for (size_t i = 0; i < made.problem.operands.size(); ++i) {

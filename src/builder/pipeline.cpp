@@ -147,11 +147,12 @@ Built build_once(Module module, const BuildOptions& options) {
     timings->save();
     options.logger.log(LogLevel::verbose, fmt::format("{} kernels measured", timings->measured()));
   }
-  std::vector<int64_t> best(emitted.target.symbols.size(), 64);
-  for (const Profile& p : emitted.target.profiles) best[p.symbol] = p.best;
+  std::vector<int64_t> likely;
+  for (SymbolId k = 0; k < emitted.target.symbols.size(); ++k)
+    likely.push_back(likely_value(emitted.target.symbols[k]));
   place_parts(emitted.target, device);
   make_in_place(emitted.target);
-  schedule(emitted.target.main, best);
+  schedule(emitted.target.main, likely);
   options.control.report("preparing weights", 0.8);
   run_init(emitted, options, device);
   out.report.sources = module.sources;

@@ -100,9 +100,16 @@ FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Ty
     if (out.symbols[k] == UINT32_MAX) {
       Symbol symbol = problem.symbols[static_cast<SymbolId>(k)];
       symbol.name = fmt::format("s{}", module.symbols.size());
+      symbol.likely = likely_value(symbol);
       symbol.high.reset();
       out.symbols[k] = module.symbols.add(std::move(symbol));
     }
+  return out;
+}
+
+std::vector<int64_t> likely_values(const Module& module, const FragmentProblem& made) {
+  std::vector<int64_t> out;
+  for (SymbolId symbol : made.symbols) out.push_back(likely_value(module.symbols[symbol]));
   return out;
 }
 

@@ -18,4 +18,7 @@ struct FragmentProblem {
 FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Type> operand_types,
                            const std::vector<bool>& constant);
 
+// By problem symbol, the values at which kernels are compared.
+std::vector<int64_t> likely_values(const Module& module, const FragmentProblem& made);
+
 }  // namespace sinter

@@ -99,7 +99,7 @@ void TimingCache::time(std::span<Row> rows, const Problem& problem, std::span<co
     try {
       if (operand_bytes(m.problem, symbols) > max_sampled_bytes) continue;
       m.run = std::make_unique<KernelRun>(m.problem, *m.row->kernel, device, symbols,
-                                          sample_operands(m.problem, symbols, 1));
+                                          sample_operands(m.problem, symbols, 1), KernelRun::Fence::pattern);
       m.run->run();
     } catch (const Error&) {
       m.run = nullptr;  // these symbol values do not fit the problem

@@ -166,6 +166,12 @@ std::optional<SymbolId> SymbolTable::find(std::string_view name) const {
   return at == by_name_.end() ? std::nullopt : std::optional(at->second);
 }
 
+int64_t likely_value(const Symbol& symbol) {
+  int64_t value = symbol.likely;
+  if (symbol.high && symbol.high->is_constant()) value = std::min(value, symbol.high->constant());
+  return std::max({value, symbol.low, int64_t{1}});
+}
+
 Interval bounds(const SymbolTable& symbols, const Dim& d) { return bounds_at(symbols, d, 4); }
 
 Proof prove(const SymbolTable& symbols, const Fact& fact) {

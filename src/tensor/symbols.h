@@ -27,7 +27,11 @@ struct Symbol {
   Bound bound = Bound::input;
   int64_t low = 0;
   std::optional<Dim> high = {};  // none: no bound
+  int64_t likely = 64;           // where kernels are compared; may lie outside the bounds
 };
+
+// That value within the bounds.
+int64_t likely_value(const Symbol& symbol);
 
 class SymbolTable {
  public:

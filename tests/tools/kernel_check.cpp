@@ -9,6 +9,9 @@
 // machine, and gives the same bits with one and two threads.
 #include <fmt/core.h>
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -26,6 +29,15 @@ namespace {
 using namespace sinter;
 
 int passed = 0, failed = 0;
+char running[400] = "";  // what a signal is blamed on
+
+// Rows run in memory that ends before a page that may not be touched (KernelRun).
+void crashed(int) {
+  const char text[] = " it crashes, or reads where it may not\n";
+  (void)!::write(STDOUT_FILENO, running, std::strlen(running));
+  (void)!::write(STDOUT_FILENO, text, sizeof text - 1);
+  ::_exit(1);
+}
 
 void report(bool good, const std::string& where, const std::string& text) {
   good ? ++passed : ++failed;
@@ -90,6 +102,7 @@ void check_in_place(const Problem& problem, const Kernel& kernel, DeviceSpec dev
 void check_row(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                const std::vector<int64_t>& symbols, uint64_t seed, const std::string& where) {
   const std::string name = fmt::format("{} {} level {}", where, kernel.name, device.level);
+  std::snprintf(running, sizeof running, "FAIL %s:", name.c_str());
   const Answer accepted = accept(problem, kernel, device, symbols, seed);
   report(static_cast<bool>(accepted), name, accepted ? "" : accepted.reason());
   const std::string differs = same_bits(problem, kernel, device, symbols, seed);
@@ -176,6 +189,8 @@ void check_line(const std::string& line, uint64_t seed, const std::string& where
 }  // namespace
 
 int main(int argc, char** argv) {
+  for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) ::signal(signal, crashed);
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   uint64_t seed = 1;
   std::string only;
   std::vector<std::string> files;

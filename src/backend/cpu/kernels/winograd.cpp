@@ -59,8 +59,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
-  if (edge_of(kernel) == large && attrs.numerics == Numerics::strict)
-    return Answer::no("the contraction must be strict");
+  // Errors are relative to the largest number of a tile, not to those of a result's own window.
+  if (attrs.numerics == Numerics::strict) return Answer::no("the contraction must be strict");
   if (Answer a = convolution_operands(problem, stage); !a) return a;
   const View view = view_of(problem);
   const Shape& w = *problem.types[view.w].shape;
