@@ -1,5 +1,7 @@
 #include "base/hash.h"
 
+// Bytes ahead. An engine's weights come from memory once: with xxHash's 320 they take 1.6 times as long.
+#define XXH_PREFETCH_DIST 4096
 #include <xxhash.h>
 
 namespace sinter {
