@@ -44,8 +44,10 @@ struct Shape {
 
 // Planes of A stay in the second-level cache while panels of B pass by; so do the sums of a block.
 constexpr int64_t planes_limit = 768 << 10, sums_limit = 768 << 10, most_block_pixels = 256;
-// Rows of a block that an epilogue is called for.
-SINTER_INLINE int64_t ready_rows(const ContractArgs& p) { return p.epilogue_rows > 0 ? p.epilogue_rows : 128; }
+// Sums of a pair of tiles are finished so many rows at a time: what is stored at once should drain while tiles
+// multiply (32 rows at once and their program took a quarter longer). Only bare stores between single products gain by
+// more turns than two; programs take time to call.
+constexpr int64_t most_turns = 4, least_turn_rows = 8, most_turn_rows = 16;
 
 // Rows of tiles for so many rows: even tiles where the last one would be nearly empty.
 SINTER_INLINE int64_t tile_height(int64_t rows) {
@@ -106,8 +108,7 @@ Shape shape_of(const ContractArgs& p, int64_t rows, int64_t cols) {
     s.height = most(least(s.most_pixels, tile_rows), 1);
   }
   s.sums_bytes = sums_pixels * panel_columns * 4;
-  // Rows come 32 at a time, or fewer.
-  s.ready_bytes = p.epilogue == nullptr ? 0 : (least(ready_rows(p), rows) + 32) * panel_columns * 4;
+  s.ready_bytes = p.epilogue == nullptr ? 0 : most_turn_rows * panel_columns * 4;
   s.offsets_bytes = up_to(s.steps * 8, 64);
   s.total_bytes = s.planes_bytes + s.line_bytes + s.sums_bytes + s.ready_bytes + s.offsets_bytes;
   return s;
@@ -140,9 +141,11 @@ struct Operands {
   }
 };
 
-// MT x NT tiles of C over the steps [first, last), on top of what lies at c when first > 0.
-template <int TERMS, int MT, int NT>
-void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last, float* c, Ahead& ahead) {
+// MT x NT tiles of C over the steps [first, last), on top of what lies at c when first > 0. While `meanwhile` has turns
+// left, one follows every `every` steps: vectors and memory work on it as tiles multiply.
+template <int TERMS, int MT, int NT, typename T>
+__attribute__((noinline)) void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last, float* c,
+                                        Ahead& ahead, int64_t every, T& meanwhile) {
   constexpr int planes = planes_of<TERMS>;
   constexpr int64_t c_stride = panel_columns * 4;
   [[maybe_unused]] const int64_t down = o.height * panel_columns;
@@ -165,11 +168,16 @@ void tiles_of(const Operands& o, int64_t first_row, int64_t first, int64_t last,
   const char* b = o.b + first * NT * planes * tile_bytes;
   const char* next = ahead.at;
   const int64_t lines = ahead.lines;
-  for (int64_t s = first; s < last; ++s) {
-    const char* a = rows + offsets[s];
-    for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-    step_of<TERMS, MT, NT>(a, row, tile, plane, b);
-    b += NT * planes * tile_bytes;
+  for (int64_t s = first; s < last;) {
+    const bool turn = meanwhile.left();
+    const int64_t stop = turn ? least(s + every, last) : last;
+    for (; s < stop; ++s) {
+      const char* a = rows + offsets[s];
+      for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+      step_of<TERMS, MT, NT>(a, row, tile, plane, b);
+      b += NT * planes * tile_bytes;
+    }
+    if (turn) meanwhile.turn();
   }
   ahead.at = next;
   _tile_stored(0, c, c_stride);
@@ -332,12 +340,13 @@ struct Sums {
   int64_t begin, end;
 };
 
-// The rows among those pixels, in order.
+// The next rows among those pixels, in order: at most `most_rows` of them.
 template <int TERMS, bool CHECK>
-void finish_sums(const ContractArgs& p, const Lines& lines, Block& b, const Sums& sums, float* ready) {
+__attribute__((noinline)) void finish_sums(const ContractArgs& p, const Lines& lines, Block& b, const Sums& sums,
+                                           float* ready, int64_t most_rows) {
   constexpr int planes = planes_of<TERMS>;
   const int tiles = b.cols > 16 ? 2 : 1;
-  const int64_t rows = least(b.rows, lines.rows_within(sums.end));
+  const int64_t rows = least(b.finished + most_rows, least(b.rows, lines.rows_within(sums.end)));
   while (b.finished < rows) {
     const int64_t r = b.finished, at = lines.pixel_of(r);
     const int64_t run = lines.gaps() ? least(rows - r, lines.width - (lines.first + r) % lines.width) : rows - r;
@@ -388,7 +397,7 @@ void finish_sums(const ContractArgs& p, const Lines& lines, Block& b, const Sums
     }
     b.finished += run;
   }
-  if (p.epilogue == nullptr || (b.finished - b.handed < ready_rows(p) && b.finished < b.rows)) return;
+  if (p.epilogue == nullptr || b.finished == b.handed) return;
   p.epilogue(p.user, b.m + b.handed, b.finished - b.handed, b.n, b.cols, ready, panel_columns);
   b.handed = b.finished;
 }
@@ -396,11 +405,39 @@ void finish_sums(const ContractArgs& p, const Lines& lines, Block& b, const Sums
 // Where a call's numbers stand on their way.
 struct Room {
   float* sums;   // of two pairs of tiles that take turns, or of all panels where K comes in several chunks
-  float* ready;  // rows that the epilogue gets next
+  float* ready;  // rows of a turn, for the epilogue
 };
 
-// `rows` rows of C over the steps [first, last) of all panels. What tiles have left behind the last step is finished
-// while the next ones multiply, so it stays in the first-level cache.
+// What tiles have left behind the last step, finished in turns while the next ones multiply.
+template <int TERMS>
+struct Waiting {
+  const ContractArgs& p;
+  const Lines& lines;
+  float* ready;
+  int64_t turn_rows;
+  Block* block = nullptr;
+  Sums sums = {};
+  int64_t rows_end = 0;  // of the block, among the sums
+
+  bool left() const { return block != nullptr && block->finished < rows_end; }
+  void turn() {
+    // An infinite operand makes NaN of what is not, save where bf16 is all that is wanted and no zeros are multiplied.
+    if (TERMS > 1 || p.run > 1)
+      finish_sums<TERMS, true>(p, lines, *block, sums, ready, turn_rows);
+    else
+      finish_sums<TERMS, false>(p, lines, *block, sums, ready, turn_rows);
+  }
+  void rest() {
+    while (left()) turn();
+  }
+  void put(Block& of, const Sums& made) {
+    block = &of;
+    sums = made;
+    rows_end = least(of.rows, lines.rows_within(made.end));
+  }
+};
+
+// `rows` rows of C over the steps [first, last) of all panels.
 template <int TERMS>
 void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& lines, int64_t m, int64_t rows,
                int64_t n_begin, int64_t n_end, int64_t first, int64_t last, const Room& room) {
@@ -408,22 +445,18 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
   const int64_t pixels = lines.pixel_of(rows - 1) + 1, height = o.height;
   const int64_t pairs = (pixels + 2 * height - 1) / (2 * height);
   const int64_t tile_column = s.steps * planes * tile_bytes;
-  Block now = {}, before = {};
-  Sums waiting = {};
-  int64_t turn = 0;
-  const auto finish = [&](Block& block) {
-    // An infinite operand makes NaN of what is not, save where bf16 is all that is wanted and no zeros are multiplied.
-    if (TERMS > 1 || p.run > 1)
-      finish_sums<TERMS, true>(p, lines, block, waiting, room.ready);
-    else
-      finish_sums<TERMS, false>(p, lines, block, waiting, room.ready);
-  };
+  const int64_t every = most((last - first) / most_turns, 1), turns = most((last - first) / every, 1);
+  Waiting<TERMS> waiting = {p, lines, room.ready, most_turn_rows};
+  if (TERMS == 1 && p.epilogue == nullptr)
+    waiting.turn_rows = most(least_turn_rows, least(most_turn_rows, up_to((2 * height + turns - 1) / turns, 4)));
+  Block blocks[2] = {};
+  int64_t turn = 0, number = 0;
   for (int64_t n = n_begin; n < n_end; n += panel_columns) {
     const int64_t cols = least(panel_columns, n_end - n);
     const int tiles = cols > 16 ? 2 : 1;
     o.b = reinterpret_cast<const char*>(p.b) + n / 16 * tile_column;
-    // The last pair of a panel is finished behind the first of the next.
-    before = now;
+    // The last pair of a panel is finished beside the first of the next.
+    Block& now = blocks[number++ % 2];
     now = {m, rows, n, cols, o};
     // The next panel's steps come nearer. Panels that are read once are one stream, which needs no help.
     Ahead ahead = {o.b + tiles * (tile_column + first * planes * tile_bytes),
@@ -434,20 +467,20 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
       float* c = room.sums + place * panel_columns;
       const bool two = pixels - i > height;
       if (two && tiles == 2) {
-        tiles_of<TERMS, 2, 2>(o, i, first, last, c, ahead);
+        tiles_of<TERMS, 2, 2>(o, i, first, last, c, ahead, every, waiting);
       } else if (two) {
-        tiles_of<TERMS, 2, 1>(o, i, first, last, c, ahead);
+        tiles_of<TERMS, 2, 1>(o, i, first, last, c, ahead, every, waiting);
       } else if (tiles == 2) {
-        tiles_of<TERMS, 1, 2>(o, i, first, last, c, ahead);
+        tiles_of<TERMS, 1, 2>(o, i, first, last, c, ahead, every, waiting);
       } else {
-        tiles_of<TERMS, 1, 1>(o, i, first, last, c, ahead);
+        tiles_of<TERMS, 1, 1>(o, i, first, last, c, ahead, every, waiting);
       }
       if (last < s.steps) continue;
-      if (waiting.end > 0) finish(i == 0 ? before : now);
-      waiting = {c, i, least(pixels, i + 2 * height)};
+      waiting.rest();
+      waiting.put(now, {c, i, least(pixels, i + 2 * height)});
     }
   }
-  if (waiting.end > 0) finish(now);
+  waiting.rest();
 }
 
 // Whether tiles are loaded from an A of bf16 where it lies: whole steps of K, and rows that do not all meet in one set

@@ -348,9 +348,11 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   second.k = p.n;
   second.nr = p.v.pack.nr;
   int64_t shared = tile_scratch(*p.executor, p.n);
+  const int64_t last = p.m - (p.blocks - 1) * p.rows;
   for (const ContractArgs& args : {first, second})
-    for (int64_t rows : {p.rows, p.m - (p.blocks - 1) * p.rows})
-      shared = std::max(shared, table.scratch_size(args, rows, args.n));
+    // Whole blocks; rows that a product on tiles spoilt are made again turn_rows at a time.
+    for (int64_t rows : {p.rows, last, std::min(p.rows, turn_rows), p.rows % turn_rows, last % turn_rows})
+      if (rows > 0) shared = std::max(shared, table.scratch_size(args, rows, args.n));
   p.tile_offset = scratch;
   bound.scratch = checked_add(scratch, align_up(shared, 64, "scratch"), "scratch");
 
