@@ -28,6 +28,11 @@ constexpr float erf_under[] = {3.804775695e-05f, 1.163854881e-03f, 1.498317414e-
 // power of two from a table: exp(r) = 1 + r (a r + b), |r| <= ln 2 / 64. Above its high end sigmoid is 1; below its low
 // one it is less than the normal numbers and comes out as 0.
 constexpr float sigmoid_terms[] = {5.000001788e-01f, 1.000014663e+00f};
+// With AVX2 the same in eighths, exp(r) = 1 + r (1 + r (a r + b)), |r| <= ln 2 / 16; the powers as their bits, less
+// what the index adds to the exponent when it is shifted there together with the whole part.
+constexpr float sigmoid_eighth_terms[] = {1.666429639e-01f, 5.000648499e-01f, 1.0f};
+alignas(32) constexpr unsigned eighth_powers[8] = {0x3f800000u, 0x3f7b95c2u, 0x3f7837f0u, 0x3f75fed7u,
+                                                   0x3f7504f3u, 0x3f75672au, 0x3f7744fdu, 0x3f7ac0c7u};
 constexpr float sigmoid_low = -87.3365f, sigmoid_high = 32.0f;
 constexpr float ln2 = 0.693147182f;
 alignas(64) constexpr float thirty_second_powers[32] = {
@@ -47,8 +52,8 @@ constexpr unsigned root_half_bits = 0x3f3504f3u;
 // Adding and subtracting it rounds |x| < 2^22 to an integer, half to even, which then stands in the low bits.
 constexpr float rounder = 12582912.0f;
 constexpr unsigned rounder_bits = 0x4b400000u;
-// The same for thirty-seconds and |x| < 2^17.
-constexpr float thirty_second_rounder = 393216.0f;
+// The same for eighths and |x| < 2^19, for thirty-seconds and |x| < 2^17.
+constexpr float eighth_rounder = 1572864.0f, thirty_second_rounder = 393216.0f;
 
 // Divisors between these have reciprocals that one step corrects to the quotient's last bit.
 constexpr float divides_well_above = 0x1p-100f, divides_well_below = 0x1p100f;

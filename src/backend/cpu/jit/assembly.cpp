@@ -59,16 +59,32 @@ Pack Assembly::copy(const Pack& a, int n) {
   return out;
 }
 
+asmjit::Label Assembly::table_label(const void* values, size_t bytes) {
+  for (const Table& table : tables_)
+    if (table.values == values) return table.label;
+  tables_.push_back({values, bytes, cc.newLabel()});
+  return tables_.back().label;
+}
+
 // Not by vpermi2ps, of which this asmjit says that it reads no index.
 Pack Assembly::from_table(const float (&table)[32], const Pack& index) {
-  size_t n = 0;
-  while (n < tables_.size() && tables_[n].values != table) ++n;
-  if (n == tables_.size()) tables_.push_back({table, cc.newLabel()});
+  const asmjit::Label label = table_label(table, sizeof table);
   Pack out;
   for (int u = 0; u < index.n; ++u) {
     const Vec v = vec();
-    cc.vmovaps(v, x86::zmmword_ptr(tables_[n].label));
-    cc.emit(Inst::kIdVpermt2ps, v, index.reg(u), x86::zmmword_ptr(tables_[n].label, 64));
+    cc.vmovaps(v, x86::zmmword_ptr(label));
+    cc.emit(Inst::kIdVpermt2ps, v, index.reg(u), x86::zmmword_ptr(label, 64));
+    out.push(v);
+  }
+  return out;
+}
+
+Pack Assembly::from_table(const unsigned (&table)[8], const Pack& index) {
+  const asmjit::Label label = table_label(table, sizeof table);
+  Pack out;
+  for (int u = 0; u < index.n; ++u) {
+    const Vec v = vec();
+    cc.emit(Inst::kIdVpermps, v, index.reg(u), x86::ymmword_ptr(label));
     out.push(v);
   }
   return out;
@@ -85,7 +101,7 @@ void Assembly::emit_pool() {
   for (const Table& table : tables_) {
     cc.align(asmjit::AlignMode::kData, 64);
     cc.bind(table.label);
-    cc.embed(table.values, 32 * 4);
+    cc.embed(table.values, table.bytes);
   }
   if (!masks_) return;
   cc.bind(mask_label_);
@@ -256,6 +272,16 @@ Cond Assembly::compare(const Pack& a, Compare how, const Pack& b, const Cond* wi
 Pack Assembly::pick(const Cond& c, const Pack& yes, const Pack& no) {
   const Pack out = copy(no, std::max(c.n, yes.n));
   overwrite(out, c, yes);
+  return out;
+}
+
+Pack Assembly::where(const Cond& c, const Pack& a) {
+  Pack out;
+  for (int u = 0; u < std::max(c.n, a.n); ++u) {
+    const Vec v = vec();
+    cc.emit(Inst::kIdVandps, v, c.v[c.at(u)], a.at(u));
+    out.push(v);
+  }
   return out;
 }
 

@@ -125,8 +125,9 @@ class Assembly : public asmjit::ErrorHandler {
   Pack absolute(const Pack& a) { return bit_and(a, word(0x7fffffffu)); }
   // a / b to the last bit, for b between 1/2 and 2^20 and quotients that are normal numbers, zero or NaN.
   Pack quotient(const Pack& a, const Pack& b);
-  // table[low five bits of index]; AVX-512 only.
+  // table[low five bits of index] with AVX-512, of the low three bits with AVX2.
   Pack from_table(const float (&table)[32], const Pack& index);
+  Pack from_table(const unsigned (&table)[8], const Pack& index);
 
   // Towards zero, the low 32 bits of what isa/tile_memory.inc makes 64 of; NaN is 0.
   Pack truncated(const Pack& a);
@@ -135,6 +136,7 @@ class Assembly : public asmjit::ErrorHandler {
   // ---- conditions ----
   Cond compare(const Pack& a, Compare how, const Pack& b, const Cond* within = nullptr);
   Pack pick(const Cond& c, const Pack& yes, const Pack& no);
+  Pack where(const Cond& c, const Pack& a);                        // else 0; AVX2 only
   void overwrite(const Pack& to, const Cond& c, const Pack& yes);  // to = pick(c, yes, to)
   Pack truth(const Cond& c);
   Cond both(const Cond& a, const Cond& b) { return logic(Inst::kIdKandw, Inst::kIdVandps, a, b); }
@@ -202,10 +204,12 @@ class Assembly : public asmjit::ErrorHandler {
   };
   std::vector<Hoisted> hoisted_;
   struct Table {
-    const float* values;
+    const void* values;
+    size_t bytes;
     asmjit::Label label;
   };
   std::vector<Table> tables_;
+  asmjit::Label table_label(const void* values, size_t bytes);
   asmjit::BaseNode* hoist_at_ = nullptr;
   int hoists_ = 0;
   bool masks_ = false;

@@ -52,15 +52,11 @@ Pack Assembly::exp_within(const Pack& x) {
 Pack Assembly::exp(const Pack& a) {
   const Pack x = in_register(a);
   // What rounds to 0 is told apart: scaling to less than the normal numbers takes a hundred times as long.
-  if (wide) {
-    const Cond something = compare(x, Compare::not_less, number(exp_low));
-    const Pack bounded = smaller(number(exp_high), x);
-    const Reduced reduced = reduce_ln2(bounded);
-    return scaled_where(something, exp_fraction(reduced), reduced);
-  }
-  const Cond nothing = compare(x, Compare::less, number(exp_low));
-  const Pack bounded = pick(nothing, number(0), smaller(number(exp_high), x));
-  return pick(nothing, number(0), exp_within(bounded));
+  const Cond something = compare(x, Compare::not_less, number(exp_low));
+  const Pack bounded = smaller(number(exp_high), x);
+  if (!wide) return where(something, exp_within(where(something, bounded)));
+  const Reduced reduced = reduce_ln2(bounded);
+  return scaled_where(something, exp_fraction(reduced), reduced);
 }
 
 Pack Assembly::expm1(const Pack& x) {
@@ -106,13 +102,15 @@ Pack Assembly::log1p(const Pack& a) {
 
 Pack Assembly::sigmoid(const Pack& a) {
   const Pack x = in_register(a);
-  if (!wide) {
-    const Pack e = exp_within(larger(number(exp_low), bit_or(x, word(0x80000000u))));
-    const Pack s = div(number(1), add(e, number(1)));
-    overwrite(s, compare(x, Compare::less, number(0)), mul(s, e));
-    return s;
-  }
   const Pack low = smaller(number(sigmoid_high), x);
+  if (!wide) {
+    const Pack t = fused(low, number(-log2_e), number(eighth_rounder));
+    const Pack r = fuse(Inst::kIdVfnmsub213ps, sub(t, number(eighth_rounder)), number(ln2), low);
+    const Pack power = add_words(from_table(eighth_powers, t), shift_left(t, 20));
+    const Pack under = mul(r, power);
+    overwrite_fused(under, polynomial(r, sigmoid_eighth_terms), add(power, number(1)));
+    return where(compare(x, Compare::not_less, number(sigmoid_low)), div(number(1), under));
+  }
   const Pack t = fused(low, number(-log2_e), number(thirty_second_rounder));
   const Pack n = sub(t, number(thirty_second_rounder));
   const Pack r = fuse(Inst::kIdVfnmsub213ps, n, number(ln2), low);
