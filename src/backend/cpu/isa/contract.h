@@ -50,7 +50,7 @@ struct ContractArgs {
   BlockEpilogue epilogue = nullptr;                          // null: store to c
   void* user = nullptr;
   // Blocking; 0 lets the level decide. Never changes a bit of the result.
-  int64_t m_block = 0, k_block = 0, epilogue_rows = 0;
+  int64_t m_block = 0, k_block = 0;
 };
 
 // B for packing: element (tap, k, n) at src[tap * tap_stride + k * k_stride + n * n_stride].

@@ -54,7 +54,7 @@ Layout weights_layout(const Problem& problem, const View& view, const DeviceSpec
   return conv_layout(contract_table(device.level), (*problem.types[view.w].shape)[0].constant(), 1, 1);
 }
 
-Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
