@@ -4,7 +4,7 @@
 // Half the bytes move, and contractions on tiles need not round their operands. A fragment ends with a Cast of what it
 // gives away, and begins with one of what it reads, save for the first operand of a contraction, which may be bf16
 // itself; operators that keep or select elements just have the other dtype. What such operators join is narrowed
-// together or not at all.
+// together or not at all. Within a chain, what a convolution leaves for the next is rounded the same way.
 
 #include <algorithm>
 #include <limits>
@@ -50,6 +50,8 @@ class Narrower {
       if (!is_fragment(node))
         for (Graph& body : node.bodies) Narrower(module_, body, device_).run();
     find_candidates();
+    for (Node& node : graph_.nodes)
+      if (is_fragment(node)) narrow_chain(node);
     join();
     while (refuse()) {
     }
@@ -168,6 +170,39 @@ class Narrower {
     return at->second;
   }
 
+  // What convolutions of a fragment read of others in it is rounded where a fast row takes the fragment then.
+  void narrow_chain(Node& fragment) {
+    Node rounded = fragment;
+    Graph& body = rounded.bodies[0];
+    bool any = false;
+    for (size_t s = 1; s < body.nodes.size(); ++s) {
+      if (std::string_view(body.nodes[s].op->name) != "Conv") continue;
+      const ValueId v = body.nodes[s].inputs[0];
+      if (v == no_id || body[v].def == no_id || body[v].type.dtype != DType::f32) continue;
+      auto [cast, made] = cast_of(rounded, v, narrow_dtype);
+      body.nodes[s].inputs[0] = made;
+      body.nodes.insert(body.nodes.begin() + static_cast<ptrdiff_t>(s), std::move(cast));
+      ++s;
+      any = true;
+    }
+    if (!any) return;
+    define(body);
+    if (cost(rounded, [](ValueId) { return false; })) fragment = std::move(rounded);
+  }
+
+  static std::pair<Node, ValueId> cast_of(Node& fragment, ValueId from, DType to) {
+    Graph& body = fragment.bodies[0];
+    Type type = body[from].type;
+    type.dtype = to;
+    const auto made = static_cast<ValueId>(body.values.size());
+    body.values.push_back({std::move(type), {}, no_id, body[from].name, {}});
+    return {Node{&op_named("Cast"), CastAttrs{.to = to}, {from}, {made}, {}, fragment.sources}, made};
+  }
+  static void define(Graph& body) {
+    for (NodeId n = 0; n < body.nodes.size(); ++n)
+      for (ValueId v : body.nodes[n].outputs) body[v].def = n;
+  }
+
   // The fragment with these operands and results narrow.
   template <typename F>
   static void rewrite(Node& fragment, F is_narrow) {
@@ -179,13 +214,6 @@ class Narrower {
         if (is_narrow(fragment.outputs[i])) body[body.outputs[i]].type.dtype = narrow_dtype;
       return;
     }
-    const auto cast = [&](ValueId from, DType to) {
-      Type type = body[from].type;
-      type.dtype = to;
-      const auto made = static_cast<ValueId>(body.values.size());
-      body.values.push_back({std::move(type), {}, no_id, body[from].name, {}});
-      return std::pair(Node{&op_named("Cast"), CastAttrs{.to = to}, {from}, {made}, {}, fragment.sources}, made);
-    };
     for (size_t i = 0; i < fragment.inputs.size(); ++i) {
       if (!is_narrow(fragment.inputs[i])) continue;
       const ValueId v = body.inputs[i];
@@ -194,7 +222,7 @@ class Narrower {
       for (size_t s = factor ? 1 : 0; s < body.nodes.size(); ++s) {
         const Ids& read = body.nodes[s].inputs;
         if (std::find(read.begin(), read.end(), v) == read.end()) continue;
-        auto [widened, wide] = cast(v, DType::f32);
+        auto [widened, wide] = cast_of(fragment, v, DType::f32);
         for (size_t k = s; k < body.nodes.size(); ++k)
           std::replace(body.nodes[k].inputs.begin(), body.nodes[k].inputs.end(), v, wide);
         body.nodes.insert(body.nodes.begin() + static_cast<ptrdiff_t>(s), std::move(widened));
@@ -203,12 +231,11 @@ class Narrower {
     }
     for (size_t i = 0; i < fragment.outputs.size(); ++i) {
       if (!is_narrow(fragment.outputs[i])) continue;
-      auto [rounded, made] = cast(body.outputs[i], narrow_dtype);
+      auto [rounded, made] = cast_of(fragment, body.outputs[i], narrow_dtype);
       body.nodes.push_back(std::move(rounded));
       body.outputs[i] = made;
     }
-    for (NodeId n = 0; n < body.nodes.size(); ++n)
-      for (ValueId v : body.nodes[n].outputs) body[v].def = n;
+    define(body);
   }
 
   Module& module_;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr Rule power_rule = {"Pow with a small exponent", Effect::rounding};
 constexpr Rule divide_rule = {"Div by a power of two as Mul"};
+constexpr Rule scale_rule = {"factors as one", Effect::reassociates};
 constexpr Rule clip_rule = {"Min of Max as Clip"};
 constexpr Rule clip_twice_rule = {"Clip once"};
 constexpr Rule relu_clip_rule = {"Min of Relu as Clip"};
@@ -67,6 +68,29 @@ bool divide_by_power(Site& site, NodeId n) {
   return site.replace(site.out(n), site.rw.build.op("Mul", {c->x, factor}), divide_rule);
 }
 
+// Mul(Div(x, a), b) and Mul(Mul(x, a), b): activations divide by a number, what is learnt of their scale follows.
+bool one_factor(Site& site, NodeId n) {
+  const auto outer = with_constant(site, n, true);
+  if (!outer || site.type(outer->x).dtype != DType::f32) return false;
+  auto inner = site.def(outer->x, "Mul");
+  const bool divides = !inner;
+  if (divides) inner = site.def(outer->x, "Div");
+  if (!inner) return false;
+  const auto first = with_constant(site, *inner, !divides);
+  if (!first) return false;
+  // Far from where a step between them overflows or loses what is small.
+  const auto moderate = [](double v) { return std::abs(v) > 0x1p-20 && std::abs(v) < 0x1p20; };
+  if (!moderate(first->value) || !moderate(outer->value)) return false;
+  if (!site.single_use(outer->x)) {
+    site.refuse(scale_rule, n, "the inner value is read elsewhere too");
+    return false;
+  }
+  site.at({*inner, n});
+  const double factor = divides ? outer->value / first->value : outer->value * first->value;
+  const ValueId made = site.rw.build.op("Mul", {first->x, site.rw.build.scalar(DType::f32, factor)});
+  return site.replace(site.out(n), made, scale_rule);
+}
+
 ValueId clip(Site& site, ValueId x, double low, double high) {
   return site.rw.build.op("Clip", ClipAttrs{low, high}, {x});
 }
@@ -111,7 +135,8 @@ bool clip_twice(Site& site, NodeId n) {
 }
 
 constexpr NodeRule rules[] = {
-    {"Pow", simplify_power}, {"Div", divide_by_power}, {"Min", as_clip}, {"Max", as_clip}, {"Clip", clip_twice},
+    {"Pow", simplify_power}, {"Div", divide_by_power}, {"Mul", one_factor},
+    {"Min", as_clip},        {"Max", as_clip},         {"Clip", clip_twice},
 };
 
 }  // namespace

@@ -224,7 +224,9 @@ bool epilogue_overwrites(const Problem& problem, const OutputView& view, size_t 
   const Shape& made = shape_of(problem, main_value(problem));
   if (view.col < 0 || !meet(*problem.operands[operand].type.shape, made, view).is_full()) return false;
   const auto cols = made[static_cast<size_t>(view.col)].as_constant();
-  return cols && *cols % vector == 0;
+  // So they do where the store of two vectors of bf16 reaches, masked, into the next row.
+  const bool narrow = problem.types[problem.results[0].value].dtype == DType::bf16;
+  return cols && *cols % vector == 0 && !(narrow && *cols < 2 * vector);
 }
 
 Layout epilogue_layout(const Problem& problem, const OutputView& view, size_t operand) {

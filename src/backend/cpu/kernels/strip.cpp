@@ -26,6 +26,7 @@ namespace {
 constexpr int64_t held_bytes = 384 << 10, held_lines = 128;
 // What a chain saves, of the bytes between its convolutions: those that the cache holds anyway cost little.
 constexpr double cached_bytes = 512 << 10, saved_per_byte = 0.04;
+constexpr double narrow_cached_bytes = 1 << 20, saved_per_narrow_byte = 0.015;
 constexpr size_t max_values = 72;  // operands and results of a part
 
 enum class Role : uint8_t { dense, depthwise, pointwise };
@@ -180,9 +181,11 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     apart += part.row->cost(*part.row, part.problem, symbols, device);
     if (&part != &parts.back()) between += 4 * elements_at(part.problem.types[part.problem.first_result[0]], symbols);
   }
-  // Where values between fragments are held in bf16, lines of f32 in the cache are no better than those.
-  const bool narrow = device.level >= amx && problem.stages[0].attrs.as<ConvAttrs>().numerics == Numerics::bf16;
-  return narrow ? apart : std::max(apart / 2, apart - saved_per_byte * (between - cached_bytes));
+  if (device.level < amx || problem.stages[0].attrs.as<ConvAttrs>().numerics != Numerics::bf16)
+    return std::max(apart / 2, apart - saved_per_byte * (between - cached_bytes));
+  // Values between convolutions are bf16 then, apart or not. What is worth it is the wide image that a 1x1 makes.
+  if (is_depthwise(problem, problem.stages[0]) || !is_pointwise(problem, problem.stages[0])) return apart;
+  return std::max(apart / 2, apart - saved_per_narrow_byte * (between / 2 - narrow_cached_bytes));
 }
 
 struct PreparedPart : Part {
