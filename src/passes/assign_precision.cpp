@@ -1,4 +1,11 @@
 // assign precision: contractions of f32 are told how they may multiply, before fusing hides their names.
+//
+// A logarithm makes absolute errors of what is near zero relative ones, as in networks that begin with a spectrogram:
+// the contractions that it is taken of are strict where others may round to TF32. (In bf16 what lies behind errs more
+// anyway.)
+
+#include <algorithm>
+#include <array>
 
 #include "ops/contraction.h"
 #include "passes/rules.h"
@@ -15,12 +22,43 @@ Numerics wanted(const PassOptions& options) {
   return options.allow_tf32 ? Numerics::tf32 : Numerics::strict;
 }
 
+// A logarithm of these bears an absolute error of their operand.
+bool grows_exponentially(const Node& node) {
+  constexpr std::array<std::string_view, 5> names = {"Exp", "Sigmoid", "Softmax", "Softplus", "ReduceLogSumExp"};
+  return std::find(names.begin(), names.end(), node.op->name) != names.end();
+}
+
+// The contractions that logarithms are taken of, with anything but contractions and exponentials between.
+std::vector<bool> below_logarithms(const Graph& graph) {
+  std::vector<bool> found(graph.nodes.size(), false), seen(graph.nodes.size(), false);
+  std::vector<NodeId> open;
+  for (NodeId n = 0; n < graph.nodes.size(); ++n)
+    if (std::string_view(graph.nodes[n].op->name) == "Log") open.push_back(n);
+  while (!open.empty()) {
+    const NodeId n = open.back();
+    open.pop_back();
+    for (ValueId v : graph.nodes[n].inputs) {
+      const NodeId def = v == no_id ? no_id : graph[v].def;
+      if (def == no_id || seen[def]) continue;
+      seen[def] = true;
+      const Node& node = graph.nodes[def];
+      if (numerics_of(node.attrs))
+        found[def] = true;
+      else if (!grows_exponentially(node))
+        open.push_back(def);
+    }
+  }
+  return found;
+}
+
 void visit(Site& site, void* user) {
-  const Numerics numerics = *static_cast<const Numerics*>(user);
+  const Numerics usual = *static_cast<const Numerics*>(user);
   const auto nodes = static_cast<NodeId>(site.graph.nodes.size());
+  const std::vector<bool> below = below_logarithms(site.graph);
   for (NodeId n = 0; n < nodes; ++n) {
     const Node& node = site.graph.nodes[n];
     const std::optional<Numerics> now = numerics_of(node.attrs);
+    const Numerics numerics = below[n] && usual == Numerics::tf32 ? Numerics::strict : usual;
     if (!now || *now == numerics || site.rw.uses(site.out(n)) == 0) continue;
     if (!site.type(site.out(n)).is_tensor() || site.type(site.out(n)).dtype != DType::f32) continue;
     const Op& op = *node.op;
