@@ -16,8 +16,8 @@
 namespace sinter {
 namespace {
 
-// Memory that is exactly as large as asked, in a pattern that is checked and behind the fence asked for. The sanitizer
-// watches what lies around it instead.
+// Memory that is exactly as large as asked, with a pattern around it that is checked and the fence asked for behind it.
+// The sanitizer watches what lies around it instead.
 class Guarded {
  public:
   Guarded(int64_t bytes, KernelRun::Fence fence) : bytes_(bytes) {
@@ -37,7 +37,10 @@ class Guarded {
           ::mmap(nullptr, static_cast<size_t>(mapped_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (memory_ == MAP_FAILED) refuse(bytes);
       data_ = static_cast<std::byte*>(memory_) + mapped_ - page - size;
-      ::mprotect(data_ + size, static_cast<size_t>(page), PROT_NONE);
+      if (::mprotect(data_ + size, static_cast<size_t>(page), PROT_NONE) != 0) {
+        ::munmap(memory_, static_cast<size_t>(mapped_));
+        refuse(bytes);
+      }
     } else {
       allocate(size + 2 * line);
       data_ = static_cast<std::byte*>(memory_) + line;

@@ -10,16 +10,18 @@
 namespace sinter {
 namespace {
 
-// What is only ever the first extent of inputs that have more is a batch, and most are 1.
+// What is only ever the first extent of images, sequences or lists of indices is a batch, and most are 1. A matrix of
+// floats may as well have a row for each point of something.
 void expect_batches(Module& module) {
   const Graph& graph = *module.main;
   std::set<SymbolId> leads, others;
   for (ValueId v : graph.inputs) {
     const Type& type = graph[v].type;
     if (!type.has_shape()) continue;
-    for (size_t i = 0; i < type.shape->size(); ++i)
-      if (const auto symbol = (*type.shape)[i].as_symbol())
-        (i == 0 && type.shape->size() > 1 ? leads : others).insert(*symbol);
+    const size_t rank = type.shape->size();
+    const bool leads_batch = rank > 2 || (rank == 2 && !is_float(type.dtype));
+    for (size_t i = 0; i < rank; ++i)
+      if (const auto symbol = (*type.shape)[i].as_symbol()) (i == 0 && leads_batch ? leads : others).insert(*symbol);
   }
   for (SymbolId symbol : leads)
     if (others.count(symbol) == 0) module.symbols.at(symbol).likely = 1;

@@ -170,7 +170,7 @@ class Narrower {
     return at->second;
   }
 
-  // What convolutions of a fragment read of others in it is rounded where a fast row takes the fragment then.
+  // What convolutions of a fragment read of others in it is rounded where that is not clearly slower.
   void narrow_chain(Node& fragment) {
     Node rounded = fragment;
     Graph& body = rounded.bodies[0];
@@ -187,7 +187,9 @@ class Narrower {
     }
     if (!any) return;
     define(body);
-    if (cost(rounded, [](ValueId) { return false; })) fragment = std::move(rounded);
+    const auto none = [](ValueId) { return false; };
+    const auto narrow = cost(rounded, none), wide = cost(fragment, none);
+    if (narrow && (!wide || *narrow <= clearly_slower * *wide)) fragment = std::move(rounded);
   }
 
   static std::pair<Node, ValueId> cast_of(Node& fragment, ValueId from, DType to) {

@@ -22,13 +22,14 @@ Numerics wanted(const PassOptions& options) {
   return options.allow_tf32 ? Numerics::tf32 : Numerics::strict;
 }
 
-// A logarithm of these bears an absolute error of their operand.
+// A logarithm of these bears an absolute error of their operands.
 bool grows_exponentially(const Node& node) {
-  constexpr std::array<std::string_view, 5> names = {"Exp", "Sigmoid", "Softmax", "Softplus", "ReduceLogSumExp"};
+  constexpr std::array<std::string_view, 3> names = {"Exp", "Sigmoid", "Softplus"};
   return std::find(names.begin(), names.end(), node.op->name) != names.end();
 }
 
-// The contractions that logarithms are taken of, with anything but contractions and exponentials between.
+// The contractions that logarithms are taken of, with anything but contractions and exponentials between, and numbers
+// all the way: what decides extents, conditions and indices is neither.
 std::vector<bool> below_logarithms(const Graph& graph) {
   std::vector<bool> found(graph.nodes.size(), false), seen(graph.nodes.size(), false);
   std::vector<NodeId> open;
@@ -37,8 +38,12 @@ std::vector<bool> below_logarithms(const Graph& graph) {
   while (!open.empty()) {
     const NodeId n = open.back();
     open.pop_back();
-    for (ValueId v : graph.nodes[n].inputs) {
-      const NodeId def = v == no_id ? no_id : graph[v].def;
+    const Node& reader = graph.nodes[n];
+    const size_t operands = std::string_view(reader.op->name) == "Pow" ? 1 : reader.inputs.size();  // not its exponent
+    for (size_t i = 0; i < operands; ++i) {
+      const ValueId v = reader.inputs[i];
+      const NodeId def =
+          v != no_id && graph[v].type.is_tensor() && is_float(graph[v].type.dtype) ? graph[v].def : no_id;
       if (def == no_id || seen[def]) continue;
       seen[def] = true;
       const Node& node = graph.nodes[def];

@@ -78,15 +78,16 @@ bool one_factor(Site& site, NodeId n) {
   if (!inner) return false;
   const auto first = with_constant(site, *inner, !divides);
   if (!first) return false;
-  // Far from where a step between them overflows or loses what is small.
   const auto moderate = [](double v) { return std::abs(v) > 0x1p-20 && std::abs(v) < 0x1p20; };
   if (!moderate(first->value) || !moderate(outer->value)) return false;
+  // What overflows in the first step overflows in the one.
+  const double step = divides ? 1 / first->value : first->value, factor = step * outer->value;
+  if (std::abs(step) > std::max(1.0, std::abs(factor))) return false;
   if (!site.single_use(outer->x)) {
     site.refuse(scale_rule, n, "the inner value is read elsewhere too");
     return false;
   }
   site.at({*inner, n});
-  const double factor = divides ? outer->value / first->value : outer->value * first->value;
   const ValueId made = site.rw.build.op("Mul", {first->x, site.rw.build.scalar(DType::f32, factor)});
   return site.replace(site.out(n), made, scale_rule);
 }

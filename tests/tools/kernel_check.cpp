@@ -99,10 +99,12 @@ void check_in_place(const Problem& problem, const Kernel& kernel, DeviceSpec dev
   }
 }
 
+void blame(const std::string& where) { std::snprintf(running, sizeof running, "FAIL %s:", where.c_str()); }
+
 void check_row(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                const std::vector<int64_t>& symbols, uint64_t seed, const std::string& where) {
   const std::string name = fmt::format("{} {} level {}", where, kernel.name, device.level);
-  std::snprintf(running, sizeof running, "FAIL %s:", name.c_str());
+  blame(name);
   const Answer accepted = accept(problem, kernel, device, symbols, seed);
   report(static_cast<bool>(accepted), name, accepted ? "" : accepted.reason());
   const std::string differs = same_bits(problem, kernel, device, symbols, seed);
@@ -139,6 +141,7 @@ void check(const Problem& problem, const std::vector<int64_t>& symbols, Expected
     for (const Backend* backend : backends()) {
       if (std::strcmp(backend->name, "reference") == 0) continue;
       for (const Kernel* kernel : backend->kernels()) {
+        blame(fmt::format("{} {} level {}", where, kernel->name, device.level));
         const Answer answer = kernel->supports(*kernel, problem, device);
         if (!answer) {
           refusals += fmt::format("\n    {}: {}", kernel->name, answer.reason());
@@ -156,6 +159,7 @@ void check(const Problem& problem, const std::vector<int64_t>& symbols, Expected
 }
 
 void check_line(const std::string& line, uint64_t seed, const std::string& where) {
+  blame(where);
   Scanner scanner(line);
   if (scanner.at_end()) return;
   const Expected expected = scanner.accept("reference") ? Expected::never

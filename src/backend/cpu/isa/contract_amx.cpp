@@ -46,8 +46,8 @@ struct Shape {
 constexpr int64_t planes_limit = 768 << 10, sums_limit = 768 << 10, most_block_pixels = 256;
 // Sums of a pair of tiles are finished so many rows at a time: what is stored at once should drain while tiles
 // multiply (32 rows at once and their program took a quarter longer). Only bare stores between single products gain by
-// more turns than two; programs take time to call.
-constexpr int64_t most_turns = 4, least_turn_rows = 8, most_turn_rows = 16;
+// more turns than two; a program called for fewer rows costs more than that.
+constexpr int64_t turns_wanted = 4, least_turn_rows = 8, most_turn_rows = 16;
 
 // Rows of tiles for so many rows: even tiles where the last one would be nearly empty.
 SINTER_INLINE int64_t tile_height(int64_t rows) {
@@ -445,7 +445,7 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
   const int64_t pixels = lines.pixel_of(rows - 1) + 1, height = o.height;
   const int64_t pairs = (pixels + 2 * height - 1) / (2 * height);
   const int64_t tile_column = s.steps * planes * tile_bytes;
-  const int64_t every = most((last - first) / most_turns, 1), turns = most((last - first) / every, 1);
+  const int64_t every = most((last - first) / turns_wanted, 1), turns = most((last - first) / every, 1);
   Waiting<TERMS> waiting = {p, lines, room.ready, most_turn_rows};
   if (TERMS == 1 && p.epilogue == nullptr)
     waiting.turn_rows = most(least_turn_rows, least(most_turn_rows, up_to((2 * height + turns - 1) / turns, 4)));
