@@ -1,4 +1,5 @@
 // The C interface. Every exception stops here and becomes a code and the thread's last error.
+// One file, as the header is one, and all its functions are wrapped and check their arguments in one way.
 
 #include "sinter/sinter.h"
 

@@ -215,11 +215,11 @@ double error_through(const Problem& problem, const std::vector<size_t>& contract
       const double depth = factor.empty() ? 1 : static_cast<double>(factor.back().evaluate(symbols));
       return error * std::sqrt(std::max(1.0, depth));
     }
+    // What lies between convolutions in bf16 may be rounded to the neighbour.
+    if (s != contractions[0] && problem.types[stage.inputs[0]].dtype == DType::bf16) error += 0x1p-8;
     // Convolutions one after the other: each makes what it reads, and the error of it, larger. A third: the mean square
     // of the weights.
     const Shape& weights = *problem.types[stage.inputs[1]].shape;
-    // What lies between them in bf16 may be rounded to the neighbour.
-    if (s != contractions[0] && problem.types[stage.inputs[0]].dtype == DType::bf16) error += 0x1p-8;
     double depth = 1;
     for (size_t k = 1; k < weights.size(); ++k) depth *= static_cast<double>(weights[k].evaluate(symbols));
     error *= std::sqrt(std::max(1.0, depth / 3));

@@ -1,4 +1,4 @@
-// Frame: binds a plan's segments to shapes and runs its steps.
+// Frame: binds a plan's segments to shapes and runs its steps. One file, as both work on all that a Frame holds.
 
 #include "backend/execute.h"
 

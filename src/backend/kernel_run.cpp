@@ -16,6 +16,11 @@
 namespace sinter {
 namespace {
 
+struct Release {
+  size_t mapped = 0;  // bytes from mmap; 0: it is from malloc
+  void operator()(void* memory) const { mapped > 0 ? static_cast<void>(::munmap(memory, mapped)) : std::free(memory); }
+};
+
 // Memory that is exactly as large as asked, with a pattern around it that is checked and the fence asked for behind it.
 // The sanitizer watches what lies around it instead.
 class Guarded {
@@ -24,45 +29,29 @@ class Guarded {
 #ifdef SINTER_SANITIZE
     (void)fence;
     allocate(bytes);
-    data_ = static_cast<std::byte*>(memory_);
+    data_ = static_cast<std::byte*>(memory_.get());
 #else
     const int64_t size = (bytes + line - 1) / line * line;
     before_ = line;
     after_ = size - bytes + line;
     if (fence == KernelRun::Fence::page) {
       const int64_t page = ::sysconf(_SC_PAGESIZE);
-      mapped_ = (line + size + page - 1) / page * page + page;
+      const int64_t mapped = (line + size + page - 1) / page * page + page;
       after_ -= line;
-      memory_ =
-          ::mmap(nullptr, static_cast<size_t>(mapped_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (memory_ == MAP_FAILED) refuse(bytes);
-      data_ = static_cast<std::byte*>(memory_) + mapped_ - page - size;
-      if (::mprotect(data_ + size, static_cast<size_t>(page), PROT_NONE) != 0) {
-        ::munmap(memory_, static_cast<size_t>(mapped_));
-        refuse(bytes);
-      }
+      void* const pages =
+          ::mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (pages == MAP_FAILED) refuse(bytes);
+      memory_ = {pages, Release{static_cast<size_t>(mapped)}};
+      data_ = static_cast<std::byte*>(pages) + mapped - page - size;
+      if (::mprotect(data_ + size, static_cast<size_t>(page), PROT_NONE) != 0) refuse(bytes);
     } else {
       allocate(size + 2 * line);
-      data_ = static_cast<std::byte*>(memory_) + line;
+      data_ = static_cast<std::byte*>(memory_.get()) + line;
     }
     std::memset(data_ - before_, static_cast<int>(pattern), static_cast<size_t>(before_ + bytes + after_));
 #endif
     std::memset(data_, static_cast<int>(untouched_memory), static_cast<size_t>(bytes));
   }
-  ~Guarded() {
-    if (mapped_ > 0)
-      ::munmap(memory_, static_cast<size_t>(mapped_));
-    else
-      std::free(memory_);
-  }
-  Guarded(Guarded&& other) noexcept
-      : memory_(std::exchange(other.memory_, nullptr)),
-        mapped_(std::exchange(other.mapped_, 0)),
-        data_(other.data_),
-        bytes_(other.bytes_),
-        before_(other.before_),
-        after_(other.after_) {}
-  Guarded& operator=(Guarded&&) = delete;
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
   bool intact() const {
@@ -77,10 +66,11 @@ class Guarded {
     throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes", bytes));
   }
   void allocate(int64_t bytes) {
-    if (posix_memalign(&memory_, line, static_cast<size_t>(bytes)) != 0) refuse(bytes);
+    void* memory = nullptr;
+    if (posix_memalign(&memory, line, static_cast<size_t>(bytes)) != 0) refuse(bytes);
+    memory_.reset(memory);
   }
-  void* memory_ = nullptr;
-  int64_t mapped_ = 0;  // bytes from mmap; 0: it is from malloc
+  std::unique_ptr<void, Release> memory_;
   std::byte* data_ = nullptr;
   int64_t bytes_ = 0, before_ = 0, after_ = 0;  // of the data; of the pattern on both sides
 };

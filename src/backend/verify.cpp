@@ -1,3 +1,4 @@
+// One class in one file, as later checks rest on what earlier ones have found.
 #include "backend/verify.h"
 
 #include <fmt/core.h>

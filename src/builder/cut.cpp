@@ -29,9 +29,7 @@ class Cutter {
       cut(graph, std::move(node), nodes);
     }
     graph.nodes = std::move(nodes);
-    for (Value& value : graph.values) value.def = no_id;
-    for (NodeId n = 0; n < graph.nodes.size(); ++n)
-      for (ValueId v : graph.nodes[n].outputs) graph[v].def = n;
+    define_values(graph);
     tidy(graph);
   }
 

@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "builder/choose.h"
 #include "builder/emit.h"
+#include "ir/rewriter.h"
 #include "ops/cast.h"
 
 namespace sinter {
@@ -186,7 +187,7 @@ class Narrower {
       any = true;
     }
     if (!any) return;
-    define(body);
+    define_values(body);
     const auto none = [](ValueId) { return false; };
     const auto narrow = cost(rounded, none), wide = cost(fragment, none);
     if (narrow && (!wide || *narrow <= clearly_slower * *wide)) fragment = std::move(rounded);
@@ -199,10 +200,6 @@ class Narrower {
     const auto made = static_cast<ValueId>(body.values.size());
     body.values.push_back({std::move(type), {}, no_id, body[from].name, {}});
     return {Node{&op_named("Cast"), CastAttrs{.to = to}, {from}, {made}, {}, fragment.sources}, made};
-  }
-  static void define(Graph& body) {
-    for (NodeId n = 0; n < body.nodes.size(); ++n)
-      for (ValueId v : body.nodes[n].outputs) body[v].def = n;
   }
 
   // The fragment with these operands and results narrow.
@@ -237,7 +234,7 @@ class Narrower {
       body.nodes.push_back(std::move(rounded));
       body.outputs[i] = made;
     }
-    define(body);
+    define_values(body);
   }
 
   Module& module_;

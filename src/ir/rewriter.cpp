@@ -170,6 +170,12 @@ std::vector<NodeId> in_order(const Graph& graph, const std::vector<bool>& live, 
 
 }  // namespace
 
+void define_values(Graph& graph) {
+  for (Value& value : graph.values) value.def = no_id;
+  for (NodeId n = 0; n < graph.nodes.size(); ++n)
+    for (ValueId v : graph.nodes[n].outputs) graph[v].def = n;
+}
+
 bool tidy(Graph& graph) {
   const size_t nodes = graph.nodes.size();
   for (Node& node : graph.nodes)

@@ -71,6 +71,9 @@ class Rewriter {
   bool changed_ = false;
 };
 
+// Makes the values know the nodes that define them, after nodes moved.
+void define_values(Graph& graph);
+
 // Removes nodes and values that no result needs, restores topological order (stable) and renumbers, bodies included.
 // Returns whether anything was removed or moved.
 bool tidy(Graph& graph);

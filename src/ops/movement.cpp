@@ -1,4 +1,5 @@
-// Transpose, Expand, Slice, Pad, Concat, Split, Tile, Trilu, ReverseSequence.
+// Transpose, Expand, Slice, Pad, Concat, Split, Tile, Trilu, ReverseSequence: one family of the operator table in one
+// file, each operator's inference beside its evaluation.
 //
 // Extents are closed expressions wherever the host operands' contents are known, as numbers or as Dims.
 

@@ -59,11 +59,12 @@ std::vector<bool> below_logarithms(const Graph& graph) {
 void visit(Site& site, void* user) {
   const Numerics usual = *static_cast<const Numerics*>(user);
   const auto nodes = static_cast<NodeId>(site.graph.nodes.size());
-  const std::vector<bool> below = below_logarithms(site.graph);
+  const bool may_round = usual == Numerics::tf32;
+  const std::vector<bool> below = may_round ? below_logarithms(site.graph) : std::vector<bool>(nodes, false);
   for (NodeId n = 0; n < nodes; ++n) {
     const Node& node = site.graph.nodes[n];
     const std::optional<Numerics> now = numerics_of(node.attrs);
-    const Numerics numerics = below[n] && usual == Numerics::tf32 ? Numerics::strict : usual;
+    const Numerics numerics = below[n] ? Numerics::strict : usual;
     if (!now || *now == numerics || site.rw.uses(site.out(n)) == 0) continue;
     if (!site.type(site.out(n)).is_tensor() || site.type(site.out(n)).dtype != DType::f32) continue;
     const Op& op = *node.op;

@@ -353,9 +353,7 @@ class Grouping {
       }
     }
     graph_.nodes = std::move(nodes);
-    for (Value& value : graph_.values) value.def = no_id;
-    for (NodeId n = 0; n < graph_.nodes.size(); ++n)
-      for (ValueId v : graph_.nodes[n].outputs) graph_[v].def = n;
+    define_values(graph_);
     tidy(graph_);
     for (Node& node : graph_.nodes)
       if (is_control(*node.op))

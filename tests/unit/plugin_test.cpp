@@ -1,4 +1,4 @@
-// Plugins: what tables may say, and what their functions may do.
+// Plugins: what tables may say, and what their functions may do. One file, as the tests share one table of operators.
 
 #include <sinter/plugin.h>
 

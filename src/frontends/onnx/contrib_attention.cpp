@@ -1,7 +1,8 @@
 // Entries of domain com.microsoft around attention: what ONNX Runtime's transformer optimizer and model builder write.
 //
 // Values are brought to [batch, heads, tokens, size]; what masks becomes a bias of the scores. Masked scores get
-// mask_filter_value added, as the operators define, and minus infinity where causality hides them.
+// mask_filter_value added, as the operators define, and minus infinity where causality hides them. One file, as the
+// entries share how heads, masks, caches and rotations are brought there.
 
 #include <fmt/core.h>
 

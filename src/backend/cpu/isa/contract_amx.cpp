@@ -7,7 +7,7 @@
 //
 // What can go wrong with infinities shows as NaN, never as a wrong number: blocks with NaN are
 // computed again, exactly. The tile unit takes denormal bf16 as zero; with two or more planes that loses what lies
-// below 2^-126 of an operand.
+// below 2^-126 of an operand. One file, as its templates inline into one another.
 #include <immintrin.h>
 
 #include <type_traits>
@@ -331,22 +331,22 @@ struct Lines {
 struct Block {
   int64_t m, rows, n, cols;
   Operands operands;
-  int64_t finished = 0, handed = 0;  // rows; those that the epilogue had
+  int64_t finished = 0;  // rows
 };
 
-// Sums of the pixels [begin, end) of a block that tiles have left behind the last step.
+// Sums of a block's pixels from `begin` on that tiles have left behind the last step.
 struct Sums {
   const float* at;
-  int64_t begin, end;
+  int64_t begin;
 };
 
-// The next rows among those pixels, in order: at most `most_rows` of them.
+// The block's next rows, up to `rows`, in order.
 template <int TERMS, bool CHECK>
 __attribute__((noinline)) void finish_sums(const ContractArgs& p, const Lines& lines, Block& b, const Sums& sums,
-                                           float* ready, int64_t most_rows) {
+                                           float* ready, int64_t rows) {
   constexpr int planes = planes_of<TERMS>;
   const int tiles = b.cols > 16 ? 2 : 1;
-  const int64_t rows = least(b.finished + most_rows, least(b.rows, lines.rows_within(sums.end)));
+  const int64_t begin = b.finished;
   while (b.finished < rows) {
     const int64_t r = b.finished, at = lines.pixel_of(r);
     const int64_t run = lines.gaps() ? least(rows - r, lines.width - (lines.first + r) % lines.width) : rows - r;
@@ -354,7 +354,7 @@ __attribute__((noinline)) void finish_sums(const ContractArgs& p, const Lines& l
     const auto finish = [&](const float* block, int64_t first, int64_t count) {
       constexpr const void* nothing = nullptr;
       if (p.epilogue != nullptr) {
-        float* to = ready + (r + first - b.handed) * panel_columns;
+        float* to = ready + (r + first - begin) * panel_columns;
         return finish_rows<CHECK>(p, block, count, b.n, b.cols, to, nothing, panel_columns);
       }
       const int64_t place = (b.m + r + first) * p.ldc + b.n;
@@ -397,9 +397,7 @@ __attribute__((noinline)) void finish_sums(const ContractArgs& p, const Lines& l
     }
     b.finished += run;
   }
-  if (p.epilogue == nullptr || b.finished == b.handed) return;
-  p.epilogue(p.user, b.m + b.handed, b.finished - b.handed, b.n, b.cols, ready, panel_columns);
-  b.handed = b.finished;
+  if (p.epilogue != nullptr) p.epilogue(p.user, b.m + begin, rows - begin, b.n, b.cols, ready, panel_columns);
 }
 
 // Where a call's numbers stand on their way.
@@ -421,19 +419,21 @@ struct Waiting {
 
   bool left() const { return block != nullptr && block->finished < rows_end; }
   void turn() {
+    const int64_t rows = least(block->finished + turn_rows, rows_end);
     // An infinite operand makes NaN of what is not, save where bf16 is all that is wanted and no zeros are multiplied.
     if (TERMS > 1 || p.run > 1)
-      finish_sums<TERMS, true>(p, lines, *block, sums, ready, turn_rows);
+      finish_sums<TERMS, true>(p, lines, *block, sums, ready, rows);
     else
-      finish_sums<TERMS, false>(p, lines, *block, sums, ready, turn_rows);
+      finish_sums<TERMS, false>(p, lines, *block, sums, ready, rows);
   }
   void rest() {
     while (left()) turn();
   }
-  void put(Block& of, const Sums& made) {
+  // `end`: the first pixel that has no sums yet.
+  void put(Block& of, const Sums& made, int64_t end) {
     block = &of;
     sums = made;
-    rows_end = least(of.rows, lines.rows_within(made.end));
+    rows_end = least(of.rows, lines.rows_within(end));
   }
 };
 
@@ -450,20 +450,20 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
   if (TERMS == 1 && p.epilogue == nullptr)
     waiting.turn_rows = most(least_turn_rows, least(most_turn_rows, up_to((2 * height + turns - 1) / turns, 4)));
   Block blocks[2] = {};
-  int64_t turn = 0, number = 0;
+  int64_t turn = 0;
   for (int64_t n = n_begin; n < n_end; n += panel_columns) {
     const int64_t cols = least(panel_columns, n_end - n);
     const int tiles = cols > 16 ? 2 : 1;
     o.b = reinterpret_cast<const char*>(p.b) + n / 16 * tile_column;
     // The last pair of a panel is finished beside the first of the next.
-    Block& now = blocks[number++ % 2];
+    const int64_t panel = (n - n_begin) / panel_columns;
+    Block& now = blocks[panel % 2];
     now = {m, rows, n, cols, o};
     // The next panel's steps come nearer. Panels that are read once are one stream, which needs no help.
     Ahead ahead = {o.b + tiles * (tile_column + first * planes * tile_bytes),
                    pixels <= height ? 0 : (tiles * planes * 16 + pairs - 1) / pairs};
     for (int64_t i = 0; i < pixels; i += 2 * height) {
-      const int64_t place =
-          s.chunk_steps < s.steps ? (n - n_begin) / panel_columns * s.block_pixels + i : turn++ % 2 * 32;
+      const int64_t place = s.chunk_steps < s.steps ? panel * s.block_pixels + i : turn++ % 2 * 32;
       float* c = room.sums + place * panel_columns;
       const bool two = pixels - i > height;
       if (two && tiles == 2) {
@@ -477,7 +477,7 @@ void run_block(const ContractArgs& p, const Shape& s, Operands o, const Lines& l
       }
       if (last < s.steps) continue;
       waiting.rest();
-      waiting.put(now, {c, i, least(pixels, i + 2 * height)});
+      waiting.put(now, {c, i}, least(pixels, i + 2 * height));
     }
   }
   waiting.rest();

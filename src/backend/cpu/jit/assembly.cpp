@@ -298,12 +298,11 @@ void Assembly::overwrite(const Pack& to, const Cond& c, const Pack& yes) {
 
 Pack Assembly::truth(const Cond& c) {
   const Pack one = number(1);
+  if (!wide) return where(c, one);
   Pack out;
   for (int u = 0; u < c.n; ++u) {
     const Vec v = vec();
-    if (!wide) {
-      cc.emit(Inst::kIdVandps, v, c.v[u], one.at(0));
-    } else if (one.is_number()) {
+    if (one.is_number()) {
       x86::Mem at = one.place;
       at.resetBroadcast();
       cc.k(c.k[u]).z().vbroadcastss(v, at);

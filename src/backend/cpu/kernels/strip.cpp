@@ -181,11 +181,12 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     apart += part.row->cost(*part.row, part.problem, symbols, device);
     if (&part != &parts.back()) between += 4 * elements_at(part.problem.types[part.problem.first_result[0]], symbols);
   }
-  if (device.level < amx || problem.stages[0].attrs.as<ConvAttrs>().numerics != Numerics::bf16)
-    return std::max(apart / 2, apart - saved_per_byte * (between - cached_bytes));
+  const bool narrow = device.level >= amx && problem.stages[0].attrs.as<ConvAttrs>().numerics == Numerics::bf16;
   // Values between convolutions are bf16 then, apart or not. What is worth it is the wide image that a 1x1 makes.
-  if (is_depthwise(problem, problem.stages[0]) || !is_pointwise(problem, problem.stages[0])) return apart;
-  return std::max(apart / 2, apart - saved_per_narrow_byte * (between / 2 - narrow_cached_bytes));
+  if (narrow && (is_depthwise(problem, problem.stages[0]) || !is_pointwise(problem, problem.stages[0]))) return apart;
+  const double saved =
+      narrow ? saved_per_narrow_byte * (between / 2 - narrow_cached_bytes) : saved_per_byte * (between - cached_bytes);
+  return std::max(apart / 2, apart - saved);
 }
 
 struct PreparedPart : Part {
