@@ -30,52 +30,72 @@ void futex_wake_all(std::atomic<uint32_t>& word) {
 
 }  // namespace
 
-// One region at a time: `signal` holds its number and how many workers take part, so a worker learns both at once.
+// One region at a time. `signal` counts regions and is what workers wait for; `gate` tells whether the region is open,
+// for how many workers, and how many are inside. A worker that comes late finds the gate shut: nobody waits for it.
 struct Pool::State {
+  static constexpr uint32_t open = 1u << 31;
   static constexpr uint32_t count_bits = 12;
   static constexpr uint32_t count_mask = (1u << count_bits) - 1;
+
+  // The next chunk of a worker's own part of a region, and the part's end.
+  struct alignas(64) Part {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
 
   alignas(64) std::atomic<uint32_t> signal{0};
   std::atomic<uint32_t> sleepers{0};
   std::atomic<bool> stop{false};
-  alignas(64) std::atomic<int64_t> next{0};
-  alignas(64) std::atomic<uint32_t> done{0};
-  // Written by the lease's holder before `signal`, read by taking workers after it.
-  int64_t chunks = 0;
+  std::atomic<bool> leased{false};
+  alignas(64) std::atomic<uint32_t> gate{0};
+  // Written by the lease's holder while the gate is shut and nobody is inside.
   void (*fn)(void*, int64_t, unsigned) = nullptr;
   void* user = nullptr;
-  alignas(64) std::atomic<bool> leased{false};
+  std::vector<Part> parts;
   unsigned spin_microseconds = 0;
   pid_t pid = 0;
   std::vector<std::thread> threads;
 
-  void take_chunks(unsigned worker) {
-    for (int64_t chunk = next.fetch_add(1, std::memory_order_relaxed); chunk < chunks;
-         chunk = next.fetch_add(1, std::memory_order_relaxed))
-      fn(user, chunk, worker);
+  // A worker's own part, then what others have left of theirs. Parts are the same from region to region, so that a
+  // worker finds what it wrote, and its share of the weights, in its own caches.
+  void take_chunks(unsigned worker, unsigned workers) {
+    for (unsigned i = 0; i < workers; ++i) {
+      Part& part = parts[(worker + i) % workers];
+      if (part.next.load(std::memory_order_relaxed) >= part.end) continue;
+      for (int64_t chunk = part.next.fetch_add(1, std::memory_order_relaxed); chunk < part.end;
+           chunk = part.next.fetch_add(1, std::memory_order_relaxed))
+        fn(user, chunk, worker);
+    }
   }
 
   void work(unsigned worker) {
     uint32_t seen = 0;
     while (true) {
-      const uint32_t now = wait_for_change(seen);
+      seen = wait_for_change(seen);
       if (stop.load(std::memory_order_relaxed)) return;
-      seen = now;
-      if (worker > (now & count_mask)) continue;  // workers are numbered from 1
-      take_chunks(worker);
-      done.fetch_add(1, std::memory_order_release);
+      uint32_t now = gate.load(std::memory_order_relaxed);
+      bool inside = false;
+      while ((now & open) && worker <= (now >> count_bits & count_mask) && !inside)  // workers are numbered from 1
+        inside = gate.compare_exchange_weak(now, now + 1, std::memory_order_acquire, std::memory_order_relaxed);
+      if (!inside) continue;
+      take_chunks(worker, (now >> count_bits & count_mask) + 1);
+      gate.fetch_sub(1, std::memory_order_release);
     }
   }
 
+  // While a lease lasts another region is likely to follow soon, and waking takes longer than many regions do.
   uint32_t wait_for_change(uint32_t seen) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(spin_microseconds);
+    const auto start = std::chrono::steady_clock::now();
+    const std::chrono::microseconds idle(spin_microseconds), between(10 * spin_microseconds);
+    std::chrono::steady_clock::duration waited;
     do {
       for (int i = 0; i < 64; ++i) {
         const uint32_t now = signal.load(std::memory_order_acquire);
         if (now != seen) return now;
         pause_cpu();
       }
-    } while (std::chrono::steady_clock::now() < until);
+      waited = std::chrono::steady_clock::now() - start;
+    } while (waited < idle || (waited < between && leased.load(std::memory_order_relaxed)));
     sleepers.fetch_add(1, std::memory_order_seq_cst);
     uint32_t now = signal.load(std::memory_order_seq_cst);
     while (now == seen) {
@@ -86,9 +106,8 @@ struct Pool::State {
     return now;
   }
 
-  void raise(uint32_t participants) {
-    const uint32_t now = signal.load(std::memory_order_relaxed);
-    signal.store((((now >> count_bits) + 1) << count_bits) | participants, std::memory_order_seq_cst);
+  void raise() {
+    signal.fetch_add(1, std::memory_order_seq_cst);
     if (sleepers.load(std::memory_order_seq_cst) > 0) futex_wake_all(signal);
   }
 };
@@ -96,8 +115,10 @@ struct Pool::State {
 Pool::Pool(unsigned workers, unsigned spin_microseconds) : state_(std::make_unique<State>()) {
   state_->spin_microseconds = spin_microseconds;
   state_->pid = getpid();
+  workers = std::min(workers, State::count_mask - 1);
+  state_->parts = std::vector<State::Part>(workers + 1);
   try {
-    for (unsigned i = 0; i < std::min(workers, State::count_mask - 1); ++i)
+    for (unsigned i = 0; i < workers; ++i)
       state_->threads.emplace_back([state = state_.get(), i] { state->work(i + 1); });
   } catch (const std::exception&) {
     // The system gives no more threads: those that started do the work.
@@ -111,7 +132,7 @@ Pool::~Pool() {
     return;
   }
   state_->stop.store(true, std::memory_order_relaxed);
-  state_->raise(0);
+  state_->raise();
   for (std::thread& thread : state_->threads) thread.join();
 }
 
@@ -142,14 +163,20 @@ void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned),
     return;
   }
   State& s = *state_;
-  s.chunks = chunks;
+  const int64_t workers = granted_ + 1;
+  for (int64_t w = 0, begin = 0; w < workers; ++w) {
+    State::Part& part = s.parts[static_cast<size_t>(w)];
+    part.next.store(begin, std::memory_order_relaxed);
+    begin += chunks / workers + (w < chunks % workers ? 1 : 0);
+    part.end = begin;
+  }
   s.fn = fn;
   s.user = user;
-  s.next.store(0, std::memory_order_relaxed);
-  s.done.store(0, std::memory_order_relaxed);
-  s.raise(granted_);
-  s.take_chunks(0);
-  for (unsigned spins = 0; s.done.load(std::memory_order_acquire) != granted_; ++spins) {
+  s.gate.store(State::open | granted_ << State::count_bits, std::memory_order_release);
+  s.raise();
+  s.take_chunks(0, size());
+  s.gate.fetch_and(~State::open, std::memory_order_relaxed);
+  for (unsigned spins = 0; (s.gate.load(std::memory_order_acquire) & State::count_mask) != 0; ++spins) {
     if (spins < 4096)
       pause_cpu();
     else

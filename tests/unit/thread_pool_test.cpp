@@ -43,6 +43,27 @@ TEST(Pool, EveryChunkRunsOnce) {
   }
 }
 
+TEST(Pool, OwnPartComesFirstAndInOrder) {
+  Pool pool(2);
+  const Pool::Lease lease = pool.lease(3);
+  for (const int64_t chunks : {2, 3, 10, 100}) {
+    std::vector<std::vector<int64_t>> done(3);
+    auto work = [&](int64_t chunk, unsigned worker) { done[worker].push_back(chunk); };
+    parallel(lease, chunks, work);
+    for (int64_t w = 0; w < 3; ++w) {
+      const std::vector<int64_t>& mine = done[static_cast<size_t>(w)];
+      const int64_t begin = w * (chunks / 3) + std::min(w, chunks % 3);
+      const int64_t end = (w + 1) * (chunks / 3) + std::min(w + 1, chunks % 3);
+      for (size_t i = 1; i < mine.size(); ++i) {
+        const bool own = mine[i] >= begin && mine[i] < end;
+        const bool own_before = mine[i - 1] >= begin && mine[i - 1] < end;
+        EXPECT_TRUE(!own || (own_before && mine[i] > mine[i - 1])) << chunks << " " << w << " " << i;
+      }
+    }
+    EXPECT_EQ(static_cast<int64_t>(done[0].size() + done[1].size() + done[2].size()), chunks);
+  }
+}
+
 TEST(Pool, LeaseGrantsAtMostWhatIsWantedAndThere) {
   Pool pool(3);
   EXPECT_EQ(pool.lease(0).size(), 1u);
