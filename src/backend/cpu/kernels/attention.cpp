@@ -85,8 +85,8 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double depth = extent(form.q, 1), keys = extent(form.weights, 1), columns = extent(form.y, 1);
   const double y = elements_at(problem.types[form.y], symbols), weights = y / columns * keys;
   const ContractTable& table = *table_of(kernel, device);
-  return contraction_cost(table, device, weights / keys, keys, depth, 4 * elements_at(problem.types[form.k], symbols)) +
-         contraction_cost(table, device, y / columns, columns, keys, 4 * elements_at(problem.types[form.v], symbols)) +
+  return contraction_cost(table, weights / keys, keys, depth, 4 * elements_at(problem.types[form.k], symbols)) +
+         contraction_cost(table, y / columns, columns, keys, 4 * elements_at(problem.types[form.v], symbols)) +
          0.5 * static_cast<double>(form.between.size()) * weights;
 }
 

@@ -10,8 +10,9 @@
 namespace sinter::cpu {
 namespace {
 
-constexpr double chunk_multiply_adds = 1 << 20;  // below this, handing a chunk out costs more than it gains
-constexpr int64_t turn_block = 4096;             // pixels of a chunk that turns A around
+constexpr double least_piece = 4000, good_piece = 15000;  // nanoseconds: worth a chunk; enough of one for a thread
+constexpr double split_ns = 0.09;                         // to make a plane of a number
+constexpr int64_t turn_block = 4096;                      // pixels of a chunk that turns A around
 constexpr int64_t unpacked_rows = 16, unpacked_cols = 256;
 
 struct Plan {
@@ -50,17 +51,23 @@ Place place_of(const Dims& dims, int64_t call) {
   return p;
 }
 
-// Parts of M and N for `wanted` pieces of one call.
-void split_call(Plan& plan, int64_t wanted) {
+// Parts of M and N for `wanted` pieces of one call on some threads.
+void split_call(Plan& plan, int64_t wanted, int threads) {
   const ContractArgs& args = plan.product.args;
-  const int64_t row_unit = plan.prepared->table->max_rows;
+  const ContractTable& table = *plan.prepared->table;
+  const int64_t row_unit = table.planes > 0 ? 16 : table.max_rows;
   const int64_t col_unit = plan.product.unpacked ? unpacked_cols : args.nr;
   const int64_t row_units = ceil_div(args.m, row_unit), col_units = ceil_div(args.n, col_unit);
   int64_t by_rows = 1, by_cols = 1;
-  // Each part of M streams all of B and each part of N all of A: the larger one is divided.
-  const double a_size = static_cast<double>(args.m) * static_cast<double>(args.k);
-  const double b_size = static_cast<double>(args.n) * static_cast<double>(args.k) * static_cast<double>(args.taps);
-  if (b_size > 2 * a_size && col_units >= wanted) {
+  // Each part of M streams all of B. Each part of N reads all of A, and splits it into planes; and threads that divide
+  // columns make and want other lines than those that divide rows, as the rest of a network does: what they exchange
+  // comes from another core's cache. In nanoseconds:
+  const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n), k = static_cast<double>(args.k);
+  const double streamed = n * k * static_cast<double>(args.taps) * (table.planes > 0 ? 2 * table.planes : 4) / 30;
+  const double read = m * k * (table.planes > 0 ? split_ns * table.planes : 0.1);
+  const double exchanged = (m * k + m * n) * 4 / 17 * (threads - 1) / threads;
+  const auto pieces = static_cast<double>(wanted);
+  if (col_units >= wanted && (row_units < wanted || pieces * streamed > pieces * read + exchanged * threads)) {
     by_cols = wanted;
   } else if (row_units >= wanted) {
     by_rows = wanted;
@@ -227,16 +234,16 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     bound.workspace = checked_add(bound.workspace, byte_size(DType::f32, floats), "workspace");
   }
 
-  // Pieces: as many as keep all threads busy, each worth its price.
-  const double work = static_cast<double>(args.m) * static_cast<double>(args.n) *
-                      static_cast<double>(std::max<int64_t>(args.k, 1)) * static_cast<double>(args.taps);
-  const double total = work * static_cast<double>(plan.calls);
-  const double affordable = std::max(1.0, total / chunk_multiply_adds);
-  const auto wanted =
-      c.threads <= 1 ? int64_t{1} : static_cast<int64_t>(std::min(affordable, 6.0 * static_cast<double>(c.threads)));
-  split_call(plan, ceil_div(wanted, plan.calls));
+  // Pieces: the same number for each thread, as many as are worth it.
+  const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n);
+  const double depth = static_cast<double>(std::max<int64_t>(args.k, 1)) * static_cast<double>(args.taps);
+  const double ns = contraction_cost(table, m, n, depth, 4 * (n * depth + m * n)) * static_cast<double>(plan.calls);
+  const auto threads = static_cast<double>(c.threads);
+  const auto wanted = static_cast<int64_t>(
+      std::max(1.0, std::min(ns / least_piece, threads * std::clamp(std::floor(ns / good_piece / threads), 1.0, 6.0))));
+  split_call(plan, c.threads <= 1 ? 1 : ceil_div(wanted, plan.calls), c.threads);
   plan.units = checked_mul(plan.calls, plan.m_parts * plan.n_parts, "calls");
-  plan.units_per_chunk = ceil_div(plan.units, std::min(plan.units, wanted));
+  plan.units_per_chunk = c.threads <= 1 ? plan.units : ceil_div(plan.units, std::min(plan.units, wanted));
   const int64_t prepared_chunks = plan.packs + plan.turns;
   const int phase = prepared_chunks > 0 ? 1 : 0;
   bound.phases = phase + 1;
@@ -386,17 +393,17 @@ int64_t product_lines_scratch(const Bound& bound, int64_t count) {
   return align_up(checked_add(scratch, plan.epilogue.scratch, "scratch"), 64, "scratch");
 }
 
-double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,
-                        double bytes, double numbers) {
+double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
+                        double numbers) {
   if (table.planes == 0) {
-    const double per_ns = device.level >= avx512 ? 60 : device.level == avx2 ? 30 : 4;
+    const double per_ns = table.lanes == 16 ? 60 : table.lanes == 8 ? 30 : 4;
     return 1000 + std::max(rows * columns * depth / per_ns, bytes / 20);
   }
   // Tiles are whole; splitting A and finishing C go by the element.
   const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
   constexpr double terms[] = {0, 1, 3, 6};
   const double padded = up(rows, 16) * up(columns, 16) * up(depth, 32);
-  const double split = 0.09 * table.planes * (numbers > 0 ? numbers : up(rows, 16) * up(depth, 32));
+  const double split = split_ns * table.planes * (numbers > 0 ? numbers : up(rows, 16) * up(depth, 32));
   // 0.11 ns where results stay in the cache, 0.25 where they leave it.
   const double finish = 0.17 * rows * columns;
   // `bytes` counts four for each weight; planes take two each.

@@ -84,8 +84,8 @@ inline constexpr int plane_counts[] = {1, 2, 3};
 
 // Estimated nanoseconds of `rows` x `columns` results of `depth` multiply-adds each, and of bytes, with these loops.
 // numbers: of A, which loops that multiply planes split; 0: rows * depth.
-double contraction_cost(const ContractTable& table, const DeviceSpec& device, double rows, double columns, double depth,
-                        double bytes, double numbers = 0);
+double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
+                        double numbers = 0);
 
 extern const Kernel matmul_rows[4], conv_rows[4], conv_transpose_row;
 

@@ -218,13 +218,12 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     const double row = std::ceil(channels * taps / 32) * 32;
     // Lines whose pixels overlap are not padded, but their channels are turned around.
     const double numbers = elements_at(problem.types[view.x], symbols) / groups * (taps > 1 ? 1.7 : row / channels);
-    return groups * contraction_cost(table, device, out / m, columns, row * (w / m / channels / taps), bytes / groups,
+    return groups * contraction_cost(table, out / m, columns, row * (w / m / channels / taps), bytes / groups,
                                      std::max(numbers, 1.0));
   }
   // Groups narrower than a vector waste the rest of it, and each gathers its own rows.
   const double waste = std::max(1.0, 16.0 / columns);
-  return contraction_cost(table, device, out / m, m * waste, w / m, bytes) +
-         (view.groups > 1 ? groups * out / m * 2 : 0);
+  return contraction_cost(table, out / m, m * waste, w / m, bytes) + (view.groups > 1 ? groups * out / m * 2 : 0);
 }
 
 std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,

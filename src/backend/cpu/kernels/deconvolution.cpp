@@ -87,8 +87,7 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   const double channels = static_cast<double>(std::max<int64_t>(1, (*x.shape)[1].evaluate(symbols)));
   const double in = elements_at(x, symbols), w = elements_at(problem.types[stage.inputs[1]], symbols);
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
-  return contraction_cost(table_for(problem, device), device, in / channels, w / channels, channels,
-                          4 * (in + w + 3 * out));
+  return contraction_cost(table_for(problem, device), in / channels, w / channels, channels, 4 * (in + w + 3 * out));
 }
 
 // Spatial axes of which there are fewer than three come first; the others have extent 1.

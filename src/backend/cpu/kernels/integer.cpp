@@ -131,7 +131,7 @@ double product_cost(const Problem& problem, std::span<const int64_t> symbols, co
   const double c = elements_at(problem.types[problem.first_result[0]], symbols);
   const double bytes = 4 * c + elements_at(problem.types[stage.inputs[in_a]], symbols) +
                        elements_at(problem.types[stage.inputs[in_b]], symbols);
-  return contraction_cost(contract_table(device.level), device, c, depth / 2, 1, bytes);
+  return contraction_cost(contract_table(device.level), c, depth / 2, 1, bytes);
 }
 
 double cost_matmul(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {

@@ -112,7 +112,7 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double bytes =
       4 * (c + elements_at(problem.types[view.a], symbols) + elements_at(problem.types[view.b], symbols));
   const double n = static_cast<double>(std::max<int64_t>(1, view.n(problem).evaluate(symbols)));
-  return contraction_cost(*table_of(kernel, device), device, c / n, n, k, bytes);
+  return contraction_cost(*table_of(kernel, device), c / n, n, k, bytes);
 }
 
 std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,

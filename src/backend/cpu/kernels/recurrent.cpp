@@ -101,8 +101,8 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   };
   const double weights =
       elements_at(problem.types[stage.inputs[in_w]], symbols) + elements_at(problem.types[stage.inputs[in_r]], symbols);
-  return 500 * extent(0) + contraction_cost(contract_table(device.level), device, extent(0) * extent(1), weights, 1,
-                                            4 * extent(0) * weights);
+  return 500 * extent(0) +
+         contraction_cost(contract_table(device.level), extent(0) * extent(1), weights, 1, 4 * extent(0) * weights);
 }
 
 struct Prepared {

@@ -357,6 +357,7 @@ struct GlobalPlan {
   bool narrow;       // sums are of bf16, and go there by way of the scratch
   SpatialArgs args;  // of the maximum
   int64_t pixels, channels, pitch, images, step, parts;
+  int64_t pixel_parts;  // more than one: equal ones, whose means the second phase takes the mean of
 };
 
 void global_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
@@ -370,27 +371,60 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   plan.pitch = row_pitch(c.problem.operands[c.problem.stages[0].inputs[0]].layout, plan.channels);
   if (product(c.results[0]) != checked_mul(x[0], x[1], "result"))
     throw Error(Code::invalid_argument, "the extents of a reduction do not fit together");
-  // Whole cache lines of channels.
   const int64_t bytes = checked_mul(checked_mul(plan.pixels, plan.channels, "image"), 4, "image");
+  SpatialArgs& args = plan.args;
+  args.window.in[2] = args.window.kernel[2] = plan.pixels;
+  args.pixel_stride = plan.pitch;
+  args.out_stride = plan.channels;
+  plan.narrow = is_narrow(c.problem, c.problem.stages[0].inputs[0]);
+  // By pixels, as the lines of the image are divided before and after, where they divide: parts of the image alone, so
+  // that sums do not depend on threads.
+  plan.pixel_parts = plan.average ? std::clamp<int64_t>(bytes / (32 << 10), 1, 8) : 1;
+  while (plan.pixels % plan.pixel_parts != 0) --plan.pixel_parts;
+  if (plan.pixel_parts > 1) {
+    const int64_t means = checked_mul(checked_mul(plan.images, plan.pixel_parts, "means"), plan.channels, "means");
+    bound.workspace = byte_size(DType::f32, means);
+    if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
+    bound.phases = 2;
+    bound.chunks[0] = checked_mul(plan.images, plan.pixel_parts, "chunks");
+    bound.chunks[1] = plan.images;
+    return;
+  }
+  // Whole cache lines of channels.
   const int64_t lines = (plan.channels + 15) / 16;
   const int64_t wanted = plan.images >= 4 * c.threads ? 1 : chunks_for(bytes, lines, c.threads);
   plan.step = wanted == 0 || lines == 0 ? 1 : (lines + wanted - 1) / wanted * 16;
   plan.parts = (plan.channels + plan.step - 1) / plan.step;
   bound.chunks[0] = checked_mul(plan.images, plan.parts, "chunks");
-  plan.narrow = is_narrow(c.problem, c.problem.stages[0].inputs[0]);
   if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
-  SpatialArgs& args = plan.args;
-  args.window.in[2] = args.window.kernel[2] = plan.pixels;
-  args.pixel_stride = plan.pitch;
-  args.out_stride = plan.channels;
+}
+
+// Means of the parts of images, then of those.
+Status global_parts_run(const GlobalPlan& plan, const Launch& launch, const void* x, void* result) {
+  auto* means = reinterpret_cast<float*>(launch.workspace);
+  if (launch.phase == 0) {
+    const int64_t pixels = plan.pixels / plan.pixel_parts;
+    const auto* in = static_cast<const std::byte*>(x) + launch.chunk * pixels * plan.pitch * (plan.narrow ? 2 : 4);
+    plan.table->global_average(in, plan.narrow, pixels, plan.pitch, 0, plan.channels,
+                               means + launch.chunk * plan.channels);
+    return {};
+  }
+  means += launch.chunk * plan.pixel_parts * plan.channels;
+  float* out = plan.narrow ? reinterpret_cast<float*>(launch.scratch)
+                           : static_cast<float*>(result) + launch.chunk * plan.channels;
+  plan.table->global_average(means, false, plan.pixel_parts, plan.channels, 0, plan.channels, out);
+  if (plan.narrow)
+    plan.table->narrow(out, plan.channels, static_cast<uint16_t*>(result) + launch.chunk * plan.channels);
+  return {};
 }
 
 Status global_run(const Launch& launch) {
   const GlobalPlan& plan = launch.bound->as<GlobalPlan>();
-  const int64_t image = launch.chunk / plan.parts;
-  const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
   void* result = launch.operands[launch.problem->operands.size()];
   const void* x = launch.operands[launch.problem->stages[0].inputs[0]];
+  if (plan.pixel_parts > 1) return global_parts_run(plan, launch, x, result);
+  const int64_t image = launch.chunk / plan.parts;
+  const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
   if (plan.narrow) {
     auto* out = static_cast<uint16_t*>(result) + image * plan.channels;
     auto* sums = reinterpret_cast<float*>(launch.scratch);

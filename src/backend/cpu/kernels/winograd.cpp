@@ -117,8 +117,7 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   // Products of few rows are bound by the weights; a vector of any transform by what it stores.
   const double vector = (device.level >= avx512 ? 3.0 : 2.3) * points;
   return 2000 +
-         (1.1 + 3 / tiles) *
-             contraction_cost(table, device, points * tiles, n * lanes, static_cast<double>(channels), 0) +
+         (1.1 + 3 / tiles) * contraction_cost(table, points * tiles, n * lanes, static_cast<double>(channels), 0) +
          vector * (tiles * (c + n) + std::ceil(tiles / block) * static_cast<double>(channels) * n);
 }
 
