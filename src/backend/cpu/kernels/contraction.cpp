@@ -51,29 +51,37 @@ Place place_of(const Dims& dims, int64_t call) {
   return p;
 }
 
-// Parts of M and N for `wanted` pieces of one call on some threads.
-void split_call(Plan& plan, int64_t wanted, int threads) {
+// Parts of M and N for at most `wanted` pieces of one call, which takes `ns` alone, on some threads.
+void split_call(Plan& plan, int64_t wanted, double ns, int threads) {
   const ContractArgs& args = plan.product.args;
   const ContractTable& table = *plan.prepared->table;
   const int64_t row_unit = table.planes > 0 ? 16 : table.max_rows;
   const int64_t col_unit = plan.product.unpacked ? unpacked_cols : args.nr;
   const int64_t row_units = ceil_div(args.m, row_unit), col_units = ceil_div(args.n, col_unit);
-  int64_t by_rows = 1, by_cols = 1;
   // Each part of M streams all of B. Each part of N reads all of A, and splits it into planes; and threads that divide
   // columns make and want other lines than those that divide rows, as the rest of a network does: what they exchange
   // comes from another core's cache. In nanoseconds:
   const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n), k = static_cast<double>(args.k);
   const double streamed = n * k * static_cast<double>(args.taps) * (table.planes > 0 ? 2 * table.planes : 4) / 30;
   const double read = m * k * (table.planes > 0 ? split_ns * table.planes : 0.1);
-  const double exchanged = (m * k + m * n) * 4 / 17 * (threads - 1) / threads;
-  const auto pieces = static_cast<double>(wanted);
-  if (col_units >= wanted && (row_units < wanted || pieces * streamed > pieces * read + exchanged * threads)) {
-    by_cols = wanted;
-  } else if (row_units >= wanted) {
-    by_rows = wanted;
-  } else {
+  const double exchanged = (m * k + m * n) * 4 / 17 * (threads - 1);
+  const int64_t sharing = std::min<int64_t>(wanted, threads);
+  // The same number for each thread, several so that one whose core is slow just then can be helped, and so few that
+  // about a tenth of the time goes into what each does anew; or none.
+  const auto pieces = [&](int64_t units, double anew) {
+    const double worth = 0.5 + 0.1 * ns / (anew + 1) / static_cast<double>(sharing);
+    const auto each = static_cast<int64_t>(std::min(worth, static_cast<double>(wanted / sharing)));
+    return units / sharing * sharing == 0 ? 0 : sharing * std::clamp<int64_t>(each, 1, units / sharing);
+  };
+  int64_t by_rows = wanted <= 1 ? 1 : pieces(row_units, streamed), by_cols = wanted <= 1 ? 1 : pieces(col_units, read);
+  if (by_rows == 0 && by_cols == 0) {
     by_rows = std::max<int64_t>(1, row_units);
     by_cols = std::min(col_units, ceil_div(wanted, by_rows));
+  } else if (by_cols == 0 || (by_rows > 0 && static_cast<double>(by_rows) * streamed <=
+                                                 static_cast<double>(by_cols) * read + exchanged)) {
+    by_cols = 1;
+  } else {
+    by_rows = 1;
   }
   plan.m_step = std::max<int64_t>(1, ceil_div(row_units, by_rows) * row_unit);
   plan.n_step = std::max<int64_t>(1, ceil_div(col_units, std::max<int64_t>(1, by_cols)) * col_unit);
@@ -237,11 +245,12 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   // Pieces: the same number for each thread, as many as are worth it.
   const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n);
   const double depth = static_cast<double>(std::max<int64_t>(args.k, 1)) * static_cast<double>(args.taps);
-  const double ns = contraction_cost(table, m, n, depth, 4 * (n * depth + m * n)) * static_cast<double>(plan.calls);
+  const double one = contraction_cost(table, m, n, depth, 4 * (n * depth + m * n));
+  const double ns = one * static_cast<double>(plan.calls);
   const auto threads = static_cast<double>(c.threads);
   const auto wanted = static_cast<int64_t>(
       std::max(1.0, std::min(ns / least_piece, threads * std::clamp(std::floor(ns / good_piece / threads), 1.0, 6.0))));
-  split_call(plan, c.threads <= 1 ? 1 : ceil_div(wanted, plan.calls), c.threads);
+  split_call(plan, c.threads <= 1 ? 1 : ceil_div(wanted, plan.calls), one, c.threads);
   plan.units = checked_mul(plan.calls, plan.m_parts * plan.n_parts, "calls");
   plan.units_per_chunk = c.threads <= 1 ? plan.units : ceil_div(plan.units, std::min(plan.units, wanted));
   const int64_t prepared_chunks = plan.packs + plan.turns;
