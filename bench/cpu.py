@@ -20,6 +20,7 @@ import measure
 import models
 import peers
 import reference
+import scaling
 
 CASES = ["bert_base_128", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "vit_b_16", "convnext_tiny",
          "ppocr_rec", "ppocr_det", "detector", "basic_pitch", "magika", "silero_vad"]
@@ -116,6 +117,8 @@ def parse():
     parser.add_argument("--timing-cache", metavar="FILE", help="measured times of kernels, for Sinter's builds")
     parser.add_argument("--costs", action="store_true",
                         help="instead: time to build and to load, and peak memory, each in a process of its own")
+    parser.add_argument("--scaling", action="store_true",
+                        help="instead: Sinter on the numbers of threads above one beside Sinter on one")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--svg", metavar="FILE", help="draw the ratios there")
     arguments = parser.parse_args()
@@ -126,6 +129,8 @@ def parse():
         arguments.seconds = min(arguments.seconds, 3)
     if arguments.costs and arguments.level:
         parser.error("--costs measures what there is: leave --level out")
+    if arguments.scaling and not any(int(t) > 1 for t in arguments.threads.split(",")):
+        parser.error("--scaling wants a number of threads above one, as --threads 2")
     for asked, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),
                          (arguments.without, peers.PEERS)):
         if set(asked) - set(known):
@@ -138,6 +143,8 @@ def main():
     names = arguments.names or CASES
     if arguments.costs:
         rows = costs.table(names, arguments)
+    elif arguments.scaling:
+        rows = scaling.table(names, arguments)
     else:
         rows = []
         print(hidden(arguments), HEAD, sep="\n", flush=True)

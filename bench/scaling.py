@@ -1,0 +1,27 @@
+"""What more threads are worth to Sinter: the same network built for one and for several, taking turns in one process."""
+
+import numpy as np
+
+import measure
+import peers
+
+
+def table(names, arguments):
+    """Prints a line a network, class and number of threads above one; returns the figures."""
+    print(f"{'network':<19}{'T':>2}  {'class':<8}{'T=1 ms':>10}{'T ms':>10}{'ratio':>7}  {'p10 - p90':<13}{'of best':>7}", flush=True)
+    rows = []
+    options = {"level": arguments.level, "timing_cache": arguments.timing_cache}
+    for name in names:
+        inputs, dims = peers.opening(name)
+        for kind in arguments.classes:
+            for threads in [int(t) for t in arguments.threads.split(",") if int(t) > 1]:
+                runs = [peers.sinter(name, inputs, dims, t, kind, **options).run for t in (1, threads)]
+                times = measure.interleaved(runs, arguments.seconds, arguments.rounds, arguments.least)
+                one, several = times[:, 0], times[:, 1]
+                row = {"network": name, "threads": threads, "class": kind, "one_ms": 1e3 * float(np.median(one)),
+                       "ms": 1e3 * float(np.median(several)), **measure.ratio(one, several),
+                       "of_best": float(one.min() / several.min())}
+                rows.append(row)
+                print(f"{name:<19}{threads:>2}  {kind:<8}{row['one_ms']:>10.3f}{row['ms']:>10.3f}{row['ratio']:>7.2f}  "
+                      f"{row['p10']:.2f} - {row['p90']:.2f}".ljust(71) + f"{row['of_best']:>7.2f}", flush=True)
+    return rows
