@@ -129,6 +129,8 @@ def parse():
         arguments.seconds = min(arguments.seconds, 3)
     if arguments.costs and arguments.level:
         parser.error("--costs measures what there is: leave --level out")
+    if arguments.scaling and (arguments.costs or arguments.svg):
+        parser.error("--scaling is a table of its own: leave --costs and --svg out")
     if arguments.scaling and not any(int(t) > 1 for t in arguments.threads.split(",")):
         parser.error("--scaling wants a number of threads above one, as --threads 2")
     for asked, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),

@@ -7,21 +7,31 @@ import peers
 
 
 def table(names, arguments):
-    """Prints a line a network, class and number of threads above one; returns the figures."""
-    print(f"{'network':<19}{'T':>2}  {'class':<8}{'T=1 ms':>10}{'T ms':>10}{'ratio':>7}  {'p10 - p90':<13}{'of best':>7}", flush=True)
+    """Prints a line a network, class and number of threads above one; returns the figures. Ratios are the time of one
+    thread over that of several, of the medians of rounds, and of the fastest round of each."""
+    print(f"{'network':<19}{'T':>2}  {'class':<8}{'T=1 ms':>10}{'T ms':>10}{'ratio':>7}  {'p10 - p90':<13}{'of best':>9}",
+          flush=True)
     rows = []
     options = {"level": arguments.level, "timing_cache": arguments.timing_cache}
+    counts = [int(t) for t in arguments.threads.split(",") if int(t) > 1]
     for name in names:
         inputs, dims = peers.opening(name)
         for kind in arguments.classes:
-            for threads in [int(t) for t in arguments.threads.split(",") if int(t) > 1]:
-                runs = [peers.sinter(name, inputs, dims, t, kind, **options).run for t in (1, threads)]
-                times = measure.interleaved(runs, arguments.seconds, arguments.rounds, arguments.least)
+            reasons = []
+            made = [measure.tried(f"{name} {kind}, {t} threads",
+                                  lambda: peers.sinter(name, inputs, dims, t, kind, **options).run, reasons)
+                    for t in [1] + counts]
+            for threads, run in zip(counts, made[1:]):
+                if made[0] is None or run is None:
+                    continue
+                times = measure.interleaved([made[0], run], arguments.seconds, arguments.rounds, arguments.least)
                 one, several = times[:, 0], times[:, 1]
                 row = {"network": name, "threads": threads, "class": kind, "one_ms": 1e3 * float(np.median(one)),
                        "ms": 1e3 * float(np.median(several)), **measure.ratio(one, several),
                        "of_best": float(one.min() / several.min())}
                 rows.append(row)
                 print(f"{name:<19}{threads:>2}  {kind:<8}{row['one_ms']:>10.3f}{row['ms']:>10.3f}{row['ratio']:>7.2f}  "
-                      f"{row['p10']:.2f} - {row['p90']:.2f}".ljust(71) + f"{row['of_best']:>7.2f}", flush=True)
+                      f"{row['p10']:.2f} - {row['p90']:.2f}".ljust(71) + f"{row['of_best']:>9.2f}", flush=True)
+            for reason in reasons:
+                print(f"    {reason}", flush=True)
     return rows

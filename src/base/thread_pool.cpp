@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <climits>
 #include <cstdio>
 #include <thread>
 #include <vector>
@@ -24,43 +23,43 @@ void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
 }
 
-void futex_wake_all(std::atomic<uint32_t>& word) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+void futex_wake(std::atomic<uint32_t>& word) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
 }  // namespace
 
-// One region at a time. `signal` counts regions and is what workers wait for; `gate` tells whether the region is open,
-// for how many workers, and how many are inside. A worker that comes late finds the gate shut: nobody waits for it.
+// One region at a time. `gate` tells whether it is open, for how many workers, and how many are inside; a worker that
+// comes late finds the gate shut, and nobody waits for it.
 struct Pool::State {
   static constexpr uint32_t open = 1u << 31;
   static constexpr uint32_t count_bits = 12;
   static constexpr uint32_t count_mask = (1u << count_bits) - 1;
 
-  // The next chunk of a worker's own part of a region, and the part's end.
-  struct alignas(64) Part {
+  struct alignas(64) Worker {
+    // Its part of the region: the next chunk, and the end.
     std::atomic<int64_t> next{0};
     int64_t end = 0;
+    std::atomic<uint32_t> signal{0};  // counts what it is called for
+    std::atomic<uint32_t> asleep{0};
   };
 
-  alignas(64) std::atomic<uint32_t> signal{0};
-  std::atomic<uint32_t> sleepers{0};
-  std::atomic<bool> stop{false};
-  std::atomic<bool> leased{false};
   alignas(64) std::atomic<uint32_t> gate{0};
+  std::atomic<bool> stop{false};
   // Written by the lease's holder while the gate is shut and nobody is inside.
   void (*fn)(void*, int64_t, unsigned) = nullptr;
   void* user = nullptr;
-  std::vector<Part> parts;
+  alignas(64) std::atomic<uint32_t> leased{0};  // workers of the lease and its holder; 0: there is none
   unsigned spin_microseconds = 0;
   pid_t pid = 0;
+  std::vector<Worker> workers;  // and the caller, the first
   std::vector<std::thread> threads;
 
   // A worker's own part, then what others have left of theirs. Parts are the same from region to region, so that a
   // worker finds what it wrote, and its share of the weights, in its own caches.
-  void take_chunks(unsigned worker, unsigned workers) {
-    for (unsigned i = 0; i < workers; ++i) {
-      Part& part = parts[(worker + i) % workers];
+  void take_chunks(unsigned worker, unsigned count) {
+    for (unsigned i = 0; i < count; ++i) {
+      Worker& part = workers[(worker + i) % count];
       if (part.next.load(std::memory_order_relaxed) >= part.end) continue;
       for (int64_t chunk = part.next.fetch_add(1, std::memory_order_relaxed); chunk < part.end;
            chunk = part.next.fetch_add(1, std::memory_order_relaxed))
@@ -71,7 +70,7 @@ struct Pool::State {
   void work(unsigned worker) {
     uint32_t seen = 0;
     while (true) {
-      seen = wait_for_change(seen);
+      seen = wait_for_change(worker, seen);
       if (stop.load(std::memory_order_relaxed)) return;
       uint32_t now = gate.load(std::memory_order_relaxed);
       bool inside = false;
@@ -83,32 +82,34 @@ struct Pool::State {
     }
   }
 
-  // While a lease lasts another region is likely to follow soon, and waking takes longer than many regions do.
-  uint32_t wait_for_change(uint32_t seen) {
+  // While its lease lasts another region is likely to follow soon, and waking takes longer than many regions do.
+  uint32_t wait_for_change(unsigned worker, uint32_t seen) {
+    Worker& own = workers[worker];
     const auto start = std::chrono::steady_clock::now();
     const std::chrono::microseconds idle(spin_microseconds), between(10 * spin_microseconds);
     std::chrono::steady_clock::duration waited;
     do {
       for (int i = 0; i < 64; ++i) {
-        const uint32_t now = signal.load(std::memory_order_acquire);
+        const uint32_t now = own.signal.load(std::memory_order_acquire);
         if (now != seen) return now;
         pause_cpu();
       }
       waited = std::chrono::steady_clock::now() - start;
-    } while (waited < idle || (waited < between && leased.load(std::memory_order_relaxed)));
-    sleepers.fetch_add(1, std::memory_order_seq_cst);
-    uint32_t now = signal.load(std::memory_order_seq_cst);
+    } while (waited < idle || (waited < between && worker < leased.load(std::memory_order_relaxed)));
+    own.asleep.store(1, std::memory_order_seq_cst);
+    uint32_t now = own.signal.load(std::memory_order_seq_cst);
     while (now == seen) {
-      futex_wait(signal, seen);
-      now = signal.load(std::memory_order_seq_cst);
+      futex_wait(own.signal, seen);
+      now = own.signal.load(std::memory_order_seq_cst);
     }
-    sleepers.fetch_sub(1, std::memory_order_relaxed);
+    own.asleep.store(0, std::memory_order_relaxed);
     return now;
   }
 
-  void raise() {
-    signal.fetch_add(1, std::memory_order_seq_cst);
-    if (sleepers.load(std::memory_order_seq_cst) > 0) futex_wake_all(signal);
+  void call(unsigned worker) {
+    Worker& called = workers[worker];
+    called.signal.fetch_add(1, std::memory_order_seq_cst);
+    if (called.asleep.load(std::memory_order_seq_cst) != 0) futex_wake(called.signal);
   }
 };
 
@@ -116,7 +117,7 @@ Pool::Pool(unsigned workers, unsigned spin_microseconds) : state_(std::make_uniq
   state_->spin_microseconds = spin_microseconds;
   state_->pid = getpid();
   workers = std::min(workers, State::count_mask - 1);
-  state_->parts = std::vector<State::Part>(workers + 1);
+  state_->workers = std::vector<State::Worker>(workers + 1);
   try {
     for (unsigned i = 0; i < workers; ++i)
       state_->threads.emplace_back([state = state_.get(), i] { state->work(i + 1); });
@@ -132,14 +133,17 @@ Pool::~Pool() {
     return;
   }
   state_->stop.store(true, std::memory_order_relaxed);
-  state_->raise();
+  for (unsigned w = 1; w <= state_->threads.size(); ++w) state_->call(w);
   for (std::thread& thread : state_->threads) thread.join();
 }
 
 Pool::Lease Pool::lease(unsigned wanted) {
   State& s = *state_;
   const unsigned workers = std::min<unsigned>(wanted > 0 ? wanted - 1 : 0, static_cast<unsigned>(s.threads.size()));
-  if (workers == 0 || s.pid != getpid() || s.leased.exchange(true, std::memory_order_acquire)) return Lease(nullptr, 0);
+  uint32_t none = 0;
+  if (workers == 0 || s.pid != getpid() ||
+      !s.leased.compare_exchange_strong(none, workers + 1, std::memory_order_acquire, std::memory_order_relaxed))
+    return Lease(nullptr, 0);
   return Lease(&s, workers);
 }
 
@@ -154,27 +158,28 @@ Pool::Lease::Lease(Lease&& other) noexcept : state_(other.state_), granted_(othe
 }
 
 Pool::Lease::~Lease() {
-  if (state_) state_->leased.store(false, std::memory_order_release);
+  if (state_) state_->leased.store(0, std::memory_order_release);
 }
 
-void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned), void* user) const {
+void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned), void* user) const noexcept {
+  const auto called = static_cast<unsigned>(std::min<int64_t>(granted_, chunks - 1));
   if (granted_ == 0 || chunks <= 1) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) fn(user, chunk, 0);
     return;
   }
   State& s = *state_;
-  const int64_t workers = granted_ + 1;
-  for (int64_t w = 0, begin = 0; w < workers; ++w) {
-    State::Part& part = s.parts[static_cast<size_t>(w)];
-    part.next.store(begin, std::memory_order_relaxed);
-    begin += chunks / workers + (w < chunks % workers ? 1 : 0);
-    part.end = begin;
+  const int64_t count = called + 1;
+  for (int64_t w = 0, begin = 0; w < count; ++w) {
+    State::Worker& worker = s.workers[static_cast<size_t>(w)];
+    worker.next.store(begin, std::memory_order_relaxed);
+    begin += chunks / count + (w < chunks % count ? 1 : 0);
+    worker.end = begin;
   }
   s.fn = fn;
   s.user = user;
-  s.gate.store(State::open | granted_ << State::count_bits, std::memory_order_release);
-  s.raise();
-  s.take_chunks(0, size());
+  s.gate.store(State::open | called << State::count_bits, std::memory_order_release);
+  for (unsigned w = 1; w <= called; ++w) s.call(w);
+  s.take_chunks(0, called + 1);
   s.gate.fetch_and(~State::open, std::memory_order_relaxed);
   for (unsigned spins = 0; (s.gate.load(std::memory_order_acquire) & State::count_mask) != 0; ++spins) {
     if (spins < 4096)

@@ -30,7 +30,7 @@ class Pool {
     unsigned size() const { return granted_ + 1; }  // workers granted and the caller
     // fn(user, chunk, worker) for every chunk in [0, chunks), worker in [0, size()); returns when all are done.
     // fn must not throw.
-    void parallel(int64_t chunks, void (*fn)(void* user, int64_t chunk, unsigned worker), void* user) const;
+    void parallel(int64_t chunks, void (*fn)(void* user, int64_t chunk, unsigned worker), void* user) const noexcept;
 
    private:
     friend class Pool;

@@ -36,9 +36,10 @@ struct SpatialTable {
   SpatialFunction depthwise;
   SpatialFunction max_pool;      // NaN wins; a window without taps gives -infinity
   SpatialFunction average_pool;  // a window without taps gives NaN
-  // out[c] = mean over pixels of in[pixel * pixel_stride + c] for c in [c_begin, c_end); in: floats, or bf16.
+  // out[c] = sum over pixels of in[pixel * pixel_stride + c], over divisor, for c in [c_begin, c_end); in: floats, or
+  // bf16.
   void (*global_average)(const void* in, bool narrow, int64_t pixels, int64_t pixel_stride, int64_t c_begin,
-                         int64_t c_end, float* out);
+                         int64_t c_end, float divisor, float* out);
   void (*widen)(const uint16_t* from, int64_t n, float* to);  // bf16 to floats, and to the nearest bf16
   void (*narrow)(const float* from, int64_t n, uint16_t* to);
 };

@@ -13,6 +13,7 @@
 
 #include "backend/cpu/device.h"
 #include "backend/cpu/kernels/attention_plan.h"
+#include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/families.h"
 #include "backend/cpu/kernels/views.h"
@@ -27,8 +28,6 @@ constexpr int64_t few_rows = 8;            // of queries: keys and values are re
 constexpr int64_t block_bytes = 64 << 10;  // of scores, about
 constexpr int64_t block_unit = 32;         // rows
 constexpr int64_t pack_bytes = 128 << 10;  // of a chunk that packs
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The products over this many planes on tiles; null where the level has none.
 const AttentionTable* tile_products(uint8_t level, int planes) {

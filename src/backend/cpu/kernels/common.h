@@ -86,12 +86,14 @@ T& emplace(Bound& bound, A&&... arguments) {
   return out;
 }
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Rows of [0, total) that a chunk takes when they are dealt in equal parts.
 struct Range {
   int64_t begin, end;
 };
 inline Range part(int64_t total, int64_t chunks, int64_t chunk) {
-  const int64_t each = (total + chunks - 1) / chunks;
+  const int64_t each = ceil_div(total, chunks);
   return {std::min(total, chunk * each), std::min(total, (chunk + 1) * each)};
 }
 

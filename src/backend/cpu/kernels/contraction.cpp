@@ -30,8 +30,6 @@ struct Plan {
   int64_t block_offset = 0;   // the same: the block of the unpacked mode
 };
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Position of one call on the call axes and offsets there.
 struct Place {
   std::array<int64_t, max_rank_of_values + 2> at;
@@ -57,34 +55,35 @@ void split_call(Plan& plan, int64_t wanted, double ns, int threads) {
   const ContractTable& table = *plan.prepared->table;
   const int64_t row_unit = table.planes > 0 ? 16 : table.max_rows;
   const int64_t col_unit = plan.product.unpacked ? unpacked_cols : args.nr;
-  const int64_t row_units = ceil_div(args.m, row_unit), col_units = ceil_div(args.n, col_unit);
+  const int64_t row_units = std::max<int64_t>(1, ceil_div(args.m, row_unit));
+  const int64_t col_units = std::max<int64_t>(1, ceil_div(args.n, col_unit));
   // Each part of M streams all of B. Each part of N reads all of A, and splits it into planes; and threads that divide
   // columns make and want other lines than those that divide rows, as the rest of a network does: what they exchange
   // comes from another core's cache. In nanoseconds:
   const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n), k = static_cast<double>(args.k);
+  const auto sharing = static_cast<double>(std::min<int64_t>(wanted, threads));
   const double streamed = n * k * static_cast<double>(args.taps) * (table.planes > 0 ? 2 * table.planes : 4) / 30;
   const double read = m * k * (table.planes > 0 ? split_ns * table.planes : 0.1);
-  const double exchanged = (m * k + m * n) * 4 / 17 * (threads - 1);
-  const int64_t sharing = std::min<int64_t>(wanted, threads);
-  // The same number for each thread, several so that one whose core is slow just then can be helped, and so few that
-  // about a tenth of the time goes into what each does anew; or none.
-  const auto pieces = [&](int64_t units, double anew) {
-    const double worth = 0.5 + 0.1 * ns / (anew + 1) / static_cast<double>(sharing);
-    const auto each = static_cast<int64_t>(std::min(worth, static_cast<double>(wanted / sharing)));
-    return units / sharing * sharing == 0 ? 0 : sharing * std::clamp<int64_t>(each, 1, units / sharing);
-  };
-  int64_t by_rows = wanted <= 1 ? 1 : pieces(row_units, streamed), by_cols = wanted <= 1 ? 1 : pieces(col_units, read);
-  if (by_rows == 0 && by_cols == 0) {
-    by_rows = std::max<int64_t>(1, row_units);
-    by_cols = std::min(col_units, ceil_div(wanted, by_rows));
-  } else if (by_cols == 0 || (by_rows > 0 && static_cast<double>(by_rows) * streamed <=
-                                                 static_cast<double>(by_cols) * read + exchanged)) {
-    by_cols = 1;
-  } else {
-    by_rows = 1;
+  const double exchanged = (m * k + m * n) * 4 / 17 * (sharing - 1) / sharing;
+  double least = 0;
+  int64_t row_step = row_units, col_step = col_units;
+  for (int64_t by_rows = 1; by_rows <= std::min(wanted, row_units); ++by_rows) {
+    for (int64_t by_cols = 1; by_cols <= std::min(wanted / by_rows, col_units); ++by_cols) {
+      const int64_t rows = ceil_div(row_units, by_rows), cols = ceil_div(col_units, by_cols);
+      const auto parts = static_cast<double>(ceil_div(row_units, rows) * ceil_div(col_units, cols));
+      const double of_m = static_cast<double>(rows) / static_cast<double>(row_units);
+      const double of_n = static_cast<double>(cols) / static_cast<double>(col_units);
+      const double piece = ns * of_m * of_n + streamed * of_n + read * of_m;
+      // A thread may have to wait for a piece of another's, whose core is slow just then.
+      const double takes = (std::ceil(parts / sharing) + 0.25) * piece + (of_n < 1 ? exchanged : 0);
+      if (least > 0 && takes >= least) continue;
+      least = takes;
+      row_step = rows;
+      col_step = cols;
+    }
   }
-  plan.m_step = std::max<int64_t>(1, ceil_div(row_units, by_rows) * row_unit);
-  plan.n_step = std::max<int64_t>(1, ceil_div(col_units, std::max<int64_t>(1, by_cols)) * col_unit);
+  plan.m_step = row_step * row_unit;
+  plan.n_step = col_step * col_unit;
   plan.m_parts = ceil_div(args.m, plan.m_step);
   plan.n_parts = ceil_div(args.n, plan.n_step);
 }
@@ -242,17 +241,26 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
     bound.workspace = checked_add(bound.workspace, byte_size(DType::f32, floats), "workspace");
   }
 
-  // Pieces: the same number for each thread, as many as are worth it.
+  // Pieces: as many as are worth it, several for each thread.
   const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n);
   const double depth = static_cast<double>(std::max<int64_t>(args.k, 1)) * static_cast<double>(args.taps);
   const double one = contraction_cost(table, m, n, depth, 4 * (n * depth + m * n));
   const double ns = one * static_cast<double>(plan.calls);
-  const auto threads = static_cast<double>(c.threads);
-  const auto wanted = static_cast<int64_t>(
-      std::max(1.0, std::min(ns / least_piece, threads * std::clamp(std::floor(ns / good_piece / threads), 1.0, 6.0))));
-  split_call(plan, c.threads <= 1 ? 1 : ceil_div(wanted, plan.calls), one, c.threads);
+  const int64_t threads = std::max(1, c.threads);
+  const auto most = static_cast<double>(threads * 6);
+  const int64_t wanted = threads == 1
+                             ? 1
+                             : std::max(static_cast<int64_t>(std::min(ns / least_piece, static_cast<double>(threads))),
+                                        static_cast<int64_t>(std::min(ns / good_piece, most)));
+  // Calls that threads can share evenly, or nearly, stay whole.
+  const bool whole = wanted <= 1 || plan.calls % threads == 0 || plan.calls >= 4 * threads;
+  split_call(plan,
+             plan.calls == 1 ? std::max<int64_t>(1, wanted)
+             : whole         ? 1
+                             : std::min(wanted, threads),
+             one, static_cast<int>(threads));
   plan.units = checked_mul(plan.calls, plan.m_parts * plan.n_parts, "calls");
-  plan.units_per_chunk = c.threads <= 1 ? plan.units : ceil_div(plan.units, std::min(plan.units, wanted));
+  plan.units_per_chunk = std::max<int64_t>(1, plan.units / std::max<int64_t>(1, wanted));
   const int64_t prepared_chunks = plan.packs + plan.turns;
   const int phase = prepared_chunks > 0 ? 1 : 0;
   bound.phases = phase + 1;

@@ -357,7 +357,7 @@ struct GlobalPlan {
   bool narrow;       // sums are of bf16, and go there by way of the scratch
   SpatialArgs args;  // of the maximum
   int64_t pixels, channels, pitch, images, step, parts;
-  int64_t pixel_parts;  // more than one: equal ones, whose means the second phase takes the mean of
+  int64_t pixel_parts, pixels_per_part;  // more than one: their sums are added in the second phase
 };
 
 void global_bind(const Kernel& kernel, const void* prepared, const BindContext& c, Bound& bound) {
@@ -377,74 +377,65 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   args.pixel_stride = plan.pitch;
   args.out_stride = plan.channels;
   plan.narrow = is_narrow(c.problem, c.problem.stages[0].inputs[0]);
-  // By pixels, as the lines of the image are divided before and after, where they divide: parts of the image alone, so
-  // that sums do not depend on threads.
-  plan.pixel_parts = plan.average ? std::clamp<int64_t>(bytes / (32 << 10), 1, 8) : 1;
-  while (plan.pixels % plan.pixel_parts != 0) --plan.pixel_parts;
-  if (plan.pixel_parts > 1) {
-    const int64_t means = checked_mul(checked_mul(plan.images, plan.pixel_parts, "means"), plan.channels, "means");
-    bound.workspace = byte_size(DType::f32, means);
-    if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
-    bound.phases = 2;
-    bound.chunks[0] = checked_mul(plan.images, plan.pixel_parts, "chunks");
-    bound.chunks[1] = plan.images;
-    return;
-  }
+  // By pixels, as the lines of the image are divided before and after: parts of the image alone, so that sums do not
+  // depend on threads.
+  const int64_t by_pixels = plan.average ? std::clamp<int64_t>(bytes / (32 << 10), 1, 8) : 1;
+  plan.pixels_per_part = std::max<int64_t>(1, ceil_div(plan.pixels, by_pixels));
+  plan.pixel_parts = std::max<int64_t>(1, ceil_div(plan.pixels, plan.pixels_per_part));
+  if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
   // Whole cache lines of channels.
   const int64_t lines = (plan.channels + 15) / 16;
-  const int64_t wanted = plan.images >= 4 * c.threads ? 1 : chunks_for(bytes, lines, c.threads);
+  const int64_t wanted =
+      plan.images >= 4 * c.threads ? 1 : ceil_div(chunks_for(bytes, lines, c.threads), plan.pixel_parts);
   plan.step = wanted == 0 || lines == 0 ? 1 : (lines + wanted - 1) / wanted * 16;
   plan.parts = (plan.channels + plan.step - 1) / plan.step;
-  bound.chunks[0] = checked_mul(plan.images, plan.parts, "chunks");
-  if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
-}
-
-// Means of the parts of images, then of those.
-Status global_parts_run(const GlobalPlan& plan, const Launch& launch, const void* x, void* result) {
-  auto* means = reinterpret_cast<float*>(launch.workspace);
-  if (launch.phase == 0) {
-    const int64_t pixels = plan.pixels / plan.pixel_parts;
-    const auto* in = static_cast<const std::byte*>(x) + launch.chunk * pixels * plan.pitch * (plan.narrow ? 2 : 4);
-    plan.table->global_average(in, plan.narrow, pixels, plan.pitch, 0, plan.channels,
-                               means + launch.chunk * plan.channels);
-    return {};
+  bound.chunks[0] = checked_mul(checked_mul(plan.images, plan.pixel_parts, "chunks"), plan.parts, "chunks");
+  if (plan.pixel_parts > 1) {
+    const int64_t sums = checked_mul(checked_mul(plan.images, plan.pixel_parts, "sums"), plan.channels, "sums");
+    bound.workspace = byte_size(DType::f32, sums);
+    bound.phases = 2;
+    bound.chunks[1] = plan.images;
   }
-  means += launch.chunk * plan.pixel_parts * plan.channels;
-  float* out = plan.narrow ? reinterpret_cast<float*>(launch.scratch)
-                           : static_cast<float*>(result) + launch.chunk * plan.channels;
-  plan.table->global_average(means, false, plan.pixel_parts, plan.channels, 0, plan.channels, out);
-  if (plan.narrow)
-    plan.table->narrow(out, plan.channels, static_cast<uint16_t*>(result) + launch.chunk * plan.channels);
-  return {};
 }
 
 Status global_run(const Launch& launch) {
   const GlobalPlan& plan = launch.bound->as<GlobalPlan>();
-  void* result = launch.operands[launch.problem->operands.size()];
-  const void* x = launch.operands[launch.problem->stages[0].inputs[0]];
-  if (plan.pixel_parts > 1) return global_parts_run(plan, launch, x, result);
-  const int64_t image = launch.chunk / plan.parts;
-  const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
-  if (plan.narrow) {
-    auto* out = static_cast<uint16_t*>(result) + image * plan.channels;
-    auto* sums = reinterpret_cast<float*>(launch.scratch);
-    const auto* in = plan.pixels == 0 ? out : static_cast<const uint16_t*>(x) + image * plan.pixels * plan.pitch;
-    plan.table->global_average(in, true, plan.pixels, plan.pitch, begin, end, sums);
-    plan.table->narrow(sums + begin, end - begin, out + begin);
+  void* const result = launch.operands[launch.problem->operands.size()];
+  auto* const sums = reinterpret_cast<float*>(launch.workspace);
+  const auto divisor = static_cast<float>(plan.pixels);
+  if (launch.phase == 0) {
+    const int64_t part = launch.chunk / plan.parts, image = part / plan.pixel_parts;
+    const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
+    const int64_t first = part % plan.pixel_parts * plan.pixels_per_part;
+    const int64_t pixels = std::min(plan.pixels_per_part, plan.pixels - first);
+    // No pixel is read of an empty operand.
+    const auto* x = static_cast<const std::byte*>(launch.operands[launch.problem->stages[0].inputs[0]]);
+    const void* in = plan.pixels == 0 ? result : x + (image * plan.pixels + first) * plan.pitch * (plan.narrow ? 2 : 4);
+    if (!plan.average) {
+      SpatialArgs args = plan.args;
+      args.channels = end - begin;
+      args.in = static_cast<const float*>(in) + begin;
+      args.out = static_cast<float*>(result) + image * plan.channels + begin;
+      plan.table->max_pool(args, 0, 1, nullptr);
+      return {};
+    }
+    if (plan.pixel_parts > 1) {
+      plan.table->global_average(in, plan.narrow, pixels, plan.pitch, begin, end, 1, sums + part * plan.channels);
+      return {};
+    }
+    float* out =
+        plan.narrow ? reinterpret_cast<float*>(launch.scratch) : static_cast<float*>(result) + image * plan.channels;
+    plan.table->global_average(in, plan.narrow, pixels, plan.pitch, begin, end, divisor, out);
+    if (plan.narrow)
+      plan.table->narrow(out + begin, end - begin, static_cast<uint16_t*>(result) + image * plan.channels + begin);
     return {};
   }
-  float* out = static_cast<float*>(result) + image * plan.channels;
-  const auto* in = static_cast<const float*>(x);
-  in = plan.pixels == 0 ? out : in + image * plan.pixels * plan.pitch;  // no pixel is read of an empty operand
-  if (plan.average) {
-    plan.table->global_average(in, false, plan.pixels, plan.pitch, begin, end, out);
-    return {};
-  }
-  SpatialArgs args = plan.args;
-  args.channels = end - begin;
-  args.in = in + begin;
-  args.out = out + begin;
-  plan.table->max_pool(args, 0, 1, nullptr);
+  const int64_t image = launch.chunk;
+  float* out =
+      plan.narrow ? reinterpret_cast<float*>(launch.scratch) : static_cast<float*>(result) + image * plan.channels;
+  plan.table->global_average(sums + image * plan.pixel_parts * plan.channels, false, plan.pixel_parts, plan.channels, 0,
+                             plan.channels, divisor, out);
+  if (plan.narrow) plan.table->narrow(out, plan.channels, static_cast<uint16_t*>(result) + image * plan.channels);
   return {};
 }
 

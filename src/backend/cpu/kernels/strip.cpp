@@ -225,8 +225,6 @@ Reached reached(const Plan& plan, int64_t first, int64_t last) {
   return {begin, end};
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
   const Prepared& parts = *static_cast<const Prepared*>(prepared_pointer);
   Plan& plan = emplace<Plan>(bound);
@@ -264,10 +262,10 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   const int64_t fit = (room - plan.reach) / plan.stride + 1;
   plan.step = std::clamp<int64_t>(fit, 1, plan.lines);
   plan.step = ceil_div(plan.lines, ceil_div(plan.lines, plan.step));
-  // Chunks are tall, since each makes the lines at its border anew; still each thread gets one.
+  // Chunks are tall, since each makes the lines at its border anew; still there is one for each thread.
   const int64_t images = y[0], wanted = c.threads <= 1 ? 1 : ceil_div(6 * static_cast<int64_t>(c.threads), images);
   const int64_t border = ceil_div(plan.reach, plan.stride);
-  const int64_t tall = std::max(plan.lines / (4 * border), std::min<int64_t>(c.threads, plan.lines / border));
+  const int64_t tall = std::max(plan.lines / (4 * border), std::min(ceil_div(c.threads, images), plan.lines / border));
   plan.lines_per_chunk = ceil_div(plan.lines, std::clamp<int64_t>(tall, 1, wanted));
   plan.chunks_per_image = ceil_div(plan.lines, plan.lines_per_chunk);
 

@@ -24,7 +24,6 @@ constexpr int64_t most_points = (large + 2) * (large + 2);
 
 int edge_of(const Kernel& kernel) { return *static_cast<const int*>(kernel.self); }
 int64_t points_of(int64_t edge) { return (edge + 2) * (edge + 2); }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // The most of `total` in equal parts of at most `limit`, in steps of `unit`.
 int64_t even_part(int64_t total, int64_t limit, int64_t unit) {
   if (limit >= total) return total;
