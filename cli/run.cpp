@@ -23,7 +23,7 @@ struct Args {
 };
 
 std::string element_text(const Tensor& t, int64_t i) {
-  if (t.dtype() == DType::string) return sinter::quoted(printable(t.strings()[static_cast<size_t>(i)], 60));
+  if (t.dtype() == DType::string) return quoted(printable(t.strings()[static_cast<size_t>(i)], 60));
   if (is_complex(t.dtype())) {
     if (t.dtype() == DType::c64) return fmt::format("{}{:+}i", t.as<float>()[2 * i], t.as<float>()[2 * i + 1]);
     return fmt::format("{}{:+}i", t.as<double>()[2 * i], t.as<double>()[2 * i + 1]);

@@ -1,4 +1,5 @@
-"""Tests of `sinter`. Each test is a function, here or in plugin_cases.py; the last line is "N passed, N failed"."""
+"""Tests of `sinter`. Each test is a function, here or in plugin_cases.py; the last line is "N passed, N failed". One file,
+as its cases are short and of one kind: run the tool, look at what it says."""
 
 import json
 import os

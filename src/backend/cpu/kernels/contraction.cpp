@@ -247,20 +247,15 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   const double one = contraction_cost(table, m, n, depth, 4 * (n * depth + m * n));
   const double ns = one * static_cast<double>(plan.calls);
   const int64_t threads = std::max(1, c.threads);
-  const auto most = static_cast<double>(threads * 6);
-  const int64_t wanted = threads == 1
-                             ? 1
-                             : std::max(static_cast<int64_t>(std::min(ns / least_piece, static_cast<double>(threads))),
-                                        static_cast<int64_t>(std::min(ns / good_piece, most)));
+  const auto each = static_cast<double>(threads);
+  const double worth = std::max(std::min(ns / least_piece, each), std::min(ns / good_piece, 6 * each));
+  const int64_t wanted = threads == 1 ? 1 : std::max<int64_t>(1, static_cast<int64_t>(worth));
   // Calls that threads can share evenly, or nearly, stay whole.
-  const bool whole = wanted <= 1 || plan.calls % threads == 0 || plan.calls >= 4 * threads;
-  split_call(plan,
-             plan.calls == 1 ? std::max<int64_t>(1, wanted)
-             : whole         ? 1
-                             : std::min(wanted, threads),
-             one, static_cast<int>(threads));
+  int64_t of_call = wanted;
+  if (plan.calls > 1) of_call = plan.calls % threads == 0 || plan.calls >= 4 * threads ? 1 : std::min(wanted, threads);
+  split_call(plan, of_call, one, static_cast<int>(threads));
   plan.units = checked_mul(plan.calls, plan.m_parts * plan.n_parts, "calls");
-  plan.units_per_chunk = std::max<int64_t>(1, plan.units / std::max<int64_t>(1, wanted));
+  plan.units_per_chunk = std::max<int64_t>(1, plan.units / wanted);
   const int64_t prepared_chunks = plan.packs + plan.turns;
   const int phase = prepared_chunks > 0 ? 1 : 0;
   bound.phases = phase + 1;

@@ -402,40 +402,37 @@ Status global_run(const Launch& launch) {
   const GlobalPlan& plan = launch.bound->as<GlobalPlan>();
   void* const result = launch.operands[launch.problem->operands.size()];
   auto* const sums = reinterpret_cast<float*>(launch.workspace);
-  const auto divisor = static_cast<float>(plan.pixels);
-  if (launch.phase == 0) {
-    const int64_t part = launch.chunk / plan.parts, image = part / plan.pixel_parts;
-    const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
-    const int64_t first = part % plan.pixel_parts * plan.pixels_per_part;
-    const int64_t pixels = std::min(plan.pixels_per_part, plan.pixels - first);
-    // No pixel is read of an empty operand.
-    const auto* x = static_cast<const std::byte*>(launch.operands[launch.problem->stages[0].inputs[0]]);
-    const void* in = plan.pixels == 0 ? result : x + (image * plan.pixels + first) * plan.pitch * (plan.narrow ? 2 : 4);
-    if (!plan.average) {
-      SpatialArgs args = plan.args;
-      args.channels = end - begin;
-      args.in = static_cast<const float*>(in) + begin;
-      args.out = static_cast<float*>(result) + image * plan.channels + begin;
-      plan.table->max_pool(args, 0, 1, nullptr);
-      return {};
-    }
-    if (plan.pixel_parts > 1) {
-      plan.table->global_average(in, plan.narrow, pixels, plan.pitch, begin, end, 1, sums + part * plan.channels);
-      return {};
-    }
-    float* out =
-        plan.narrow ? reinterpret_cast<float*>(launch.scratch) : static_cast<float*>(result) + image * plan.channels;
-    plan.table->global_average(in, plan.narrow, pixels, plan.pitch, begin, end, divisor, out);
-    if (plan.narrow)
-      plan.table->narrow(out + begin, end - begin, static_cast<uint16_t*>(result) + image * plan.channels + begin);
+  // Means [begin, end) of an image, of pixels or of the sums of its parts.
+  const auto finish = [&](int64_t image, const void* in, bool narrow, int64_t rows, int64_t stride, int64_t begin,
+                          int64_t end) {
+    const int64_t at = image * plan.channels;
+    float* out = plan.narrow ? reinterpret_cast<float*>(launch.scratch) : static_cast<float*>(result) + at;
+    plan.table->global_average(in, narrow, rows, stride, begin, end, static_cast<float>(plan.pixels), out);
+    if (plan.narrow) plan.table->narrow(out + begin, end - begin, static_cast<uint16_t*>(result) + at + begin);
+  };
+  if (launch.phase == 1) {
+    const float* parts = sums + launch.chunk * plan.pixel_parts * plan.channels;
+    finish(launch.chunk, parts, false, plan.pixel_parts, plan.channels, 0, plan.channels);
     return {};
   }
-  const int64_t image = launch.chunk;
-  float* out =
-      plan.narrow ? reinterpret_cast<float*>(launch.scratch) : static_cast<float*>(result) + image * plan.channels;
-  plan.table->global_average(sums + image * plan.pixel_parts * plan.channels, false, plan.pixel_parts, plan.channels, 0,
-                             plan.channels, divisor, out);
-  if (plan.narrow) plan.table->narrow(out, plan.channels, static_cast<uint16_t*>(result) + image * plan.channels);
+  const int64_t part = launch.chunk / plan.parts, image = part / plan.pixel_parts;
+  const int64_t begin = launch.chunk % plan.parts * plan.step, end = std::min(plan.channels, begin + plan.step);
+  const int64_t first = part % plan.pixel_parts * plan.pixels_per_part;
+  const int64_t pixels = std::min(plan.pixels_per_part, plan.pixels - first);
+  // No pixel is read of an empty operand.
+  const auto* x = static_cast<const std::byte*>(launch.operands[launch.problem->stages[0].inputs[0]]);
+  const void* in = plan.pixels == 0 ? result : x + (image * plan.pixels + first) * plan.pitch * (plan.narrow ? 2 : 4);
+  if (!plan.average) {
+    SpatialArgs args = plan.args;
+    args.channels = end - begin;
+    args.in = static_cast<const float*>(in) + begin;
+    args.out = static_cast<float*>(result) + image * plan.channels + begin;
+    plan.table->max_pool(args, 0, 1, nullptr);
+  } else if (plan.pixel_parts > 1) {
+    plan.table->global_average(in, plan.narrow, pixels, plan.pitch, begin, end, 1, sums + part * plan.channels);
+  } else {
+    finish(image, in, plan.narrow, pixels, plan.pitch, begin, end);
+  }
   return {};
 }
 
