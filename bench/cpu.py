@@ -109,7 +109,7 @@ def parse():
     parser.add_argument("--threads", default="1", help="thread counts, as 1,2 (default 1)")
     parser.add_argument("--seconds", type=float, default=20, help="time of one network, all candidates together (default 20)")
     parser.add_argument("--quick", action="store_true", help="five short rounds, for a first look")
-    parser.add_argument("--level", choices=("amx", "avx512", "avx2", "portable"),
+    parser.add_argument("--level", choices=mask.LEVELS,
                         help="instruction set of all: what is newer is hidden from the peers too, by answers to CPUID")
     parser.add_argument("--peers-unmasked", action="store_true", help="with --level: the peers keep all that the CPU has")
     parser.add_argument("--classes", default="default,strict,bf16", help=f"of {', '.join(peers.CLASSES)}")

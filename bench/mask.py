@@ -9,9 +9,9 @@ import os
 import subprocess
 import tempfile
 
-LEVELS = ("amx", "avx512", "avx2", "portable")  # Sinter's names, newest first
+LEVELS = ("amx", "avx512_bf16", "avx512", "avx2", "portable")  # Sinter's names, newest first
 # Leaf, subleaf, register and bit that tell a level.
-TELLING = {"amx": (7, 0, 3, 24), "avx512": (7, 0, 1, 16), "avx2": (7, 0, 1, 5)}
+TELLING = {"amx": (7, 0, 3, 24), "avx512_bf16": (7, 1, 0, 5), "avx512": (7, 0, 1, 16), "avx2": (7, 0, 1, 5)}
 _library = None
 
 

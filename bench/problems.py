@@ -12,6 +12,7 @@ import sys
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+import mask
 import measure
 import models
 import peers
@@ -125,7 +126,7 @@ def main():
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(models.MODELS)}; or an ONNX file")
     parser.add_argument("--class", dest="kind", choices=list(FLAGS), default="default", help="of precision")
-    parser.add_argument("--level", choices=("amx", "avx512", "avx2", "portable"), help="Sinter's instruction set")
+    parser.add_argument("--level", choices=mask.LEVELS, help="Sinter's instruction set")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ort", action="store_true", help="also beside ONNX Runtime, as models of one operator")

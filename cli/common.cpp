@@ -201,7 +201,8 @@ void BuildFlags::declare(Options& o, bool with_threads) {
   if (with_threads) o.value("--threads", threads, "N", "threads; 0: all usable CPUs");
   o.repeated("--dim", dims, "NAME=MIN:OPT:MAX",
              "bounds of a named dimension, fastest at OPT (without: batches at 1, others at 64); NAME=N fixes it");
-  o.choice("--level", level, {"portable", "avx2", "avx512", "amx"}, "instruction set; default: this machine's best");
+  o.choice("--level", level, {"portable", "avx2", "avx512", "avx512_bf16", "amx"},
+           "instruction set; default: this machine's best");
   o.flag("--strict-fp32", strict, "multiply f32 as f32 (default: TF32 precision or better; see docs/precision.md)");
   o.flag("--bf16", bf16, "contractions may round their operands to bf16");
   o.flag("--fp16", fp16, "contractions may round their operands to fp16");

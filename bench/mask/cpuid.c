@@ -14,9 +14,10 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { may_cpuid = 0x1012, sets_hidden = 3 };
+enum { may_cpuid = 0x1012, sets_hidden = 4 };
 
-/* By what is hidden, newest first: AMX; AVX-512 and AVX10; AVX, FMA and F16C. Bits of EAX, EBX, ECX, EDX. */
+/* By what is hidden, newest first: AMX; AVX-512 BF16; AVX-512 and AVX10; AVX, FMA and F16C. Bits of EAX, EBX, ECX, EDX.
+ */
 static const struct {
   uint32_t leaf, part, bits[4];
 } hidden[sets_hidden][5] = {
@@ -25,11 +26,12 @@ static const struct {
      {0xd, 0, {1u << 17 | 1u << 18, 0, 0, 0}},
      {0x1d, UINT32_MAX, {~0u, ~0u, ~0u, ~0u}},
      {0x1e, UINT32_MAX, {~0u, ~0u, ~0u, ~0u}}},
+    {{7, 1, {1u << 5, 0, 0, 0}}},
     {{7,
       0,
       {0, 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31,
        1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14, 1u << 2 | 1u << 3 | 1u << 8 | 1u << 23}},
-     {7, 1, {1u << 5, 0, 0, 1u << 19}},
+     {7, 1, {0, 0, 0, 1u << 19}},
      {0xd, 0, {1u << 5 | 1u << 6 | 1u << 7, 0, 0, 0}},
      {0x24, UINT32_MAX, {~0u, ~0u, ~0u, ~0u}}},
     {{1, UINT32_MAX, {0, 0, 1u << 12 | 1u << 28 | 1u << 29, 0}},

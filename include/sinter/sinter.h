@@ -113,8 +113,9 @@ typedef struct sinter_dim_range {
 
 typedef struct sinter_build_options {
   size_t size;
-  int threads;       /* threads to build for, at most 4096; 0: all usable CPUs */
-  const char* level; /* instruction set: "portable", "avx2", "avx512", "amx"; NULL: this machine's best */
+  int threads; /* threads to build for, at most 4096; 0: all usable CPUs */
+  const char*
+      level; /* instruction set: "portable", "avx2", "avx512", "avx512_bf16", "amx"; NULL: this machine's best */
   const sinter_dim_range* dims;
   size_t dim_count;
   /* How contractions of f32 may round their operands: to TF32's precision or better (1, the default; 0: not at all),

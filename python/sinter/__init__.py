@@ -274,7 +274,7 @@ def build(model, *, threads=0, level=None, dims=None, tf32=True, bf16=False, fp1
     """Compiles a model and returns the Engine.
 
     model: path of an ONNX file, or its bytes. threads: to build for; 0 for all usable CPUs. level: instruction set
-    ("portable", "avx2", "avx512", "amx"), None for this machine's best. dims: bounds of named dimensions,
+    ("portable", "avx2", "avx512", "avx512_bf16", "amx"), None for this machine's best. dims: bounds of named dimensions,
     {"N": (min, best, max)}, or {"N": n} to fix one. tf32, bf16, fp16: how contractions of float32 may round their
     operands; tf32=False is strict fp32 (docs/precision.md has the numbers). timing_cache: file to read and update.
     external_data_root: directory for external tensor data. log: called with (level, message). progress: True for a bar,

@@ -111,8 +111,8 @@ const Backend& reference_backend();
 const Kernel* find_kernel(std::string_view qualified_name);
 // This machine: its level and features, and the number of threads asked for (0: all usable CPUs).
 DeviceSpec this_machine(int threads = 0);
-// The same machine with a lower instruction set level, by name ("portable", "avx2", "avx512", "amx"). Throws when the
-// machine lacks it.
+// The same machine with a lower instruction set level, by name ("portable", "avx2", "avx512", "avx512_bf16", "amx").
+// Throws when the machine lacks it.
 DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level);  // backend/cpu/device.cpp
 
 }  // namespace sinter

@@ -21,7 +21,7 @@ struct DimRange {
 struct BuildOptions {
   int threads = 0;  // 0: all usable CPUs
   std::optional<std::string>
-      level;  // instruction set to build for: "portable", "avx2", "avx512", "amx"; none: this machine's
+      level;  // instruction set to build for: "portable", "avx2", "avx512", "avx512_bf16", "amx"; none: this machine's
   std::vector<DimRange> dims;
   PassOptions passes;
   std::vector<std::string> disabled_passes;

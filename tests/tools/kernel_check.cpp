@@ -47,7 +47,7 @@ void report(bool good, const std::string& where, const std::string& text) {
 std::vector<DeviceSpec> levels() {
   const DeviceSpec machine = this_machine(1);
   std::vector<DeviceSpec> out;
-  for (const char* name : {"portable", "avx2", "avx512", "amx"}) {
+  for (const char* name : {"portable", "avx2", "avx512", "avx512_bf16", "amx"}) {
     try {
       out.push_back(restrict_level(machine, name));
     } catch (const Error&) {

@@ -46,7 +46,7 @@ size_t narrow_slots(const Target& target) {
   }));
 }
 
-bool has_tiles() { return this_machine(1).level >= cpu::amx; }
+bool multiplies_bf16() { return this_machine(1).level >= cpu::avx512_bf16; }
 
 std::vector<float> run(Target target, const Tensor& x) {
   Context context(std::make_shared<const Engine>(make_executable(std::move(target), this_machine(1))));
@@ -57,7 +57,7 @@ std::vector<float> run(Target target, const Tensor& x) {
 }
 
 TEST(Narrow, ValuesOfANetwork) {
-  if (!has_tiles()) GTEST_SKIP() << "this machine multiplies f32, which stays f32";
+  if (!multiplies_bf16()) GTEST_SKIP() << "this machine multiplies f32, which stays f32";
   const Target wide = built(network(2, 48), false), narrow = built(network(2, 48), true);
   EXPECT_EQ(narrow_slots(wide), 0u);
   EXPECT_EQ(narrow_slots(narrow), 5u) << "three convolutions, the pooling and the means";
@@ -75,7 +75,7 @@ TEST(Narrow, ValuesOfANetwork) {
 }
 
 TEST(Narrow, OpenExtents) {
-  if (!has_tiles()) GTEST_SKIP() << "this machine multiplies f32, which stays f32";
+  if (!multiplies_bf16()) GTEST_SKIP() << "this machine multiplies f32, which stays f32";
   Module open;
   const Dim n = named(open, "N");
   Module module = network(n, 48);

@@ -74,7 +74,7 @@ class Planes : public ::testing::TestWithParam<int> {
  protected:
   void SetUp() override {
     table = plane_table(this_machine(1).level, GetParam());
-    if (!table) GTEST_SKIP() << "this machine has no AMX tiles for bf16";
+    if (!table) GTEST_SKIP() << "this machine does not multiply as many planes";
   }
   const ContractTable* table = nullptr;
 };

@@ -317,7 +317,7 @@ TEST(Tile, Halves) {
   for (uint8_t level : levels())
     for (DType dtype : {DType::f16, DType::bf16}) {
       const auto kept = [&](double v) {
-        return level >= amx && dtype == DType::bf16 && std::abs(v) < 0x1p-126 ? std::copysign(0.0, v) : v;
+        return level >= avx512_bf16 && dtype == DType::bf16 && std::abs(v) < 0x1p-126 ? std::copysign(0.0, v) : v;
       };
       std::vector<uint16_t> h(65536), back(65536);
       for (size_t i = 0; i < h.size(); ++i) h[i] = static_cast<uint16_t>(i);

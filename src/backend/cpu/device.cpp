@@ -14,14 +14,16 @@ namespace {
 constexpr uint64_t avx2_features = feature_avx2 | feature_fma | feature_f16c;
 constexpr uint64_t avx512_features = feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl;
 
-constexpr uint64_t amx_features = avx512_features | feature_avx512_bf16 | feature_amx_tile | feature_amx_bf16;
+constexpr uint64_t bf16_features = avx512_features | feature_avx512_bf16;
+constexpr uint64_t amx_features = bf16_features | feature_amx_tile | feature_amx_bf16;
 constexpr uint64_t tile_features = feature_amx_tile | feature_amx_int8 | feature_amx_bf16 | feature_amx_fp16;
 
 // Features that code of a level may use.
 constexpr uint64_t features_up_to(uint8_t level) {
   constexpr uint64_t at_avx2 = avx2_features | feature_avx_vnni;
   if (level == amx) return ~uint64_t{0};
-  if (level == avx512) return ~tile_features;
+  if (level == avx512_bf16) return ~tile_features;
+  if (level == avx512) return ~(tile_features | feature_avx512_bf16);
   return level == avx2 ? at_avx2 : 0;
 }
 
@@ -77,6 +79,7 @@ uint64_t detect() { return 0; }
 uint8_t level_of(uint64_t features) {
   if ((features & avx2_features) != avx2_features) return portable;
   if ((features & amx_features) == amx_features) return amx;
+  if ((features & bf16_features) == bf16_features) return avx512_bf16;
   return (features & avx512_features) == avx512_features ? avx512 : avx2;
 }
 
@@ -85,6 +88,7 @@ uint8_t level_of(uint64_t features) {
 const char* level_name(uint8_t level) {
   switch (level) {
     case amx: return "amx";
+    case avx512_bf16: return "avx512_bf16";
     case avx512: return "avx512";
     case avx2: return "avx2";
     default: return "portable";
@@ -112,6 +116,7 @@ const ContractTable& contract_table(uint8_t level) {
 
 const ContractTable* plane_table(uint8_t level, int planes) {
 #ifdef SINTER_X86
+  if (level == avx512_bf16 && planes == 1) return &contract_avx512_bf16;
   if (level < amx) return nullptr;
   switch (planes) {
     case 1: return &contract_amx_bf16;
@@ -127,7 +132,7 @@ const ContractTable* plane_table(uint8_t level, int planes) {
 
 const SpatialTable& spatial_table(uint8_t level) {
 #ifdef SINTER_X86
-  if (level >= amx) return spatial_amx;
+  if (level >= avx512_bf16) return spatial_avx512_bf16;
   if (level == avx512) return spatial_avx512;
   if (level == avx2) return spatial_avx2;
 #endif
@@ -158,7 +163,7 @@ const WinogradTable& winograd_table(uint8_t level) {
 namespace sinter {
 
 DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level) {
-  for (const uint8_t candidate : {cpu::portable, cpu::avx2, cpu::avx512, cpu::amx}) {
+  for (const uint8_t candidate : {cpu::portable, cpu::avx2, cpu::avx512, cpu::avx512_bf16, cpu::amx}) {
     if (level != cpu::level_name(candidate)) continue;
     if (candidate > machine.level)
       throw Error(Code::invalid_argument, fmt::format("this machine lacks instruction set level '{}'; it has '{}'",
@@ -170,7 +175,7 @@ DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level) {
     return out;
   }
   throw Error(Code::invalid_argument, fmt::format("there is no instruction set level '{}'", level))
-      .with_hint("levels are portable, avx2, avx512 and amx");
+      .with_hint("levels are portable, avx2, avx512, avx512_bf16 and amx");
 }
 
 }  // namespace sinter

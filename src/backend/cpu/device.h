@@ -15,7 +15,7 @@
 
 namespace sinter::cpu {
 
-enum Level : uint8_t { portable = 0, avx2 = 1, avx512 = 2, amx = 3 };
+enum Level : uint8_t { portable = 0, avx2 = 1, avx512 = 2, avx512_bf16 = 3, amx = 4 };
 
 // Bits of DeviceSpec::features: what CPUID reports and the operating system supports.
 enum Feature : uint64_t {

@@ -26,7 +26,7 @@ TileMemory tile_memory(DType dtype) {
 
 const TileTable& tile_table(uint8_t level) {
 #ifdef SINTER_X86
-  if (level >= amx) return tile_amx;
+  if (level >= avx512_bf16) return tile_avx512_bf16;
   if (level == avx512) return tile_avx512;
   if (level == avx2) return tile_avx2;
 #endif

@@ -1,9 +1,9 @@
-// The two products of an attention on AMX tiles, a block of rows at a time: scores go from the tiles to where they are
-// used, rows of weights are read where they lie.
+// The two products of an attention over planes of bf16, a block of rows at a time: scores go from tiles to where they
+// are used, rows of weights are read where they lie.
 //
 // One table per number of bf16 planes. An element's sum goes through the steps of 32 in ascending order with the terms
-// of contract_amx.cpp, whatever the block. What infinite operands spoil shows as NaN; the caller computes such blocks
-// again by contract.h. B comes from pack_b of the contractions with as many planes.
+// of contract_planes.inc, whatever the block. What infinite operands spoil shows as NaN; the caller computes such
+// blocks again by contract.h. B comes from pack_b of the contractions with as many planes.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +47,7 @@ struct AttentionTable {
 };
 
 #ifdef SINTER_X86
+extern const AttentionTable attention_avx512_bf16;
 extern const AttentionTable attention_amx_bf16, attention_amx_bf16x3, attention_amx_bf16x6;
 #endif
 

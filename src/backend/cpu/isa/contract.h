@@ -64,6 +64,7 @@ struct PackArgs {
 };
 
 struct ContractTable {
+  double rate;   // multiply-adds in a nanosecond, about
   int lanes;     // floats of a vector
   int max_rows;  // rows of the tallest tile: a good unit for splitting M
   int planes;    // bf16 planes of a packed B; 0: it is f32
@@ -92,6 +93,8 @@ extern const ContractTable contract_portable;
 #ifdef SINTER_X86
 extern const ContractTable contract_avx2;
 extern const ContractTable contract_avx512;
+// Operands as one plane of bf16, with the instructions of AVX-512 BF16.
+extern const ContractTable contract_avx512_bf16;
 // Operands as one, two and three planes of bf16, multiplied in one, three and six terms.
 extern const ContractTable contract_amx_bf16, contract_amx_bf16x3, contract_amx_bf16x6;
 #endif

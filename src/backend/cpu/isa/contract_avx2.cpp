@@ -4,6 +4,7 @@
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_CONTRACT_TABLE contract_avx2
+#define SINTER_RATE 30
 #define SINTER_TILE_HEIGHTS \
   { 12, 6, 4 }
 #define SINTER_PANEL_ORDER \

@@ -2,6 +2,7 @@
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_CONTRACT_TABLE contract_portable
+#define SINTER_RATE 4
 #define SINTER_TILE_HEIGHTS \
   { 8, 6 }
 #define SINTER_PANEL_ORDER \

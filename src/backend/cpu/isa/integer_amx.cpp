@@ -20,6 +20,7 @@ SINTER_INLINE void pack_quads(Words4 v, char* to) { *reinterpret_cast<Words4*>(t
 
 #include "backend/cpu/isa/integer_pack.inc"
 
+#include "backend/cpu/isa/ahead.inc"
 #include "backend/cpu/isa/amx_unit.inc"
 
 // Tiles 0 and 1 accumulate over the first rows, 2 and 3 over the second; 4 and 5 hold A, 6 and 7 hold B.

@@ -48,7 +48,7 @@ extern const SpatialTable spatial_portable;
 #ifdef SINTER_X86
 extern const SpatialTable spatial_avx2;
 extern const SpatialTable spatial_avx512;
-extern const SpatialTable spatial_amx;  // the same, with the conversions to bf16 that come with AMX
+extern const SpatialTable spatial_avx512_bf16;  // the same, with the conversions of AVX-512 BF16
 #endif
 
 }  // namespace sinter::cpu

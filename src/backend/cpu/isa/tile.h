@@ -120,7 +120,7 @@ extern const TileTable tile_portable;
 #ifdef SINTER_X86
 extern const TileTable tile_avx2;
 extern const TileTable tile_avx512;
-extern const TileTable tile_amx;  // the same, rounding to bf16 as the instructions that come with AMX
+extern const TileTable tile_avx512_bf16;  // the same, rounding to bf16 as the instructions of AVX-512 BF16
 #endif
 
 }  // namespace sinter::cpu

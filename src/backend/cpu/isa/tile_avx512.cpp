@@ -9,7 +9,7 @@
 #include "backend/cpu/isa/tile_terms.h"
 
 #define SINTER_TILE_TABLE tile_avx512
-#define SINTER_TILE_FLUSHING_TABLE tile_amx
+#define SINTER_TILE_FLUSHING_TABLE tile_avx512_bf16
 #define SINTER_TILE_AVX512 1
 #define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx512.inc"
 #include "backend/cpu/isa/tile_loops.inc"

@@ -410,7 +410,7 @@ class TileCompiler : private TileSteps {
 
 std::shared_ptr<const TileCode> compile_tiles(const TileExecutor& executor, uint8_t level) {
   if (level < avx2 || !is_taken(executor)) return nullptr;
-  return TileCompiler(executor, level >= avx512, level >= amx).run();
+  return TileCompiler(executor, level >= avx512, level >= avx512_bf16).run();
 }
 
 }  // namespace sinter::cpu::jit

@@ -29,9 +29,10 @@ constexpr int64_t block_bytes = 64 << 10;  // of scores, about
 constexpr int64_t block_unit = 32;         // rows
 constexpr int64_t pack_bytes = 128 << 10;  // of a chunk that packs
 
-// The products over this many planes on tiles; null where the level has none.
+// The products over this many planes; null where the level has none.
 const AttentionTable* tile_products(uint8_t level, int planes) {
 #ifdef SINTER_X86
+  if (level == avx512_bf16 && planes == 1) return &attention_avx512_bf16;
   if (level < amx) return nullptr;
   switch (planes) {
     case 1: return &attention_amx_bf16;

@@ -179,7 +179,7 @@ const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device) {
 
 Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics) {
   const ContractTable* table = table_of(kernel, device);
-  if (table == nullptr) return Answer::no("the instruction set level has no tiles");
+  if (table == nullptr) return Answer::no("the instruction set level does not multiply planes");
   if (table->planes == 1 && numerics != Numerics::bf16) return Answer::no("multiplying in bf16 is not allowed");
   if (table->planes == 2 && numerics == Numerics::strict) return Answer::no("the contraction must be strict");
   return Answer::yes();
@@ -408,8 +408,7 @@ int64_t product_lines_scratch(const Bound& bound, int64_t count) {
 double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
                         double numbers) {
   if (table.planes == 0) {
-    const double per_ns = table.lanes == 16 ? 60 : table.lanes == 8 ? 30 : 4;
-    return 1000 + std::max(rows * columns * depth / per_ns, bytes / 20);
+    return 1000 + std::max(rows * columns * depth / table.rate, bytes / 20);
   }
   // Tiles are whole; splitting A and finishing C go by the element.
   const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
@@ -420,7 +419,7 @@ double contraction_cost(const ContractTable& table, double rows, double columns,
   const double finish = 0.17 * rows * columns;
   // `bytes` counts four for each weight; planes take two each.
   const double moved = bytes + (2 * table.planes - 4) * columns * up(depth, 32);
-  return 1500 + std::max(padded * terms[table.planes] / 1200 + split + finish, moved / 20);
+  return 1500 + std::max(padded * terms[table.planes] / table.rate + split + finish, moved / 20);
 }
 
 std::span<const Kernel> contraction_kernels() {

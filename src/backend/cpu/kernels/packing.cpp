@@ -32,7 +32,7 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if ((to.planes > 0) != (kernel.self != nullptr)) return Answer::no("the panels hold other numbers");
   if (to.planes > 0) {
     const ContractTable* table = plane_table(device.level, to.planes);
-    if (table == nullptr) return Answer::no("the instruction set level has no tiles");
+    if (table == nullptr) return Answer::no("the instruction set level does not multiply planes");
     if (to.width != table->panel_width(0) || to.lanes != table->lanes) return Answer::no("panels of another width");
     if (!problem.operands[0].layout.is_row_major()) return Answer::no("the operand must be row-major");
     const Shape& shape = *problem.operands[0].type.shape;
@@ -139,7 +139,7 @@ void bind_planes(const Kernel&, const void*, const BindContext& c, Bound& bound)
   const Layout& to = c.problem.results[0].layout;
   const Dims& dims = c.operands[0];
   const size_t rank = dims.size();
-  p.table = plane_table(amx, to.planes);
+  p.table = plane_table(to.planes == 1 ? avx512_bf16 : amx, to.planes);  // bind is not told the level
   p.args.nr = to.width;
   p.args.run = to.run;
   bound.chunks[0] = 0;

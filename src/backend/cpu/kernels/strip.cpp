@@ -181,7 +181,7 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     apart += part.row->cost(*part.row, part.problem, symbols, device);
     if (&part != &parts.back()) between += 4 * elements_at(part.problem.types[part.problem.first_result[0]], symbols);
   }
-  const bool narrow = device.level >= amx && problem.stages[0].attrs.as<ConvAttrs>().numerics == Numerics::bf16;
+  const bool narrow = device.level >= avx512_bf16 && problem.stages[0].attrs.as<ConvAttrs>().numerics == Numerics::bf16;
   // Values between convolutions are bf16 then, apart or not. What is worth it is the wide image that a 1x1 makes.
   if (narrow && (is_depthwise(problem, problem.stages[0]) || !is_pointwise(problem, problem.stages[0]))) return apart;
   const double saved =

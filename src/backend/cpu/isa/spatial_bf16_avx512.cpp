@@ -8,6 +8,6 @@
 #define SINTER_ROOM (32 << 10)
 #define SINTER_LARGE (1 << 20)
 #define SINTER_PAIRS
-#define SINTER_SPATIAL_TABLE spatial_amx
+#define SINTER_SPATIAL_TABLE spatial_avx512_bf16
 #define SINTER_VECTOR_FILE "backend/cpu/isa/vector_avx512.inc"
 #include "backend/cpu/isa/spatial_loops.inc"
