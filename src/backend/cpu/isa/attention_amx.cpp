@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "backend/cpu/isa/attention.h"
+#include "backend/cpu/isa/contract.h"
 
 #define SINTER_PLANES_UNIT "backend/cpu/isa/amx_tiles.inc"
 #include "backend/cpu/isa/attention_planes.inc"

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backend/cpu/isa/attention.h"
+#include "backend/cpu/isa/contract.h"
 
 #define SINTER_PLANES_UNIT "backend/cpu/isa/vector_tiles.inc"
 #include "backend/cpu/isa/attention_planes.inc"
