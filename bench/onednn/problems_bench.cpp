@@ -154,7 +154,7 @@ Json measure(const Entry& entry, const DeviceSpec& device, const Options& option
   describe(entry, json);
   try {
     const std::vector<Tensor> operands = sample_operands(problem, entry.symbols, 1);
-    const KernelRun row(problem, *entry.kernel, device, entry.symbols, operands);
+    const KernelRun row(problem, *entry.kernel, device, entry.symbols, operands, KernelRun::Fence::pattern);
     const auto peer = onednn::prepare(problem, entry.symbols, options.build.passes.allow_bf16);
     std::vector<double> ours, theirs, ratios;
     for (int round = 0; round < options.rounds; ++round) {
