@@ -63,8 +63,16 @@ struct PackArgs {
   int64_t run = 1;
 };
 
+// What estimates go by.
+struct Pace {
+  double products;  // multiply-adds in a nanosecond
+  double split;     // nanoseconds to read a number of A, or to make a plane of it
+  double finish;    // nanoseconds to finish a sum, beyond what loops without planes take
+  int rows, depth;  // rows and K are padded to multiples
+};
+
 struct ContractTable {
-  double rate;   // multiply-adds in a nanosecond, about
+  Pace pace;
   int lanes;     // floats of a vector
   int max_rows;  // rows of the tallest tile: a good unit for splitting M
   int planes;    // bf16 planes of a packed B; 0: it is f32

@@ -4,7 +4,8 @@
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_CONTRACT_TABLE contract_avx2
-#define SINTER_RATE 30
+#define SINTER_PACE \
+  { 30, 0.1, 0, 1, 1 }
 #define SINTER_TILE_HEIGHTS \
   { 12, 6, 4 }
 #define SINTER_PANEL_ORDER \

@@ -4,7 +4,8 @@
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_CONTRACT_TABLE contract_avx512
-#define SINTER_RATE 60
+#define SINTER_PACE \
+  { 60, 0.1, 0, 1, 1 }
 #define SINTER_TILE_HEIGHTS \
   { 14, 14, 8, 6 }
 #define SINTER_PANEL_ORDER \

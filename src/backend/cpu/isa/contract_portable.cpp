@@ -2,7 +2,8 @@
 #include "backend/cpu/isa/contract.h"
 
 #define SINTER_CONTRACT_TABLE contract_portable
-#define SINTER_RATE 4
+#define SINTER_PACE \
+  { 4, 0.1, 0, 1, 1 }
 #define SINTER_TILE_HEIGHTS \
   { 8, 6 }
 #define SINTER_PANEL_ORDER \

@@ -11,7 +11,6 @@ namespace sinter::cpu {
 namespace {
 
 constexpr double least_piece = 4000, good_piece = 15000;  // nanoseconds: worth a chunk; enough of one for a thread
-constexpr double split_ns = 0.09;                         // to make a plane of a number
 constexpr int64_t turn_block = 4096;                      // pixels of a chunk that turns A around
 constexpr int64_t unpacked_rows = 16, unpacked_cols = 256;
 
@@ -63,7 +62,7 @@ void split_call(Plan& plan, int64_t wanted, double ns, int threads) {
   const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n), k = static_cast<double>(args.k);
   const auto sharing = static_cast<double>(std::min<int64_t>(wanted, threads));
   const double streamed = n * k * static_cast<double>(args.taps) * (table.planes > 0 ? 2 * table.planes : 4) / 30;
-  const double read = m * k * (table.planes > 0 ? split_ns * table.planes : 0.1);
+  const double read = m * k * table.pace.split * std::max(table.planes, 1);
   const double exchanged = (m * k + m * n) * 4 / 17 * (sharing - 1) / sharing;
   double least = 0;
   int64_t row_step = row_units, col_step = col_units;
@@ -408,18 +407,18 @@ int64_t product_lines_scratch(const Bound& bound, int64_t count) {
 double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
                         double numbers) {
   if (table.planes == 0) {
-    return 1000 + std::max(rows * columns * depth / table.rate, bytes / 20);
+    return 1000 + std::max(rows * columns * depth / table.pace.products, bytes / 20);
   }
   // Tiles are whole; splitting A and finishing C go by the element.
   const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
   constexpr double terms[] = {0, 1, 3, 6};
-  const double padded = up(rows, 16) * up(columns, 16) * up(depth, 32);
-  const double split = split_ns * table.planes * (numbers > 0 ? numbers : up(rows, 16) * up(depth, 32));
-  // 0.11 ns where results stay in the cache, 0.25 where they leave it.
-  const double finish = 0.17 * rows * columns;
+  const Pace& pace = table.pace;
+  const double of_a = up(rows, pace.rows) * up(depth, pace.depth), padded = of_a * up(columns, 16);
+  const double split = pace.split * table.planes * (numbers > 0 ? numbers : of_a);
+  const double finish = pace.finish * rows * columns;
   // `bytes` counts four for each weight; planes take two each.
   const double moved = bytes + (2 * table.planes - 4) * columns * up(depth, 32);
-  return 1500 + std::max(padded * terms[table.planes] / table.rate + split + finish, moved / 20);
+  return 1500 + std::max(padded * terms[table.planes] / pace.products + split + finish, moved / 20);
 }
 
 std::span<const Kernel> contraction_kernels() {

@@ -215,7 +215,7 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
     // Each tap, or row of taps, is padded by itself.
     const double channels =
         static_cast<double>(std::max<int64_t>(1, (*problem.types[view.w].shape)[1].evaluate(symbols)));
-    const double row = std::ceil(channels * taps / 32) * 32;
+    const double row = std::ceil(channels * taps / table.pace.depth) * table.pace.depth;
     // Lines whose pixels overlap are not padded, but their channels are turned around.
     const double numbers = elements_at(problem.types[view.x], symbols) / groups * (taps > 1 ? 1.7 : row / channels);
     return groups * contraction_cost(table, out / m, columns, row * (w / m / channels / taps), bytes / groups,
