@@ -25,13 +25,14 @@ struct Ready {
   std::unordered_map<int, memory> arguments;
 };
 
-// Operands of the first stage, all of them device operands of the problem, f32 and of known rank.
+// Operands of the first stage, all of them device operands of the problem, f32 or bf16 and of known rank.
 bool operands_of(const Problem& problem, std::span<const int64_t> symbols, std::vector<memory::dims>& out) {
   for (const uint16_t value : problem.stages[0].inputs) {
     if (value == absent_operand) continue;
     if (value >= problem.operands.size()) return false;
     const Operand& operand = problem.operands[value];
-    if (operand.host || operand.type.dtype != DType::f32 || !operand.type.has_shape()) return false;
+    const bool taken = operand.type.dtype == DType::f32 || operand.type.dtype == DType::bf16;
+    if (operand.host || !taken || !operand.type.has_shape()) return false;
     const Dims dims = evaluate(*operand.type.shape, symbols);
     for (const int64_t d : dims)
       if (d == 0) return false;
