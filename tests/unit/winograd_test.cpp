@@ -2,6 +2,7 @@
 // transforms changes no neighbour, at every instruction set level.
 #include <fmt/core.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -37,9 +38,21 @@ Operands normal(int64_t channels, int64_t height, int64_t width, int64_t columns
 
 Problem problem_of(const Operands& o, std::string_view numerics = "tf32") {
   return parse_problem(
-      fmt::format("(f32[1, {0}, {1}, {2}]@any, const f32[{3}, {0}, 3, 3]@any) {{ Conv{{numerics={4}, pads=[1, 1, 1, "
+      fmt::format("({5}[1, {0}, {1}, {2}]@any, const f32[{3}, {0}, 3, 3]@any) {{ Conv{{numerics={4}, pads=[1, 1, 1, "
                   "1]}}(0, 1); }} -> (2@any)",
-                  o.channels, o.height, o.width, o.columns, numerics));
+                  o.channels, o.height, o.width, o.columns, numerics, dtype_name(o.values[0].dtype())));
+}
+
+// The same with an image of bf16; what is left of its numbers is in `o` then.
+Operands rounded(Operands& o) {
+  Operands narrow = o;
+  narrow.values[0] = Tensor(DType::bf16, o.values[0].dims());
+  auto* halves = static_cast<uint16_t*>(narrow.values[0].mutable_data());
+  for (int64_t i = 0; i < o.values[0].count(); ++i) {
+    halves[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(o.image()[i]) >> 16);
+    o.image()[i] = std::bit_cast<float>(uint32_t{halves[i]} << 16);
+  }
+  return narrow;
 }
 
 // What a row makes of them, channels last; the same on one thread and on several.
@@ -74,8 +87,9 @@ class Winograd : public ::testing::TestWithParam<std::tuple<const char*, const c
   }
   std::vector<float> made(const Operands& o) const { return made_by(row, o, device); }
   // The same numbers as the definition's row, up to rounding; infinities and NaN in the same places.
-  void expect_as_direct(const Operands& o) const {
-    const std::vector<float> got = made(o), want = made_by("cpu/conv_f32", o, device);
+  void expect_as_direct(const Operands& o) const { expect_as_direct(made(o), o); }
+  void expect_as_direct(const std::vector<float>& got, const Operands& o) const {
+    const std::vector<float> want = made_by("cpu/conv_f32", o, device);
     ASSERT_EQ(got.size(), want.size());
     for (size_t i = 0; i < got.size(); ++i) {
       if (std::isnan(want[i])) {
@@ -156,6 +170,24 @@ TEST_P(Winograd, SumsBeyondTheLargestNumber) {
   expect_as_direct(o);
 }
 
+TEST_P(Winograd, ImagesOfBf16) {
+  const Kernel* kernel = find_kernel(row);
+  Operands o = normal(20, 10, 11, 40);
+  const Answer answer = kernel->supports(*kernel, problem_of(rounded(o)), device);
+  if (device.level < cpu::avx512_bf16) {
+    EXPECT_FALSE(answer) << "nothing else leaves bf16 there";
+    return;
+  }
+  ASSERT_TRUE(answer) << answer.reason();
+  expect_as_direct(made(rounded(o)), o);
+  for (const float special : {infinite, -infinite, std::nanf("")}) {
+    o.image()[o.pixel(3, 5, 5)] = special;
+    o.image()[o.pixel(19, 0, 10)] = special;
+    o.image()[o.pixel(7, 9, 0)] = special;
+    expect_as_direct(made(rounded(o)), o);
+  }
+}
+
 // Their errors are relative to a tile's largest operand, so a result between small ones may lose all its bits.
 TEST_P(Winograd, IsNotStrict) {
   const Kernel* kernel = find_kernel(row);
@@ -165,7 +197,7 @@ TEST_P(Winograd, IsNotStrict) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, Winograd,
-                         ::testing::Combine(::testing::Values("portable", "avx2", "avx512"),
+                         ::testing::Combine(::testing::Values("portable", "avx2", "avx512", "avx512_bf16"),
                                             ::testing::Values("cpu/conv_winograd2_f32", "cpu/conv_winograd4_f32")));
 
 }  // namespace

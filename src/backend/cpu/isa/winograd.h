@@ -21,6 +21,8 @@ struct WinogradFinish {
   float low = -contract_no_bound, high = contract_no_bound;  // NaN passes
   float* to = nullptr;                                       // may be the sums themselves
   int64_t to_stride = 0;
+  const uint16_t* narrow_residual = nullptr;  // bf16 instead
+  uint16_t* narrow_to = nullptr;
 };
 
 struct WinogradTable {
@@ -30,6 +32,7 @@ struct WinogradTable {
     // One tile: pixels[(E+2) * row + column] points at `channels` floats each; point p of them goes to
     // points + p * point_stride, with room for whole vectors.
     void (*image)(const float* const* pixels, int64_t channels, float* points, int64_t point_stride);
+    void (*narrow_image)(const uint16_t* const* pixels, int64_t channels, float* points, int64_t point_stride);  // bf16
     // `count` floats (whole vectors) of each of nine taps, row-major, to those of each point.
     void (*weights)(const float* taps, int64_t tap_stride, int64_t count, float* points, int64_t point_stride);
     // One tile: `columns` floats (whole vectors) of each point to E x E pixels of results. False where one of them is

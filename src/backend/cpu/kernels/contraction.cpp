@@ -278,9 +278,6 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   bound.scratch = checked_add(bound.scratch, plan.epilogue.scratch, "scratch");
 }
 
-namespace {
-
-// Points at C and at what is added to it, `offset` elements on.
 void place_result(const Launch& launch, const Epilogue& epilogue, int64_t offset, ContractArgs& args) {
   void* const c = launch.operands[launch.problem->operands.size()];
   if (epilogue.narrow)
@@ -294,8 +291,6 @@ void place_result(const Launch& launch, const Epilogue& epilogue, int64_t offset
   else
     args.residual = static_cast<const float*>(residual) + offset;
 }
-
-}  // namespace
 
 Status run_product(const Launch& launch) {
   const Plan& plan = launch.bound->as<Plan>();

@@ -62,6 +62,8 @@ std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&
 // Plans chunks, workspace and scratch for `product` into `bound`.
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound);
 Status run_product(const Launch& launch);
+// Points at C and at what is added to it, `offset` elements on.
+void place_result(const Launch& launch, const Epilogue& epilogue, int64_t offset, ContractArgs& args);
 
 // Some lines of one image of a convolution that bind_product has planned, without groups and with packed weights: for
 // rows that hold operands or results of it in their scratch.

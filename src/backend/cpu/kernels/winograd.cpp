@@ -6,6 +6,7 @@
 // large that transforms overflow, else reaches neighbours that it has no part in. Whether it is depends on the tile and
 // the panel alone, so bits do not depend on how the work is split.
 
+#include <bit>
 #include <cmath>
 
 #include "backend/cpu/device.h"
@@ -53,6 +54,9 @@ Layout weights_layout(const Problem& problem, const View& view, const DeviceSpec
   return conv_layout(contract_table(device.level), (*problem.types[view.w].shape)[0].constant(), 1, 1);
 }
 
+// Whether images and results may be bf16: where rows that multiply bf16 leave values so.
+bool keeps_narrow(const DeviceSpec& device) { return device.level >= avx512_bf16; }
+
 Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
@@ -60,7 +64,7 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec& device)
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
   // Errors are relative to the largest number of a tile, not to those of a result's own window.
   if (attrs.numerics == Numerics::strict) return Answer::no("the contraction must be strict");
-  if (Answer a = convolution_operands(problem, stage); !a) return a;
+  if (Answer a = convolution_operands(problem, stage, keeps_narrow(device)); !a) return a;
   const View view = view_of(problem);
   const Shape& w = *problem.types[view.w].shape;
   if (w.size() != 4 || w[2] != Dim(3) || w[3] != Dim(3)) return Answer::no("no window of 3x3");
@@ -135,8 +139,10 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   out->table = &contract_table(device.level);
   out->transforms = &winograd_table(device.level);
   out->edge = edge_of(kernel);
+  const bool narrow = keeps_narrow(device);
   out->view = view.output;
-  out->epilogue = make_epilogue(problem, view.output, view.bias, device.level, {.add = true});
+  out->epilogue = make_epilogue(problem, view.output, view.bias, device.level,
+                                {.add = true, .add_narrow = narrow, .store_narrow = narrow});
   return out;
 }
 
@@ -148,6 +154,7 @@ struct Plan {
   Window window;
   ContractArgs direct;  // the same convolution by its definition
   int x_operand, w_operand;
+  bool narrow_x;  // bf16
   int64_t rows_of_tiles, tiles_of_row, tiles_of_image, all_tiles;
   int64_t tiles_step, columns_step, column_parts, units, units_per_chunk;
   int64_t channels, depth_step, image_row;              // image_row: floats from tile to tile
@@ -173,6 +180,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   p.window = make_window(x, y, std::span(w).subspan(2), window_ref(c.problem.stages[0].attrs.as<ConvAttrs>()));
   p.x_operand = view.x;
   p.w_operand = view.w;
+  p.narrow_x = c.problem.types[view.x].dtype == DType::bf16;
   ContractArgs& direct = p.direct;
   const ContractTable& table = *prepared.table;
   direct.k = p.channels = x[1];
@@ -256,7 +264,11 @@ struct Work {
     weights = at(p.weights);
     products = at(p.products);
     made = at(p.made);
-    direct.a = static_cast<const float*>(l.operands[p.x_operand]);
+    const void* const x = l.operands[p.x_operand];
+    if (p.narrow_x)
+      direct.narrow_a = static_cast<const uint16_t*>(x);
+    else
+      direct.a = static_cast<const float*>(x);
     direct.b = static_cast<const float*>(l.operands[p.w_operand]);
     direct.window = &p.window;
     const int b = p.prepared->epilogue.bias;
@@ -272,21 +284,24 @@ Place place_of(const Plan& p, int64_t tile) {
   return {tile / p.tiles_of_image, in_image / p.tiles_of_row, in_image % p.tiles_of_row};
 }
 
-void transform_images(Work& work, int64_t first, int64_t count) {
+// image: of the table; a: the images.
+template <typename T>
+void transform_images(Work& work, int64_t first, int64_t count, const T* a,
+                      void (*image)(const T* const*, int64_t, float*, int64_t)) {
   const Plan& p = work.plan;
+  const T* const zeros = reinterpret_cast<const T*>(work.zeros);
   const int64_t size = p.edge + 2, height = p.window.in[1], width = p.window.in[2];
   for (int64_t i = 0; i < count; ++i) {
     const Place tile = place_of(p, first + i);
     const int64_t top = tile.row * p.edge - p.window.pad[1], left = tile.column * p.edge - p.window.pad[2];
-    const float* pixels[most_points];
+    const T* pixels[most_points];
     for (int64_t y = 0; y < size; ++y)
       for (int64_t x = 0; x < size; ++x) {
         const bool inside = top + y >= 0 && top + y < height && left + x >= 0 && left + x < width;
         const int64_t pixel = (top + y) * width + left + x;
-        pixels[y * size + x] =
-            inside ? work.direct.a + tile.image * p.direct.image_stride + pixel * p.direct.lda : work.zeros;
+        pixels[y * size + x] = inside ? a + tile.image * p.direct.image_stride + pixel * p.direct.lda : zeros;
       }
-    p.tiles->image(pixels, p.channels, work.images + i * p.image_row, p.image_points);
+    image(pixels, p.channels, work.images + i * p.image_row, p.image_points);
   }
 }
 
@@ -323,6 +338,27 @@ struct Again {
   }
 };
 
+// The same of an image of bf16: `pixels` pixels of a line from (row, left) of the results on.
+void again_from_narrow(const Work& work, int64_t image, int64_t row, int64_t left, int64_t pixels, int64_t column,
+                       int64_t columns, int64_t width, float* to) {
+  const Plan& p = work.plan;
+  const uint16_t* const from = work.direct.narrow_a + image * p.direct.image_stride;
+  const float* const panel = work.direct.b + column * p.channels * 9;
+  for (int64_t i = 0; i < pixels; ++i, to += width) {
+    std::fill_n(to, columns, 0.0f);
+    for (int64_t tap = 0; tap < 9; ++tap) {
+      const int64_t y = row + tap / 3 - p.window.pad[1], x = left + i + tap % 3 - p.window.pad[2];
+      if (y < 0 || y >= p.window.in[1] || x < 0 || x >= p.window.in[2]) continue;
+      const uint16_t* const pixel = from + (y * p.window.in[2] + x) * p.direct.lda;
+      for (int64_t c = 0; c < p.channels; ++c) {
+        const auto number = std::bit_cast<float>(uint32_t{pixel[c]} << 16);
+        const float* const weights = panel + (tap * p.channels + c) * width;
+        for (int64_t n = 0; n < columns; ++n) to[n] += number * weights[n];
+      }
+    }
+  }
+}
+
 // Bias and what follows on `pixels` of a line of results from row m of C on.
 void finish_line(Work& work, int64_t image, int64_t m, int64_t pixels, int64_t column, int64_t columns, float* sums,
                  int64_t width) {
@@ -337,10 +373,13 @@ void finish_line(Work& work, int64_t image, int64_t m, int64_t pixels, int64_t c
   f.low = p.direct.low;
   f.high = p.direct.high;
   if (!epilogue.executor) {
-    const int64_t at = m * p.direct.ldc + column;
-    f.to = static_cast<float*>(work.launch.operands[work.launch.problem->operands.size()]) + at;
+    ContractArgs args;
+    place_result(work.launch, epilogue, m * p.direct.ldc + column, args);
+    f.to = args.c;
+    f.narrow_to = args.narrow_c;
     f.to_stride = p.direct.ldc;
-    if (epilogue.residual >= 0) f.residual = static_cast<const float*>(work.launch.operands[epilogue.residual]) + at;
+    f.residual = args.residual;
+    f.narrow_residual = args.narrow_residual;
     p.prepared->transforms->finish(f);
     return;
   }
@@ -370,14 +409,18 @@ void finish_tiles(Work& work, int64_t first, int64_t count, int64_t column, int6
       float* to = work.made + t * p.edge * width;
       if (p.tiles->result(work.products + (i + t) * width, p.result_points, width, to, line_stride, width)) continue;
       for (int64_t y = 0; y < lines; ++y) {
-        const int64_t from = m + y * out_width + t * p.edge;
+        const int64_t from = m + y * out_width + t * p.edge, wanted = std::min(p.edge, pixels - t * p.edge);
+        if (p.narrow_x) {
+          again_from_narrow(work, tile.image, top + y, left + t * p.edge, wanted, column, columns, width,
+                            to + y * line_stride);
+          continue;
+        }
         Again again{to + y * line_stride, from, width};
         work.direct.epilogue = Again::store;
         work.direct.user = &again;
         work.direct.low = -contract_no_bound;
         work.direct.high = contract_no_bound;
-        p.prepared->table->chunk(work.direct, from, from + std::min(p.edge, pixels - t * p.edge), column,
-                                 column + columns, work.launch.scratch);
+        p.prepared->table->chunk(work.direct, from, from + wanted, column, column + columns, work.launch.scratch);
       }
     }
     for (int64_t y = 0; y < lines; ++y)
@@ -394,7 +437,9 @@ Status run(const Launch& launch) {
   for (int64_t unit = launch.chunk * p.units_per_chunk; unit < end; ++unit) {
     const int64_t block = unit / p.column_parts, first = block * p.tiles_step;
     const int64_t count = std::min(p.tiles_step, p.all_tiles - first);
-    if (block != transformed) transform_images(work, first, count);
+    if (block != transformed && p.narrow_x)
+      transform_images(work, first, count, work.direct.narrow_a, p.tiles->narrow_image);
+    if (block != transformed && !p.narrow_x) transform_images(work, first, count, work.direct.a, p.tiles->image);
     transformed = block;
     const int64_t begin = unit % p.column_parts * p.columns_step;
     for (int64_t n = begin; n < std::min(p.direct.n, begin + p.columns_step); n += p.direct.nr) {
