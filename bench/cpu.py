@@ -119,6 +119,8 @@ def parse():
                         help="instead: time to build and to load, and peak memory, each in a process of its own")
     parser.add_argument("--scaling", action="store_true",
                         help="instead: Sinter on the numbers of threads above one beside Sinter on one")
+    parser.add_argument("--busy", type=int, default=0, metavar="N",
+                        help="with --scaling: N other processes compute meanwhile")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--svg", metavar="FILE", help="draw the ratios there")
     arguments = parser.parse_args()
@@ -131,6 +133,8 @@ def parse():
         parser.error("--costs measures what there is: leave --level out")
     if arguments.scaling and (arguments.costs or arguments.svg):
         parser.error("--scaling is a table of its own: leave --costs and --svg out")
+    if arguments.busy and not arguments.scaling:
+        parser.error("--busy belongs to --scaling")
     if arguments.scaling and not any(int(t) > 1 for t in arguments.threads.split(",")):
         parser.error("--scaling wants a number of threads above one, as --threads 2")
     for asked, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),

@@ -1,12 +1,35 @@
 """What more threads are worth to Sinter: the same network built for one and for several, taking turns in one process."""
 
+import contextlib
+import os
+import subprocess
+import sys
+
 import numpy as np
 
 import measure
 import peers
 
 
+@contextlib.contextmanager
+def busy(count):
+    """So many other processes that compute without end; they end with this one."""
+    program = f"import os\nwhile os.getppid() == {os.getpid()}: sum(range(100000))"
+    others = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def table(names, arguments):
+    with busy(arguments.busy):
+        return _table(names, arguments)
+
+
+def _table(names, arguments):
     """Prints a line a network, class and number of threads above one; returns the figures. Ratios are the time of one
     thread over that of several, of the medians of rounds, and of the fastest round of each."""
     print(f"{'network':<19}{'T':>2}  {'class':<8}{'T=1 ms':>10}{'T ms':>10}{'ratio':>7}  {'p10 - p90':<13}{'of best':>9}",

@@ -2,9 +2,11 @@
 
 #include <linux/futex.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <thread>
@@ -12,6 +14,9 @@
 
 namespace sinter {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
 
 void pause_cpu() {
 #if defined(__x86_64__)
@@ -26,6 +31,59 @@ void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
 void futex_wake(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
+
+// How often others have taken the CPU from the calling thread.
+int64_t times_preempted() {
+  rusage used;
+  return getrusage(RUSAGE_THREAD, &used) == 0 ? used.ru_nivcsw : 0;
+}
+
+// How many workers a lease had better use where other programs want the CPUs too: a region waits for a worker that lost
+// its CPU in the middle of a chunk, a scheduler's slice of some milliseconds each time, and a caller that shares its
+// CPU with a worker of its own gains nothing. Each such stall takes workers away for a while, twice as long when the
+// last one was not long ago. On a machine with nothing else to do a stall is rare, and costs two milliseconds.
+class Crowd {
+ public:
+  // At the beginning of a region: the workers to call, of those granted.
+  unsigned allowed(unsigned granted, Clock::time_point now) {
+    if (now - checked_ > check_every) {
+      const int64_t preempted = times_preempted();
+      if (preempted != preempted_ && used_) stalled(now);
+      preempted_ = preempted;
+      checked_ = now;
+      used_ = false;
+    }
+    if (now >= until_) less_ = 0;
+    const unsigned workers = granted > less_ ? granted - less_ : 0;
+    granted_ = granted;
+    used_ = used_ || workers > 0;
+    return workers;
+  }
+  // At its end: the caller had something to do for `own`, then waited for the others.
+  void waited(Clock::duration own, Clock::duration waiting, Clock::time_point now) {
+    if (waiting > least_stall && waiting > 2 * own) stalled(now);
+  }
+  // Another thread holds the lease.
+  void changed_hands() { checked_ = {}; }
+
+ private:
+  static constexpr auto check_every = microseconds(2000), least_stall = microseconds(200);
+  static constexpr auto least_pause = microseconds(2000), longest_pause = microseconds(512000);
+
+  void stalled(Clock::time_point now) {
+    const bool again = now < until_ + std::max<Clock::duration>(2 * pause_, microseconds(10000));
+    pause_ = again ? std::min<Clock::duration>(2 * pause_, longest_pause) : least_pause;
+    const unsigned left = granted_ > less_ ? granted_ - less_ : 0;
+    less_ = std::min(granted_, less_ + std::max(1u, left / 4));
+    until_ = now + pause_;
+  }
+
+  Clock::time_point until_ = {}, checked_ = {};
+  Clock::duration pause_ = least_pause;
+  int64_t preempted_ = 0;
+  unsigned less_ = 0, granted_ = 0;  // less_: workers that are left out until `until_`
+  bool used_ = false;                // workers since the last check
+};
 
 }  // namespace
 
@@ -52,6 +110,9 @@ struct Pool::State {
   alignas(64) std::atomic<uint32_t> leased{0};  // workers of the lease and its holder; 0: there is none
   unsigned spin_microseconds = 0;
   pid_t pid = 0;
+  // The lease's holder's.
+  Crowd crowd;
+  std::thread::id holder;
   std::vector<Worker> workers;  // and the caller, the first
   std::vector<std::thread> threads;
 
@@ -85,16 +146,17 @@ struct Pool::State {
   // While its lease lasts another region is likely to follow soon, and waking takes longer than many regions do.
   uint32_t wait_for_change(unsigned worker, uint32_t seen) {
     Worker& own = workers[worker];
-    const auto start = std::chrono::steady_clock::now();
-    const std::chrono::microseconds idle(spin_microseconds), between(10 * spin_microseconds);
-    std::chrono::steady_clock::duration waited;
+    const auto start = Clock::now();
+    const microseconds idle(spin_microseconds), between(10 * spin_microseconds);
+    Clock::duration waited;
     do {
       for (int i = 0; i < 64; ++i) {
         const uint32_t now = own.signal.load(std::memory_order_acquire);
         if (now != seen) return now;
         pause_cpu();
       }
-      waited = std::chrono::steady_clock::now() - start;
+      waited = Clock::now() - start;
+      if (waited >= idle) sched_yield();  // others may want this CPU, the lease's holder among them
     } while (waited < idle || (waited < between && worker < leased.load(std::memory_order_relaxed)));
     own.asleep.store(1, std::memory_order_seq_cst);
     uint32_t now = own.signal.load(std::memory_order_seq_cst);
@@ -144,6 +206,10 @@ Pool::Lease Pool::lease(unsigned wanted) {
   if (workers == 0 || s.pid != getpid() ||
       !s.leased.compare_exchange_strong(none, workers + 1, std::memory_order_acquire, std::memory_order_relaxed))
     return Lease(nullptr, 0);
+  if (s.holder != std::this_thread::get_id()) {
+    s.holder = std::this_thread::get_id();
+    s.crowd.changed_hands();
+  }
   return Lease(&s, workers);
 }
 
@@ -162,18 +228,23 @@ Pool::Lease::~Lease() {
 }
 
 void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned), void* user) const noexcept {
-  const auto called = static_cast<unsigned>(std::min<int64_t>(granted_, chunks - 1));
-  if (granted_ == 0 || chunks <= 1) {
+  Clock::time_point begin;
+  unsigned called = 0;
+  if (granted_ > 0 && chunks > 1) {
+    begin = Clock::now();
+    called = static_cast<unsigned>(std::min<int64_t>(state_->crowd.allowed(granted_, begin), chunks - 1));
+  }
+  if (called == 0) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) fn(user, chunk, 0);
     return;
   }
   State& s = *state_;
   const int64_t count = called + 1;
-  for (int64_t w = 0, begin = 0; w < count; ++w) {
+  for (int64_t w = 0, first = 0; w < count; ++w) {
     State::Worker& worker = s.workers[static_cast<size_t>(w)];
-    worker.next.store(begin, std::memory_order_relaxed);
-    begin += chunks / count + (w < chunks % count ? 1 : 0);
-    worker.end = begin;
+    worker.next.store(first, std::memory_order_relaxed);
+    first += chunks / count + (w < chunks % count ? 1 : 0);
+    worker.end = first;
   }
   s.fn = fn;
   s.user = user;
@@ -181,12 +252,16 @@ void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned),
   for (unsigned w = 1; w <= called; ++w) s.call(w);
   s.take_chunks(0, called + 1);
   s.gate.fetch_and(~State::open, std::memory_order_relaxed);
+  if ((s.gate.load(std::memory_order_acquire) & State::count_mask) == 0) return;
+  const Clock::time_point done = Clock::now();
   for (unsigned spins = 0; (s.gate.load(std::memory_order_acquire) & State::count_mask) != 0; ++spins) {
     if (spins < 4096)
       pause_cpu();
     else
       sched_yield();  // a worker lost its CPU: let it have one
   }
+  const Clock::time_point end = Clock::now();
+  s.crowd.waited(done - begin, end - done, end);
 }
 
 unsigned usable_cpus() {

@@ -3,8 +3,10 @@
 // lease() takes idle workers without blocking and may grant none, so nested and concurrent use cannot deadlock. A lease
 // keeps its workers until it goes: they spin between parallel regions, ten times as long as without a lease, and then
 // sleep. In parallel() each worker, the caller among them, has a part of the chunks, equal ones from first to last, and
-// helps with the others' when its own is done; a worker that has not begun by then is not waited for. Nothing allocates
-// or locks in a region. After a fork the child's pool has no workers and every lease grants the caller alone.
+// helps with the others' when its own is done; a worker that has not begun by then is not waited for. Where other
+// programs keep the CPUs busy, so that workers lose theirs in the middle of chunks, regions do with fewer for a while.
+// Nothing allocates or locks in a region. After a fork the child's pool has no workers and every lease grants the
+// caller alone.
 #pragma once
 
 #include <atomic>

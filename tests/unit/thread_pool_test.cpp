@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -142,6 +143,45 @@ TEST(Pool, WorkersWakeFromSleep) {
     if (n % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     ASSERT_TRUE(covers(lease, 9));
   }
+}
+
+// A worker whose chunk takes far longer than all the caller's has lost its CPU: it is left out for at least two
+// milliseconds, then called again.
+TEST(Pool, WorkersThatStallAreLeftOutForAWhile) {
+  using Clock = std::chrono::steady_clock;
+  Pool pool(1);
+  const Pool::Lease lease = pool.lease(2);
+  std::atomic<bool> stalled = false;
+  auto stall = [&](int64_t, unsigned worker) {
+    if (worker == 0) return;
+    stalled = true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  };
+  std::atomic<bool> helped = false;
+  auto look = [&](int64_t, unsigned worker) {
+    if (worker == 1) helped = true;
+    // Time for the worker to begin.
+    const Clock::time_point end = Clock::now() + std::chrono::microseconds(100);
+    while (worker == 0 && !helped && Clock::now() < end) std::this_thread::yield();
+  };
+  bool seen = false;
+  for (int attempt = 0; attempt < 200 && !seen; ++attempt) {
+    stalled = helped = false;
+    parallel(lease, 2, stall);
+    const Clock::time_point begin = Clock::now();
+    parallel(lease, 2, look);
+    // Both only where this thread was not held up itself.
+    seen = stalled && Clock::now() - begin < std::chrono::microseconds(1500);
+    if (seen) {
+      EXPECT_FALSE(helped);
+    }
+  }
+  EXPECT_TRUE(seen) << "no stall in two hundred regions";
+  for (int attempt = 0; attempt < 2000 && !helped; ++attempt) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    parallel(lease, 2, look);
+  }
+  EXPECT_TRUE(helped) << "the worker is never called again";
 }
 
 TEST(Pool, ResultsAreVisibleAfterTheRegion) {
