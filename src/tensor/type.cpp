@@ -66,6 +66,12 @@ Dims evaluate_or_zero(const Shape& shape, std::span<const int64_t> symbols) {
   return out;
 }
 
+double elements_at(const Type& type, std::span<const int64_t> symbols) {
+  double n = 1;
+  for (const Dim& d : *type.shape) n *= static_cast<double>(std::max<int64_t>(1, d.evaluate(symbols)));
+  return n;
+}
+
 Shape rename(const Shape& shape, std::span<const SymbolId> map) {
   Shape out;
   for (const Dim& d : shape) out.push_back(d.rename(map));

@@ -56,6 +56,8 @@ Dim element_count(const Shape& shape);
 std::optional<Dims> constant_dims(const Shape& shape);                        // none if any extent is symbolic
 Dims evaluate(const Shape& shape, std::span<const int64_t> symbols);          // throws on negative extents and overflow
 Dims evaluate_or_zero(const Shape& shape, std::span<const int64_t> symbols);  // 0 where a symbol is unbound (-1)
+// Elements of a type of known rank at these symbol values, each extent at least 1; for cost models.
+double elements_at(const Type& type, std::span<const int64_t> symbols);
 Shape rename(const Shape& shape, std::span<const SymbolId> map);
 Type rename(const Type& type, std::span<const SymbolId> map);
 void collect_symbols(const Type& type, std::vector<SymbolId>& out);  // sorted, unique

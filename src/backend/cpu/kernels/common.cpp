@@ -73,10 +73,4 @@ Needs image_needs(const Problem& problem, uint16_t x, const Layout& layout) {
   return out;
 }
 
-double elements_at(const Type& type, std::span<const int64_t> symbols) {
-  double n = 1;
-  for (const Dim& d : *type.shape) n *= static_cast<double>(std::max<int64_t>(1, d.evaluate(symbols)));
-  return n;
-}
-
 }  // namespace sinter::cpu

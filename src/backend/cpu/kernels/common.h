@@ -59,9 +59,6 @@ inline int64_t product(const Dims& dims, size_t begin, size_t end) {
 }
 inline int64_t product(const Dims& dims) { return product(dims, 0, dims.size()); }
 
-// Elements of a type at these symbol values, at least 1; for cost models.
-double elements_at(const Type& type, std::span<const int64_t> symbols);
-
 struct Wide {
   uint64_t a, b;
 };
