@@ -194,7 +194,7 @@ int inspect_engine(const Args& args) {
   fmt::print("{}  {}\n", bold("engine"), args.network);
   fmt::print("  {}, of these {} in {} weights; {} steps for {} at level {}\n",
              bytes_text(static_cast<double>(file_bytes)), bytes_text(static_cast<double>(bytes)), target.weights.size(),
-             steps, target.needs.name, target.needs.level);
+             steps, target.needs.name, level_text(target.needs));
   fmt::print("{}\n", memory ? fmt::format("  {}\n", memory_text(*memory)) : "");
   Table values({"", "name", "type"});
   for (const bool output : {false, true})

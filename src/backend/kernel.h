@@ -114,5 +114,7 @@ DeviceSpec this_machine(int threads = 0);
 // The same machine with a lower instruction set level, by name ("portable", "avx2", "avx512", "avx512_bf16", "amx").
 // Throws when the machine lacks it.
 DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level);  // backend/cpu/device.cpp
+// The name of its level; a number where it is none that this library knows.
+std::string level_text(const DeviceSpec& device);  // backend/cpu/device.cpp
 
 }  // namespace sinter

@@ -17,7 +17,7 @@ namespace sinter {
 namespace {
 
 constexpr char magic[8] = {'S', 'I', 'N', 'T', 'E', 'R', 'E', '\n'};
-constexpr uint32_t format = 1;
+constexpr uint32_t format = 2;
 constexpr uint32_t max_sections = 4096;
 constexpr int64_t weight_alignment = 64;
 
@@ -167,7 +167,8 @@ Image compose(std::span<const Target* const> targets) {
 
 std::string missing_features(const DeviceSpec& needs, const DeviceSpec& machine) {
   if (needs.level > machine.level)
-    return fmt::format("it needs instruction set level {}, this machine has {}", needs.level, machine.level);
+    return fmt::format("it needs instruction set level {}, this machine has {}", level_text(needs),
+                       level_text(machine));
   return {};
 }
 

@@ -43,8 +43,8 @@ Made made(Module module, BuildOptions options) {
   return out;
 }
 
-// The first convolution leaves channels last; the second is several times faster with pixels in the lanes, images turned
-// around and all.
+// The first convolution leaves channels last; the second is several times faster with pixels in the lanes, images
+// turned around and all.
 TEST(Choose, ImagesAreTurnedForFewFilters) {
   BuildOptions options, reference;
   options.level = "avx2";

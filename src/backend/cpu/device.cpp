@@ -162,6 +162,10 @@ const WinogradTable& winograd_table(uint8_t level) {
 
 namespace sinter {
 
+std::string level_text(const DeviceSpec& device) {
+  return device.level <= cpu::amx ? cpu::level_name(device.level) : fmt::format("{}", device.level);
+}
+
 DeviceSpec restrict_level(const DeviceSpec& machine, std::string_view level) {
   for (const uint8_t candidate : {cpu::portable, cpu::avx2, cpu::avx512, cpu::avx512_bf16, cpu::amx}) {
     if (level != cpu::level_name(candidate)) continue;
