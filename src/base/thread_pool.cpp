@@ -2,8 +2,8 @@
 
 #include <linux/futex.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,43 +32,50 @@ void futex_wake(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
-// How often others have taken the CPU from the calling thread.
-int64_t times_preempted() {
-  rusage used;
-  return getrusage(RUSAGE_THREAD, &used) == 0 ? used.ru_nivcsw : 0;
+// The CPU time of the calling thread.
+Clock::duration time_used() {
+  timespec used = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
 }
 
 // How many workers a lease had better use where other programs want the CPUs too: a region waits for a worker that lost
 // its CPU in the middle of a chunk, a scheduler's slice of some milliseconds each time, and a caller that shares its
 // CPU with a worker of its own gains nothing. Each such stall takes workers away for a while, twice as long when the
-// last one was not long ago. On a machine with nothing else to do a stall is rare, and costs two milliseconds.
+// last one was not long ago. On a machine with nothing else to do stalls are rare, and one costs two milliseconds.
 class Crowd {
  public:
+  void leased() { sampled_ = false; }
   // At the beginning of a region: the workers to call, of those granted.
   unsigned allowed(unsigned granted, Clock::time_point now) {
-    if (now - checked_ > check_every) {
-      const int64_t preempted = times_preempted();
-      if (preempted != preempted_ && used_) stalled(now);
-      preempted_ = preempted;
-      checked_ = now;
-      used_ = false;
+    granted_ = granted;
+    if (!sampled_) sample(now);
+    if (const Clock::duration passed = now - sample_begin_; passed > sample_time) {
+      // What the caller could not use of its CPU: regions do not sleep.
+      const Clock::duration lost = passed - (time_used() - used_before_);
+      if (with_workers_ && 3 * lost > passed) stalled(now);
+      sample(now);
     }
     if (now >= until_) less_ = 0;
     const unsigned workers = granted > less_ ? granted - less_ : 0;
-    granted_ = granted;
-    used_ = used_ || workers > 0;
+    with_workers_ = with_workers_ || workers > 0;
     return workers;
   }
   // At its end: the caller had something to do for `own`, then waited for the others.
   void waited(Clock::duration own, Clock::duration waiting, Clock::time_point now) {
     if (waiting > least_stall && waiting > 2 * own) stalled(now);
   }
-  // Another thread holds the lease.
-  void changed_hands() { checked_ = {}; }
 
  private:
-  static constexpr auto check_every = microseconds(2000), least_stall = microseconds(200);
+  static constexpr auto sample_time = microseconds(2000), least_stall = microseconds(200);
   static constexpr auto least_pause = microseconds(2000), longest_pause = microseconds(512000);
+
+  void sample(Clock::time_point now) {
+    sampled_ = true;
+    with_workers_ = false;
+    sample_begin_ = now;
+    used_before_ = time_used();
+  }
 
   void stalled(Clock::time_point now) {
     const bool again = now < until_ + std::max<Clock::duration>(2 * pause_, microseconds(10000));
@@ -78,11 +85,10 @@ class Crowd {
     until_ = now + pause_;
   }
 
-  Clock::time_point until_ = {}, checked_ = {};
-  Clock::duration pause_ = least_pause;
-  int64_t preempted_ = 0;
+  Clock::time_point until_ = {}, sample_begin_ = {};
+  Clock::duration pause_ = least_pause, used_before_ = {};
   unsigned less_ = 0, granted_ = 0;  // less_: workers that are left out until `until_`
-  bool used_ = false;                // workers since the last check
+  bool sampled_ = false, with_workers_ = false;
 };
 
 }  // namespace
@@ -110,9 +116,7 @@ struct Pool::State {
   alignas(64) std::atomic<uint32_t> leased{0};  // workers of the lease and its holder; 0: there is none
   unsigned spin_microseconds = 0;
   pid_t pid = 0;
-  // The lease's holder's.
-  Crowd crowd;
-  std::thread::id holder;
+  Crowd crowd;                  // the lease's holder's
   std::vector<Worker> workers;  // and the caller, the first
   std::vector<std::thread> threads;
 
@@ -206,10 +210,7 @@ Pool::Lease Pool::lease(unsigned wanted) {
   if (workers == 0 || s.pid != getpid() ||
       !s.leased.compare_exchange_strong(none, workers + 1, std::memory_order_acquire, std::memory_order_relaxed))
     return Lease(nullptr, 0);
-  if (s.holder != std::this_thread::get_id()) {
-    s.holder = std::this_thread::get_id();
-    s.crowd.changed_hands();
-  }
+  s.crowd.leased();
   return Lease(&s, workers);
 }
 
