@@ -133,8 +133,8 @@ def parse():
         parser.error("--costs measures what there is: leave --level out")
     if arguments.scaling and (arguments.costs or arguments.svg):
         parser.error("--scaling is a table of its own: leave --costs and --svg out")
-    if arguments.busy and not arguments.scaling:
-        parser.error("--busy belongs to --scaling")
+    if arguments.busy < 0 or (arguments.busy and not arguments.scaling):
+        parser.error("--busy takes a number of processes and belongs to --scaling")
     if arguments.scaling and not any(int(t) > 1 for t in arguments.threads.split(",")):
         parser.error("--scaling wants a number of threads above one, as --threads 2")
     for asked, known in ((arguments.names, models.MODELS), (arguments.classes, peers.CLASSES),

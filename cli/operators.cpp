@@ -144,7 +144,7 @@ void look_at_problems(Facts& facts, const std::string& path, const std::string& 
   for (const std::string& line : lines_of(path)) {
     Scanner scanner(line);
     if (scanner.at_end()) continue;
-    if (!scanner.accept("reference")) scanner.accept("amx");
+    if (!scanner.accept("reference")) scanner.accept("bf16");
     const Problem problem = parse_problem(scanner);
     for (const Stage& stage : problem.stages) facts.core[stage.op->name].tests.insert(shown);
     for (const Backend* backend : backends()) {

@@ -1,7 +1,9 @@
 #include "base/thread_pool.h"
 
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,11 +34,22 @@ void futex_wake(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
-// The CPU time of the calling thread.
-Clock::duration time_used() {
+// The CPU time of a thread. (getrusage counts that of the calling thread up to the last tick.)
+Clock::duration time_of(clockid_t clock) {
   timespec used = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  clock_gettime(clock, &used);
   return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+}
+
+// What the calling thread has used of CPUs, and how often it gave one up by itself.
+struct Usage {
+  Clock::duration time = {};
+  int64_t waits = 0;
+};
+Usage usage() {
+  rusage used = {};
+  getrusage(RUSAGE_THREAD, &used);
+  return {time_of(CLOCK_THREAD_CPUTIME_ID), used.ru_nvcsw};
 }
 
 // How many workers a lease had better use where other programs want the CPUs too: a region waits for a worker that lost
@@ -45,38 +58,32 @@ Clock::duration time_used() {
 // last one was not long ago. On a machine with nothing else to do stalls are rare, and one costs two milliseconds.
 class Crowd {
  public:
-  void leased() { sampled_ = false; }
-  // At the beginning of a region: the workers to call, of those granted.
-  unsigned allowed(unsigned granted, Clock::time_point now) {
+  void leased(unsigned granted) {
+    if (granted != granted_) *this = Crowd();
     granted_ = granted;
-    if (!sampled_) sample(now);
-    if (const Clock::duration passed = now - sample_begin_; passed > sample_time) {
-      // What the caller could not use of its CPU: regions do not sleep.
-      const Clock::duration lost = passed - (time_used() - used_before_);
-      if (with_workers_ && 3 * lost > passed) stalled(now);
-      sample(now);
+    begun_ = sampled_ = false;
+  }
+  // At the beginning of a region: the workers to call.
+  unsigned allowed(Clock::time_point now) {
+    if (!begun_) {
+      begun_ = true;
+      since_ = now;
+    }
+    if (const Clock::duration passed = now - since_; passed > (sampled_ ? sample_time : settled)) {
+      // Regions do not sleep: what the caller could not use of its CPU, others have taken.
+      const Usage used = usage();
+      const Clock::duration lost = passed - (used.time - before_.time);
+      if (sampled_ && with_workers_ && used.waits == before_.waits && 3 * lost > passed) stalled(now);
+      sampled_ = true;
+      with_workers_ = false;
+      since_ = now;
+      before_ = used;
     }
     if (now >= until_) less_ = 0;
-    const unsigned workers = granted > less_ ? granted - less_ : 0;
+    const unsigned workers = granted_ > less_ ? granted_ - less_ : 0;
     with_workers_ = with_workers_ || workers > 0;
     return workers;
   }
-  // At its end: the caller had something to do for `own`, then waited for the others.
-  void waited(Clock::duration own, Clock::duration waiting, Clock::time_point now) {
-    if (waiting > least_stall && waiting > 2 * own) stalled(now);
-  }
-
- private:
-  static constexpr auto sample_time = microseconds(2000), least_stall = microseconds(200);
-  static constexpr auto least_pause = microseconds(2000), longest_pause = microseconds(512000);
-
-  void sample(Clock::time_point now) {
-    sampled_ = true;
-    with_workers_ = false;
-    sample_begin_ = now;
-    used_before_ = time_used();
-  }
-
   void stalled(Clock::time_point now) {
     const bool again = now < until_ + std::max<Clock::duration>(2 * pause_, microseconds(10000));
     pause_ = again ? std::min<Clock::duration>(2 * pause_, longest_pause) : least_pause;
@@ -85,10 +92,15 @@ class Crowd {
     until_ = now + pause_;
   }
 
-  Clock::time_point until_ = {}, sample_begin_ = {};
-  Clock::duration pause_ = least_pause, used_before_ = {};
+ private:
+  static constexpr auto settled = microseconds(200), sample_time = microseconds(2000);
+  static constexpr auto least_pause = microseconds(2000), longest_pause = microseconds(512000);
+
+  Clock::time_point until_ = {}, since_ = {};  // since_: the lease's first region, then the last sample
+  Clock::duration pause_ = least_pause;
+  Usage before_;
   unsigned less_ = 0, granted_ = 0;  // less_: workers that are left out until `until_`
-  bool sampled_ = false, with_workers_ = false;
+  bool begun_ = false, sampled_ = false, with_workers_ = false;
 };
 
 }  // namespace
@@ -106,6 +118,10 @@ struct Pool::State {
     int64_t end = 0;
     std::atomic<uint32_t> signal{0};  // counts what it is called for
     std::atomic<uint32_t> asleep{0};
+    std::atomic<uint32_t> inside{0};
+    // The caller's, while it waits: the worker's CPU time at the beginning; negative: it was not inside.
+    Clock::duration used_before = {};
+    clockid_t clock = 0;
   };
 
   alignas(64) std::atomic<uint32_t> gate{0};
@@ -142,7 +158,9 @@ struct Pool::State {
       while ((now & open) && worker <= (now >> count_bits & count_mask) && !inside)  // workers are numbered from 1
         inside = gate.compare_exchange_weak(now, now + 1, std::memory_order_acquire, std::memory_order_relaxed);
       if (!inside) continue;
+      workers[worker].inside.store(1, std::memory_order_relaxed);
       take_chunks(worker, (now >> count_bits & count_mask) + 1);
+      workers[worker].inside.store(0, std::memory_order_relaxed);
       gate.fetch_sub(1, std::memory_order_release);
     }
   }
@@ -172,6 +190,35 @@ struct Pool::State {
     return now;
   }
 
+  // The caller waits until nobody is inside. When that takes long, it looks whether those inside had CPUs meanwhile: a
+  // long chunk is no stall.
+  void wait_for_workers(unsigned called) {
+    constexpr auto long_wait = microseconds(200);
+    const Clock::time_point begin = Clock::now();
+    Clock::time_point looked = {};
+    for (unsigned spins = 0; (gate.load(std::memory_order_acquire) & count_mask) != 0; ++spins) {
+      if (spins < 4096)
+        pause_cpu();
+      else
+        sched_yield();  // a worker lost its CPU: let it have one
+      if (spins % 64 != 63 || looked != Clock::time_point() || Clock::now() - begin < long_wait) continue;
+      looked = Clock::now();
+      for (unsigned w = 1; w <= called; ++w) {
+        Worker& worker = workers[w];
+        const bool is_inside = worker.inside.load(std::memory_order_relaxed) != 0;
+        worker.used_before = is_inside ? time_of(worker.clock) : Clock::duration(-1);
+      }
+    }
+    if (looked == Clock::time_point()) return;
+    const Clock::time_point end = Clock::now();
+    for (unsigned w = 1; w <= called; ++w) {
+      const Worker& worker = workers[w];
+      if (worker.used_before < Clock::duration() || 2 * (time_of(worker.clock) - worker.used_before) > end - looked)
+        continue;
+      if (end - looked > long_wait) return crowd.stalled(end);
+    }
+  }
+
   void call(unsigned worker) {
     Worker& called = workers[worker];
     called.signal.fetch_add(1, std::memory_order_seq_cst);
@@ -187,6 +234,8 @@ Pool::Pool(unsigned workers, unsigned spin_microseconds) : state_(std::make_uniq
   try {
     for (unsigned i = 0; i < workers; ++i)
       state_->threads.emplace_back([state = state_.get(), i] { state->work(i + 1); });
+    for (size_t i = 0; i < state_->threads.size(); ++i)
+      pthread_getcpuclockid(state_->threads[i].native_handle(), &state_->workers[i + 1].clock);
   } catch (const std::exception&) {
     // The system gives no more threads: those that started do the work.
   }
@@ -210,7 +259,7 @@ Pool::Lease Pool::lease(unsigned wanted) {
   if (workers == 0 || s.pid != getpid() ||
       !s.leased.compare_exchange_strong(none, workers + 1, std::memory_order_acquire, std::memory_order_relaxed))
     return Lease(nullptr, 0);
-  s.crowd.leased();
+  s.crowd.leased(workers);
   return Lease(&s, workers);
 }
 
@@ -229,12 +278,9 @@ Pool::Lease::~Lease() {
 }
 
 void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned), void* user) const noexcept {
-  Clock::time_point begin;
   unsigned called = 0;
-  if (granted_ > 0 && chunks > 1) {
-    begin = Clock::now();
-    called = static_cast<unsigned>(std::min<int64_t>(state_->crowd.allowed(granted_, begin), chunks - 1));
-  }
+  if (granted_ > 0 && chunks > 1)
+    called = static_cast<unsigned>(std::min<int64_t>(state_->crowd.allowed(Clock::now()), chunks - 1));
   if (called == 0) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) fn(user, chunk, 0);
     return;
@@ -253,16 +299,7 @@ void Pool::Lease::parallel(int64_t chunks, void (*fn)(void*, int64_t, unsigned),
   for (unsigned w = 1; w <= called; ++w) s.call(w);
   s.take_chunks(0, called + 1);
   s.gate.fetch_and(~State::open, std::memory_order_relaxed);
-  if ((s.gate.load(std::memory_order_acquire) & State::count_mask) == 0) return;
-  const Clock::time_point done = Clock::now();
-  for (unsigned spins = 0; (s.gate.load(std::memory_order_acquire) & State::count_mask) != 0; ++spins) {
-    if (spins < 4096)
-      pause_cpu();
-    else
-      sched_yield();  // a worker lost its CPU: let it have one
-  }
-  const Clock::time_point end = Clock::now();
-  s.crowd.waited(done - begin, end - done, end);
+  if ((s.gate.load(std::memory_order_acquire) & State::count_mask) != 0) s.wait_for_workers(called);
 }
 
 unsigned usable_cpus() {

@@ -402,8 +402,12 @@ void Emitter::emit_fragment(Scope& scope, const Node& node) {
         if (common && other->needs.results[i] != *common)
           turned += elements_at(made.problem.types[made.problem.results[i].value], symbols);
       const double with_turning = other->decision.nanoseconds + turned * turning_ns;
-      if (with_turning < clearly_faster * now->decision.nanoseconds)
-        chosen = timings_ ? with_layouts(as_wanted, timings_) : other;
+      if (with_turning < clearly_faster * now->decision.nanoseconds) {
+        const auto turning = timings_ ? with_layouts(as_wanted, timings_) : other;
+        if (turning && !turning->reference &&
+            turning->decision.nanoseconds + turned * turning_ns < chosen->decision.nanoseconds)
+          chosen = turning;
+      }
     }
   }
   const auto try_next = [&](auto layout_of) {

@@ -1,6 +1,7 @@
 // Attention rows on infinities and NaN; views by strides: which movement is one, and where its elements lie.
 #include <cmath>
 
+#include "amx_emulator.h"
 #include "backend/accept.h"
 #include "backend/cpu/kernels/views.h"
 #include "op_testing.h"
@@ -23,9 +24,10 @@ Problem attention_problem(Numerics numerics) {
 
 TEST(Attention, infinities_and_nan_come_out_as_defined) {
   int rows = 0;
+  std::vector<DeviceSpec> devices = {this_machine(1), testing::machine_with_tiles()};
+  if (devices[0].level == devices[1].level) devices.pop_back();
   for (const Numerics numerics : {Numerics::strict, Numerics::tf32, Numerics::bf16}) {
     const Problem problem = attention_problem(numerics);
-    const DeviceSpec device = this_machine(1);
     std::vector<Tensor> operands = sample_operands(problem, {}, 1);
     float* q = operands[0].as_mutable<float>();
     float* k = operands[1].as_mutable<float>();
@@ -46,24 +48,26 @@ TEST(Attention, infinities_and_nan_come_out_as_defined) {
     for (int64_t i = 0; i < expected[0].count(); ++i) special += !std::isfinite(wanted[i]);
     ASSERT_GT(special, 200);
     ASSERT_LT(special, expected[0].count() / 2);
-    for (const Kernel* kernel : cpu_backend().kernels()) {
-      if (!kernel->supports(*kernel, problem, device)) continue;
-      ++rows;
-      const std::vector<Tensor> made = run_kernel(problem, *kernel, device, {}, operands);
-      const auto* got = reinterpret_cast<const float*>(made[0].as<std::byte>());
-      for (int64_t i = 0; i < expected[0].count(); ++i) {
-        SCOPED_TRACE(std::string(kernel->name) + " element " + std::to_string(i));
-        if (std::isnan(wanted[i])) {
-          ASSERT_TRUE(std::isnan(got[i]));
-        } else if (std::isinf(wanted[i])) {
-          ASSERT_EQ(got[i], wanted[i]);
-        } else {
-          ASSERT_NEAR(got[i], wanted[i], numerics == Numerics::bf16 ? 0.05 : 1e-4);
+    for (const DeviceSpec& device : devices)
+      for (const Kernel* kernel : cpu_backend().kernels()) {
+        if (!kernel->supports(*kernel, problem, device)) continue;
+        ++rows;
+        const std::vector<Tensor> made = run_kernel(problem, *kernel, device, {}, operands);
+        const auto* got = reinterpret_cast<const float*>(made[0].as<std::byte>());
+        for (int64_t i = 0; i < expected[0].count(); ++i) {
+          SCOPED_TRACE(std::string(kernel->name) + " level " + std::to_string(device.level) + " element " +
+                       std::to_string(i));
+          if (std::isnan(wanted[i])) {
+            ASSERT_TRUE(std::isnan(got[i]));
+          } else if (std::isinf(wanted[i])) {
+            ASSERT_EQ(got[i], wanted[i]);
+          } else {
+            ASSERT_NEAR(got[i], wanted[i], numerics == Numerics::bf16 ? 0.05 : 1e-4);
+          }
         }
       }
-    }
   }
-  EXPECT_GE(rows, 3);
+  EXPECT_GE(rows, 3 * std::ssize(devices));
 }
 
 // ---- views

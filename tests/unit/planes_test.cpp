@@ -5,6 +5,7 @@
 #include <memory>
 #include <random>
 
+#include "amx_emulator.h"
 #include "backend/cpu/device.h"
 #include "backend/cpu/isa/contract.h"
 #include "op_testing.h"
@@ -70,12 +71,19 @@ std::vector<float> product_of(const ContractTable& table, const Matrices& x) {
 // f32 round.
 double allowed(int planes) { return planes == 1 ? 8.0e-3 : planes == 2 ? 2.0e-5 : 2.0e-6; }
 
-class Planes : public ::testing::TestWithParam<int> {
+struct Unit {
+  Level level;
+  int planes;
+};
+
+class Planes : public ::testing::TestWithParam<Unit> {
  protected:
   void SetUp() override {
-    table = plane_table(this_machine(1).level, GetParam());
-    if (!table) GTEST_SKIP() << "this machine does not multiply as many planes";
+    if (testing::machine_with_tiles().level < GetParam().level) GTEST_SKIP() << "this machine lacks the level";
+    table = plane_table(GetParam().level, planes);
+    ASSERT_NE(table, nullptr);
   }
+  const int planes = GetParam().planes;
   const ContractTable* table = nullptr;
 };
 
@@ -99,7 +107,7 @@ TEST_P(Planes, AnyMagnitude) {
             sum += static_cast<double>(x.at_a(r, i)) * x.at_b(i, c);
             size += std::abs(static_cast<double>(x.at_a(r, i)) * x.at_b(i, c));
           }
-          ASSERT_LE(std::abs(made[static_cast<size_t>(r * x.n + c)] - sum), allowed(GetParam()) * size)
+          ASSERT_LE(std::abs(made[static_cast<size_t>(r * x.n + c)] - sum), allowed(planes) * size)
               << "spread " << spread << ", k " << k << ", element " << r << ", " << c;
         }
     }
@@ -156,7 +164,7 @@ TEST_P(Planes, NanStaysInItsRow) {
 // Up to what rounding may push beyond the largest number.
 TEST_P(Planes, NearTheLargestNumber) {
   constexpr float high = largest * 0.9999f;
-  if (GetParam() == 1) return;  // bf16 rounds it to infinity, as documented
+  if (planes == 1) return;  // bf16 rounds it to infinity, as documented
   Matrices x = filled(16, 16, 32, 0);
   x.at_a(2, 3) = high;
   x.at_b(3, 4) = 0.5f;
@@ -171,7 +179,11 @@ TEST_P(Planes, ZerosGiveZero) {
   for (float v : product_of(*table, x)) EXPECT_EQ(v, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Counts, Planes, ::testing::Values(1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(Units, Planes,
+                         ::testing::Values(Unit{avx512_bf16, 1}, Unit{amx, 1}, Unit{amx, 2}, Unit{amx, 3}),
+                         [](const auto& info) {
+                           return std::string(level_name(info.param.level)) + "_" + std::to_string(info.param.planes);
+                         });
 
 }  // namespace
 }  // namespace sinter

@@ -145,6 +145,12 @@ TEST(Pool, WorkersWakeFromSleep) {
   }
 }
 
+// Gives a worker time to begin, two milliseconds at most.
+void wait_for(const std::atomic<bool>& begun) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
+  while (!begun && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
+
 // A worker whose chunk takes far longer than all the caller's has lost its CPU: it is left out for at least two
 // milliseconds, then called again.
 TEST(Pool, WorkersThatStallAreLeftOutForAWhile) {
@@ -153,14 +159,14 @@ TEST(Pool, WorkersThatStallAreLeftOutForAWhile) {
   const Pool::Lease lease = pool.lease(2);
   std::atomic<bool> stalled = false;
   auto stall = [&](int64_t, unsigned worker) {
-    if (worker == 0) return;
+    if (worker == 0) return wait_for(stalled);
     stalled = true;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   };
   std::atomic<bool> helped = false;
   auto look = [&](int64_t, unsigned worker) {
     if (worker == 1) helped = true;
-    // Time for the worker to begin.
+    // Time for the worker to begin, less than it is left out for.
     const Clock::time_point end = Clock::now() + std::chrono::microseconds(100);
     while (worker == 0 && !helped && Clock::now() < end) std::this_thread::yield();
   };
@@ -182,6 +188,32 @@ TEST(Pool, WorkersThatStallAreLeftOutForAWhile) {
     parallel(lease, 2, look);
   }
   EXPECT_TRUE(helped) << "the worker is never called again";
+}
+
+// One that computes all the time is just slower: the next region calls it again.
+TEST(Pool, LongChunksAreNoStalls) {
+  using Clock = std::chrono::steady_clock;
+  bool again = false;
+  for (int attempt = 0; attempt < 200 && !again; ++attempt) {
+    Pool pool(1);
+    const Pool::Lease lease = pool.lease(2);
+    std::atomic<bool> helped = false;
+    auto work = [&](int64_t, unsigned worker) {
+      if (worker == 0) return wait_for(helped);
+      helped = true;
+      const Clock::time_point end = Clock::now() + std::chrono::milliseconds(1);
+      while (Clock::now() < end) {
+      }
+    };
+    parallel(lease, 2, work);
+    if (!helped) continue;
+    const Clock::time_point begin = Clock::now();
+    helped = false;
+    parallel(lease, 2, work);
+    // Sooner than the pause after a stall ends; on a busy machine some are true, so one is enough.
+    again = helped && Clock::now() - begin < std::chrono::microseconds(1900);
+  }
+  EXPECT_TRUE(again);
 }
 
 TEST(Pool, ResultsAreVisibleAfterTheRegion) {

@@ -404,7 +404,7 @@ double contraction_cost(const ContractTable& table, double rows, double columns,
   if (table.planes == 0) {
     return 1000 + std::max(rows * columns * depth / table.pace.products, bytes / 20);
   }
-  // Tiles are whole; splitting A and finishing C go by the element.
+  // What is padded is multiplied too; splitting A and finishing C go by the element.
   const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
   constexpr double terms[] = {0, 1, 3, 6};
   const Pace& pace = table.pace;
