@@ -25,7 +25,7 @@ namespace {
 // ---- the tile unit
 
 struct Tile {
-  alignas(64) uint8_t row[16][64];  // anything beyond its shape, of which no instruction makes anything
+  alignas(64) uint8_t row[16][64];  // what lies beyond its shape means nothing
   int rows, bytes;                  // 0: not configured
 };
 
@@ -108,20 +108,16 @@ Refusal load_config(const Instruction& i) {
   if (config[0] != 1) return "the palette is not 1";
   if (config[1] != 0) return "the emulator starts at row 0";
   if (!all_zero(2, 16) || !all_zero(32, 48) || !all_zero(56, 64)) return "reserved bytes are not zero";
-  for (int t = 0; t < 8; ++t) {
-    uint16_t bytes;
-    std::memcpy(&bytes, config + 16 + 2 * t, 2);
-    const int rows = config[48 + t];
-    if (rows > 16 || bytes > 64) return "a tile has more than 16 rows of 64 bytes";
-    if ((rows == 0) != (bytes == 0)) return "a tile has rows without bytes, or bytes without rows";
-  }
   std::memset(&unit, 0, sizeof unit);
   unit.configured = true;
   for (int t = 0; t < 8; ++t) {
     uint16_t bytes;
     std::memcpy(&bytes, config + 16 + 2 * t, 2);
+    const uint8_t rows = config[48 + t];
+    if (rows > 16 || bytes > 64) return "a tile has more than 16 rows of 64 bytes";
+    if ((rows == 0) != (bytes == 0)) return "a tile has rows without bytes, or bytes without rows";
+    unit.tiles[t].rows = rows;
     unit.tiles[t].bytes = bytes;
-    unit.tiles[t].rows = config[48 + t];
   }
   return nullptr;
 }
@@ -199,15 +195,15 @@ uint64_t displacement(const uint8_t* at) {
   return static_cast<uint64_t>(int64_t{value});
 }
 
-// The memory operand whose ModRM byte lies at `at`. Returns what follows it; clears `rows` where there is no SIB byte.
+// The memory operand whose ModRM byte lies at `at`, and whether it has a SIB byte. Returns what follows it.
 const uint8_t* decode_memory(const uint8_t* at, int index_8, int base_8, const greg_t* registers, Instruction& out,
-                             bool& rows) {
+                             bool& has_sib) {
   const auto value = [&](int number) { return static_cast<uint64_t>(registers[register_at[number]]); };
   const int mod = *at >> 6, rm = *at & 7;
   ++at;
-  rows = rm == 4;
+  has_sib = rm == 4;
   int base = rm;
-  if (rows) {
+  if (has_sib) {
     const int index = (*at >> 3 & 7) | index_8;
     if (index != 4) out.stride = value(index) << (*at >> 6);
     base = *at & 7;
@@ -222,7 +218,7 @@ const uint8_t* decode_memory(const uint8_t* at, int index_8, int base_8, const g
     out.address += displacement<int32_t>(at);
     at += 4;
   }
-  if (no_base && !rows) out.address += reinterpret_cast<uint64_t>(at);  // from the next instruction
+  if (no_base && !has_sib) out.address += reinterpret_cast<uint64_t>(at);  // from the next instruction
   return at;
 }
 
@@ -240,8 +236,9 @@ bool decode(const greg_t* registers, Instruction& out) {
   for (const Form& form : forms) {
     if (form.prefix != (start[2] & 3) || form.opcode != start[3]) continue;
     out = {&form, reg, rm, vvvv, 0, 0, 5};
-    bool rows = false;
-    if (mod != 3) out.length = static_cast<uint64_t>(decode_memory(start + 4, x_8, b_8, registers, out, rows) - start);
+    bool has_sib = false;
+    if (mod != 3)
+      out.length = static_cast<uint64_t>(decode_memory(start + 4, x_8, b_8, registers, out, has_sib) - start);
     const bool in_memory = mod != 3 && vvvv == 0, in_tiles = mod == 3 && vvvv == 0;
     switch (form.takes) {
       case Takes::memory:
@@ -254,7 +251,7 @@ bool decode(const greg_t* registers, Instruction& out) {
         if (in_tiles && reg < 8 && rm == 0) return true;
         break;
       case Takes::tile_and_rows:
-        if (in_memory && reg < 8 && rows) return true;
+        if (in_memory && reg < 8 && has_sib) return true;
         break;
       case Takes::three_tiles:
         if (mod == 3 && reg < 8 && rm < 8 && vvvv < 8) return true;
