@@ -25,13 +25,13 @@ def busy(count):
 
 
 def table(names, arguments):
+    """Prints a line a network, class and number of threads above one; returns the figures. Ratios are the time of one
+    thread over that of several, of the medians of rounds, and of the fastest round of each."""
     with busy(arguments.busy):
         return _table(names, arguments)
 
 
 def _table(names, arguments):
-    """Prints a line a network, class and number of threads above one; returns the figures. Ratios are the time of one
-    thread over that of several, of the medians of rounds, and of the fastest round of each."""
     print(f"{'network':<19}{'T':>2}  {'class':<8}{'T=1 ms':>10}{'T ms':>10}{'ratio':>7}  {'p10 - p90':<13}{'of best':>9}",
           flush=True)
     rows = []
