@@ -1,6 +1,6 @@
-"""Times every problem of a network's build by itself, beside oneDNN where it is a contraction of fp32, and with --ort beside a
+"""Times every problem of a network's build by itself, beside oneDNN where that has primitives for it, and with --ort beside a
 model of that one operator in ONNX Runtime. Losses come first, the dearest on top. Ratios are the peer's time over
-Sinter's: above 1, Sinter is faster. Where stages are fused behind a contraction, oneDNN does the contraction alone.
+Sinter's: above 1, Sinter is faster. Where stages are fused with contractions, oneDNN does the contractions alone.
 """
 
 import argparse
@@ -38,14 +38,14 @@ def timed(name, arguments):
 
 
 def alone(row):
-    """A model of the contraction of a row and its inputs; None where the row does not say enough."""
+    """A model of the operator of a row and its inputs; None where the row does not say enough."""
     operands, given = row.get("operands"), row.get("attributes")
-    if not operands or given is None or row["op"] not in ("MatMul", "Conv"):
+    if not operands or given is None:
         return None
     rng = np.random.default_rng(1)
     arrays = [rng.standard_normal(o["dims"], dtype=np.float32) for o in operands]
     attributes = {}
-    if row["op"] == "Conv":
+    if row["op"] != "MatMul":
         attributes = {key: value for key, value in given.items() if value}
     elif given["transpose_b"]:
         if not operands[1]["constant"]:
@@ -77,7 +77,7 @@ def beside_ort(row, arguments):
 
 
 def shape_of(row):
-    """The contraction in words: 1x64x56x56, 64x64x3x3 /2."""
+    """The operator in words: 1x64x56x56, 64x64x3x3 /2."""
     text = ", ".join("x".join(map(str, o["dims"])) for o in row.get("operands", [])[:2])
     given = row.get("attributes") or {}
     if any(s > 1 for s in given.get("strides", [])):

@@ -2,101 +2,136 @@
 
 #if defined(SINTER_DNNL)
 
-#include <oneapi/dnnl/dnnl.hpp>
-
+#include <algorithm>
 #include <memory>
+#include <oneapi/dnnl/dnnl.hpp>
 #include <string_view>
+#include <vector>
 
 #include "ops/contraction.h"
+#include "ops/pooling.h"
+#include "ops/resize.h"
 
 namespace sinter::onednn {
 namespace {
 
 using dnnl::memory;
 
-struct Machine {
+// Primitives with memory of their own, run one after the other.
+struct Work {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
+  struct Part {
+    dnnl::primitive primitive;
+    std::unordered_map<int, memory> arguments;
+  };
+  std::vector<Part> parts;
 };
 
-struct Ready {
-  std::shared_ptr<Machine> machine = std::make_shared<Machine>();
-  dnnl::primitive primitive;
-  std::unordered_map<int, memory> arguments;
-};
-
-// Operands of the first stage, all of them device operands of the problem, f32 or bf16 and of known rank.
-bool operands_of(const Problem& problem, std::span<const int64_t> symbols, std::vector<memory::dims>& out) {
-  for (const uint16_t value : problem.stages[0].inputs) {
-    if (value == absent_operand) continue;
-    if (value >= problem.operands.size()) return false;
-    const Operand& operand = problem.operands[value];
-    const bool taken = operand.type.dtype == DType::f32 || operand.type.dtype == DType::bf16;
-    if (operand.host || !taken || !operand.type.has_shape()) return false;
-    const Dims dims = evaluate(*operand.type.shape, symbols);
-    for (const int64_t d : dims)
-      if (d == 0) return false;
-    out.emplace_back(dims.begin(), dims.end());
+std::optional<memory::data_type> type_of(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return memory::data_type::f32;
+    case DType::bf16: return memory::data_type::bf16;
+    case DType::i32: return memory::data_type::s32;
+    case DType::i8: return memory::data_type::s8;
+    case DType::u8: return memory::data_type::u8;
+    default: return std::nullopt;
   }
-  return out.size() >= 2;
 }
 
 memory::desc any(const memory::dims& dims, memory::data_type type) { return {dims, type, memory::format_tag::any}; }
 
-// Random numbers between -2 and 2, away from 0: the time of a product may depend on what is multiplied.
-void fill(const memory& m, bool bf16) {
-  const size_t bytes = m.get_desc().get_size();
+// Random numbers, floats between -2 and 2 and away from 0: the time of a product may depend on what is multiplied.
+void fill(const memory& m) {
+  const memory::desc desc = m.get_desc();
+  const size_t bytes = desc.get_size();
   uint32_t state = 1;
   const auto next = [&] { return state = state * 1664525u + 1013904223u; };
-  if (bf16) {
+  if (desc.data_type() == memory::data_type::bf16) {
     auto* to = static_cast<uint16_t*>(m.get_data_handle());
     for (size_t i = 0; i < bytes / 2; ++i) to[i] = static_cast<uint16_t>(0x3f00 | (next() >> 16 & 0x80ff));
-  } else {
+  } else if (desc.data_type() == memory::data_type::f32) {
     auto* to = static_cast<uint32_t*>(m.get_data_handle());
     for (size_t i = 0; i < bytes / 4; ++i) to[i] = 0x3f000000 | (next() & 0x80ffffff);
+  } else {
+    auto* to = static_cast<uint8_t*>(m.get_data_handle());
+    for (size_t i = 0; i < bytes; ++i) to[i] = static_cast<uint8_t>(next() >> 24);
   }
 }
 
-// A primitive with memory of its own.
-template <typename Descriptor>
-std::function<void()> ready(const Descriptor& made, const std::shared_ptr<Machine>& machine, bool bias) {
-  auto r = std::make_shared<Ready>();
-  r->machine = machine;
-  const auto add = [&](int argument, const memory::desc& desc) {
-    memory m(desc, machine->engine);
-    fill(m, desc.data_type() == memory::data_type::bf16);
-    r->arguments.emplace(argument, std::move(m));
-  };
-  add(DNNL_ARG_SRC, made.src_desc());
-  add(DNNL_ARG_WEIGHTS, made.weights_desc());
-  add(DNNL_ARG_DST, made.dst_desc());
-  if (bias) add(DNNL_ARG_BIAS, made.query_md(dnnl::query::weights_md, 1));
-  r->primitive = typename std::conditional_t<
-      std::is_same_v<Descriptor, dnnl::matmul::primitive_desc>, std::type_identity<dnnl::matmul>,
-      std::conditional_t<std::is_same_v<Descriptor, dnnl::convolution_forward::primitive_desc>,
-                         std::type_identity<dnnl::convolution_forward>,
-                         std::type_identity<dnnl::deconvolution_forward>>>::type(made);
-  return [r] {
-    r->primitive.execute(r->machine->stream, r->arguments);
-    r->machine->stream.wait();
-  };
+using Arguments = std::vector<std::pair<int, memory::desc>>;
+
+void add(Work& work, dnnl::primitive primitive, const Arguments& arguments) {
+  Work::Part part{std::move(primitive), {}};
+  for (const auto& [argument, desc] : arguments) {
+    memory m(desc, work.engine);
+    fill(m);
+    part.arguments.emplace(argument, std::move(m));
+  }
+  work.parts.push_back(std::move(part));
 }
+
+template <typename Primitive, typename Descriptor>
+void add_product(Work& work, const Descriptor& desc, bool bias) {
+  const typename Primitive::primitive_desc made(desc, work.engine);
+  Arguments arguments = {
+      {DNNL_ARG_SRC, made.src_desc()}, {DNNL_ARG_WEIGHTS, made.weights_desc()}, {DNNL_ARG_DST, made.dst_desc()}};
+  if (bias) arguments.emplace_back(DNNL_ARG_BIAS, made.query_md(dnnl::query::weights_md, 1));
+  add(work, Primitive(made), arguments);
+}
+
+// What a problem says of its values with numbers for its symbols.
+struct Values {
+  const Problem& problem;
+  std::span<const int64_t> symbols;
+
+  // Extents, none of them 0; empty where they are not known.
+  memory::dims dims(uint16_t value) const {
+    const Type& type = problem.types[value];
+    if (!type.has_shape()) return {};
+    const Dims dims = evaluate(*type.shape, symbols);
+    for (const int64_t d : dims)
+      if (d == 0) return {};
+    return {dims.begin(), dims.end()};
+  }
+  DType dtype(uint16_t value) const { return problem.types[value].dtype; }
+  // In the order in which the operand or result lies; nothing where it is not strided or of another type. Dense: oneDNN
+  // takes rows with a pitch by reference implementations only.
+  std::optional<memory::desc> lying(uint16_t value) const {
+    const auto type = type_of(dtype(value));
+    const memory::dims extents = dims(value);
+    const Layout* layout = nullptr;
+    if (value < problem.operands.size()) layout = &problem.operands[value].layout;
+    for (const Problem::Result& r : problem.results)
+      if (r.value == value) layout = &r.layout;
+    if (!type || extents.empty() || layout == nullptr || !layout->has_strides()) return std::nullopt;
+    const Dims strides = layout_strides(layout->dense(), Dims(extents.begin(), extents.end()));
+    return memory::desc(extents, *type, memory::dims(strides.begin(), strides.end()));
+  }
+};
 
 struct Windows {
   memory::dims strides, dilations, before, after;
 };
 
-template <typename Attributes>
-Windows windows_of(const Attributes& a, size_t spatial) {
+// after: such that the result has the extents that it has, whichever way they were rounded.
+Windows windows_of(const WindowRef& window, const memory::dims& x, const memory::dims& kernel, const memory::dims& y) {
   Windows w;
-  for (size_t i = 0; i < spatial; ++i) {
-    w.strides.push_back(a.strides.empty() ? 1 : a.strides[i]);
-    w.dilations.push_back(a.dilations.empty() ? 0 : a.dilations[i] - 1);
-    w.before.push_back(a.pads.empty() ? 0 : a.pads[i]);
-    w.after.push_back(a.pads.empty() ? 0 : a.pads[spatial + i]);
+  const Pads pads = resolve_pads(std::span(x).subspan(2), window);
+  for (size_t i = 0; i < kernel.size(); ++i) {
+    w.strides.push_back(window_step(window.strides, i));
+    w.dilations.push_back(window_step(window.dilations, i) - 1);
+    w.before.push_back(pads.before[i]);
+    const int64_t reach = (y[i + 2] - 1) * w.strides[i] + (kernel[i] - 1) * (w.dilations[i] + 1) + 1;
+    w.after.push_back(reach - x[i + 2] - w.before[i]);
   }
   return w;
 }
+
+bool is(const Stage& stage, std::string_view name) { return stage.op->name == name; }
+
+// The extents behind the first two.
+memory::dims kernel_of(const memory::dims& dims) { return {dims.begin() + 2, dims.end()}; }
 
 // [group, outputs, inputs, kernel...]: what oneDNN wants of grouped weights.
 memory::dims grouped(memory::dims weights, int64_t group, bool transposed) {
@@ -110,62 +145,209 @@ memory::dims grouped(memory::dims weights, int64_t group, bool transposed) {
   return weights;
 }
 
+bool matmul(Work& work, const Stage& stage, const Values& values, uint16_t result, memory::data_type left,
+            memory::data_type right, memory::data_type sums) {
+  memory::dims a = values.dims(stage.inputs[0]), b = values.dims(stage.inputs[1]), to = values.dims(result);
+  if (a.size() < 2 || b.size() < 2) return false;
+  if (is(stage, "MatMul") && stage.attrs.as<MatMulAttrs>().transpose_b) std::swap(b[b.size() - 2], b.back());
+  if (b.size() == 2 && a.size() > 2) {  // one matrix of all rows
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < a.size(); ++i) rows *= a[i];
+    a = {rows, a.back()};
+    to = {rows, to.back()};
+  }
+  while (a.size() < to.size()) a.insert(a.begin(), 1);
+  while (b.size() < to.size()) b.insert(b.begin(), 1);
+  add_product<dnnl::matmul>(work, dnnl::matmul::desc(any(a, left), any(b, right), any(to, sums)), false);
+  return true;
+}
+
+bool convolution(Work& work, const Stage& stage, const Values& values, uint16_t result, memory::data_type image,
+                 memory::data_type filters, memory::data_type sums, bool bias) {
+  const memory::dims x = values.dims(stage.inputs[0]), weights = values.dims(stage.inputs[1]);
+  const memory::dims y = values.dims(result);
+  const auto& attrs = stage.attrs.as<ConvAttrs>();
+  if (x.empty() || weights.empty() || y.empty()) return false;
+  const memory::dims kernel = kernel_of(weights);
+  const Windows w = windows_of({attrs.auto_pad, kernel, attrs.strides, attrs.dilations, attrs.pads}, x, kernel, y);
+  const memory::desc bias_desc =
+      bias ? memory::desc({y[1]}, memory::data_type::f32, memory::format_tag::x) : memory::desc();
+  add_product<dnnl::convolution_forward>(
+      work,
+      dnnl::convolution_forward::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_auto,
+                                      any(x, image), any(grouped(weights, attrs.group, false), filters), bias_desc,
+                                      any(y, sums), w.strides, w.dilations, w.before, w.after),
+      bias);
+  return true;
+}
+
+bool transposed_convolution(Work& work, const Stage& stage, const Values& values, uint16_t result,
+                            memory::data_type type, bool bias) {
+  const memory::dims x = values.dims(stage.inputs[0]), weights = values.dims(stage.inputs[1]);
+  const memory::dims y = values.dims(result);
+  const auto& attrs = stage.attrs.as<ConvTransposeAttrs>();
+  if (x.empty() || weights.empty() || y.empty() || attrs.auto_pad != AutoPad::explicit_pads ||
+      !attrs.output_shape.empty() || !attrs.output_padding.empty())
+    return false;
+  // A convolution of the result gives the operand.
+  const memory::dims kernel = kernel_of(weights);
+  const Windows w = windows_of({attrs.auto_pad, kernel, attrs.strides, attrs.dilations, attrs.pads}, y, kernel, x);
+  const memory::desc bias_desc =
+      bias ? memory::desc({y[1]}, memory::data_type::f32, memory::format_tag::x) : memory::desc();
+  add_product<dnnl::deconvolution_forward>(
+      work,
+      dnnl::deconvolution_forward::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct,
+                                        any(x, type), any(grouped(weights, attrs.group, true), type), bias_desc,
+                                        any(y, type), w.strides, w.dilations, w.before, w.after),
+      bias);
+  return true;
+}
+
+// Window operators, reductions, resampling, layouts: on memory as it lies in the plan.
+template <typename Attributes>
+bool pooling(Work& work, const Stage& stage, const Values& values, uint16_t result, dnnl::algorithm algorithm) {
+  const auto& attrs = stage.attrs.as<Attributes>();
+  const auto from = values.lying(stage.inputs[0]), to = values.lying(result);
+  if (!from || !to) return false;
+  const memory::dims kernel(attrs.kernel.begin(), attrs.kernel.end());
+  const Windows w = windows_of({attrs.auto_pad, kernel, attrs.strides, attrs.dilations, attrs.pads}, from->dims(),
+                               kernel, to->dims());
+  const dnnl::pooling_v2_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm, *from, *to, w.strides,
+                                            kernel, w.dilations, w.before, w.after);
+  add(work, dnnl::pooling_v2_forward(dnnl::pooling_v2_forward::primitive_desc(desc, work.engine)),
+      {{DNNL_ARG_SRC, *from}, {DNNL_ARG_DST, *to}});
+  return true;
+}
+
+// With the reduced axes kept as ones; oneDNN knows no other results. Means of whole images are faster as pooling.
+bool reduction(Work& work, const Stage& stage, const Values& values, uint16_t result, dnnl::algorithm algorithm) {
+  const auto from = values.lying(stage.inputs[0]), to = values.lying(result);
+  if (!from || !to || from->dims().size() != to->dims().size()) return false;
+  const memory::dims x = from->dims(), y = to->dims();
+  if (algorithm == dnnl::algorithm::reduction_mean && x.size() > 2 && x[0] == y[0] && x[1] == y[1] &&
+      std::all_of(y.begin() + 2, y.end(), [](int64_t d) { return d == 1; })) {
+    const memory::dims zeros(x.size() - 2, 0), ones(x.size() - 2, 1);
+    const dnnl::pooling_forward::desc desc(dnnl::prop_kind::forward_inference,
+                                           dnnl::algorithm::pooling_avg_exclude_padding, *from, *to, ones, kernel_of(x),
+                                           zeros, zeros);
+    add(work, dnnl::pooling_forward(dnnl::pooling_forward::primitive_desc(desc, work.engine)),
+        {{DNNL_ARG_SRC, *from}, {DNNL_ARG_DST, *to}});
+    return true;
+  }
+  const dnnl::reduction::desc desc(algorithm, *from, *to, 0.0f, 0.0f);
+  add(work, dnnl::reduction(dnnl::reduction::primitive_desc(desc, work.engine)),
+      {{DNNL_ARG_SRC, *from}, {DNNL_ARG_DST, *to}});
+  return true;
+}
+
+bool resampling(Work& work, const Stage& stage, const Values& values, uint16_t result) {
+  const auto& attrs = stage.attrs.as<ResizeAttrs>();
+  const auto from = values.lying(stage.inputs[0]), to = values.lying(result);
+  if (!from || !to || attrs.antialias || attrs.mode == ResizeMode::cubic) return false;
+  const auto algorithm =
+      attrs.mode == ResizeMode::nearest ? dnnl::algorithm::resampling_nearest : dnnl::algorithm::resampling_linear;
+  const dnnl::resampling_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm, *from, *to);
+  add(work, dnnl::resampling_forward(dnnl::resampling_forward::primitive_desc(desc, work.engine)),
+      {{DNNL_ARG_SRC, *from}, {DNNL_ARG_DST, *to}});
+  return true;
+}
+
+bool reorder(Work& work, const Stage& stage, const Values& values, uint16_t result) {
+  const auto from = values.lying(stage.inputs[0]), to = values.lying(result);
+  if (!from || !to) return false;
+  add(work, dnnl::reorder(dnnl::reorder::primitive_desc(work.engine, *from, work.engine, *to)),
+      {{DNNL_ARG_FROM, *from}, {DNNL_ARG_TO, *to}});
+  return true;
+}
+
+// Softmax and norms are several stages; the one over the same extents does for all of them.
+bool rows(Work& work, const Problem& problem, const Values& values) {
+  const auto count = [&](std::string_view name) {
+    return std::count_if(problem.stages.begin(), problem.stages.end(), [&](const Stage& s) { return is(s, name); });
+  };
+  // Reductions along the last axis.
+  const Stage* first = nullptr;
+  for (const Stage& stage : problem.stages)
+    if (first == nullptr && std::string_view(stage.op->name).substr(0, 6) == "Reduce") first = &stage;
+  if (first == nullptr || problem.results.size() != 1) return false;
+  const memory::dims dims = values.dims(first->inputs[0]);
+  const auto to = values.lying(problem.results[0].value);
+  if (dims.empty() || !to || to->dims() != dims || to->data_type() != memory::data_type::f32) return false;
+  const memory::dims kept = values.dims(problem.first_result[static_cast<size_t>(first - problem.stages.data())]);
+  memory::dims wanted = dims;
+  wanted.back() = 1;
+  if (kept != wanted) return false;
+  if (count("Exp") == 1 && count("ReduceSum") == 1) {
+    const dnnl::softmax_forward::desc desc(dnnl::prop_kind::forward_inference, *to, static_cast<int>(dims.size()) - 1);
+    add(work, dnnl::softmax_forward(dnnl::softmax_forward::primitive_desc(desc, work.engine)),
+        {{DNNL_ARG_SRC, *to}, {DNNL_ARG_DST, *to}});
+    return true;
+  }
+  if (count("Sqrt") != 1 || count("ReduceMean") != 2) return false;
+  const dnnl::layer_normalization_forward::desc desc(dnnl::prop_kind::forward_inference, *to, 1e-5f,
+                                                     dnnl::normalization_flags::none);
+  add(work, dnnl::layer_normalization_forward(dnnl::layer_normalization_forward::primitive_desc(desc, work.engine)),
+      {{DNNL_ARG_SRC, *to}, {DNNL_ARG_DST, *to}});
+  return true;
+}
+
+bool contraction(Work& work, const Stage& stage, const Values& values, uint16_t result, memory::data_type type) {
+  const bool bias = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
+  if (is(stage, "MatMul")) return matmul(work, stage, values, result, type, type, type);
+  if (is(stage, "Conv")) return convolution(work, stage, values, result, type, type, type, bias);
+  return transposed_convolution(work, stage, values, result, type, bias);
+}
+
+bool add_all(Work& work, const Problem& problem, const Values& values, bool bf16) {
+  const auto type = bf16 ? memory::data_type::bf16 : memory::data_type::f32;
+  bool any_contraction = false;
+  for (size_t s = 0; s < problem.stages.size(); ++s) {
+    const Stage& stage = problem.stages[s];
+    if (!is(stage, "MatMul") && !is(stage, "Conv") && !is(stage, "ConvTranspose")) continue;
+    const DType of = values.dtype(problem.first_result[s]);
+    if (of != DType::f32 && of != DType::bf16) return false;
+    if (!contraction(work, stage, values, problem.first_result[s], type)) return false;
+    any_contraction = true;
+  }
+  if (any_contraction) return true;
+  const Stage& stage = problem.stages[0];
+  const uint16_t result = problem.first_result[0];
+  if (is(stage, "MatMulInteger") || is(stage, "ConvInteger")) {
+    const auto left = type_of(values.dtype(stage.inputs[0])), right = type_of(values.dtype(stage.inputs[1]));
+    constexpr auto sums = memory::data_type::s32;
+    return is(stage, "MatMulInteger") ? matmul(work, stage, values, result, *left, *right, sums)
+                                      : convolution(work, stage, values, result, *left, *right, sums, false);
+  }
+  if (rows(work, problem, values)) return true;
+  // What follows such a stage would be missing in the peer's time, where it is more than the stage itself.
+  if (problem.stages.size() != 1) return false;
+  if (is(stage, "MaxPool"))
+    return stage.outputs == 1 && pooling<MaxPoolAttrs>(work, stage, values, result, dnnl::algorithm::pooling_max);
+  if (is(stage, "AveragePool"))
+    return pooling<AveragePoolAttrs>(work, stage, values, result,
+                                     stage.attrs.as<AveragePoolAttrs>().count_pads
+                                         ? dnnl::algorithm::pooling_avg_include_padding
+                                         : dnnl::algorithm::pooling_avg_exclude_padding);
+  if (is(stage, "ReduceMean")) return reduction(work, stage, values, result, dnnl::algorithm::reduction_mean);
+  if (is(stage, "ReduceSum")) return reduction(work, stage, values, result, dnnl::algorithm::reduction_sum);
+  if (is(stage, "ReduceMax")) return reduction(work, stage, values, result, dnnl::algorithm::reduction_max);
+  if (is(stage, "Resize")) return resampling(work, stage, values, result);
+  return is(stage, "Identity") && reorder(work, stage, values, result);
+}
+
 }  // namespace
 
 std::optional<std::function<void()>> prepare(const Problem& problem, std::span<const int64_t> symbols, bool bf16) {
-  const Stage& stage = problem.stages[0];
-  const std::string_view op = stage.op->name;
-  std::vector<memory::dims> operands;
-  if (op != "MatMul" && op != "Conv" && op != "ConvTranspose") return std::nullopt;
-  if (!operands_of(problem, symbols, operands)) return std::nullopt;
-  const Dims result = evaluate(*problem.types[problem.first_result[0]].shape, symbols);
-  memory::dims to(result.begin(), result.end());
-  for (const int64_t d : to)
-    if (d == 0) return std::nullopt;
-  const auto type = bf16 ? memory::data_type::bf16 : memory::data_type::f32;
-  const auto machine = std::make_shared<Machine>();
+  const auto work = std::make_shared<Work>();
   try {
-    if (op == "MatMul") {
-      memory::dims a = operands[0], b = operands[1];
-      if (a.size() < 2 || b.size() < 2) return std::nullopt;
-      if (stage.attrs.as<MatMulAttrs>().transpose_b) std::swap(b[b.size() - 2], b.back());
-      if (b.size() == 2 && a.size() > 2) {  // one matrix of all rows
-        int64_t rows = 1;
-        for (size_t i = 0; i + 1 < a.size(); ++i) rows *= a[i];
-        a = {rows, a.back()};
-        to = {rows, to.back()};
-      }
-      while (a.size() < to.size()) a.insert(a.begin(), 1);
-      while (b.size() < to.size()) b.insert(b.begin(), 1);
-      const dnnl::matmul::desc desc(any(a, type), any(b, type), any(to, type));
-      return ready(dnnl::matmul::primitive_desc(desc, machine->engine), machine, false);
-    }
-    const bool bias = operands.size() > 2;
-    const memory::desc bias_desc(bias ? operands[2] : memory::dims{}, memory::data_type::f32,
-                                 bias ? memory::format_tag::x : memory::format_tag::undef);
-    const size_t spatial = to.size() - 2;
-    if (op == "Conv") {
-      const auto& attrs = stage.attrs.as<ConvAttrs>();
-      if (attrs.auto_pad != AutoPad::explicit_pads) return std::nullopt;
-      const Windows w = windows_of(attrs, spatial);
-      const dnnl::convolution_forward::desc desc(
-          dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_auto, any(operands[0], type),
-          any(grouped(operands[1], attrs.group, false), type), bias ? bias_desc : memory::desc(), any(to, type),
-          w.strides, w.dilations, w.before, w.after);
-      return ready(dnnl::convolution_forward::primitive_desc(desc, machine->engine), machine, bias);
-    }
-    const auto& attrs = stage.attrs.as<ConvTransposeAttrs>();
-    if (attrs.auto_pad != AutoPad::explicit_pads || !attrs.output_shape.empty() || !attrs.output_padding.empty())
-      return std::nullopt;
-    const Windows w = windows_of(attrs, spatial);
-    const dnnl::deconvolution_forward::desc desc(
-        dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, any(operands[0], type),
-        any(grouped(operands[1], attrs.group, true), type), bias ? bias_desc : memory::desc(), any(to, type), w.strides,
-        w.dilations, w.before, w.after);
-    return ready(dnnl::deconvolution_forward::primitive_desc(desc, machine->engine), machine, bias);
+    if (!add_all(*work, problem, Values{problem, symbols}, bf16)) return std::nullopt;
   } catch (const dnnl::error&) {
     return std::nullopt;  // shapes or types that it has no implementation for
   }
+  return [work] {
+    for (const Work::Part& part : work->parts) part.primitive.execute(work->stream, part.arguments);
+    work->stream.wait();
+  };
 }
 
 }  // namespace sinter::onednn

@@ -1,5 +1,7 @@
-// A problem's contraction as oneDNN runs it: memory in the layouts that it asks for, none of them counted. Only what
-// comes before a problem's first other stage is run, so oneDNN has less to do than Sinter where stages are fused.
+// What a problem is made of as oneDNN runs it: all of its contractions one after the other, memory in the layouts that
+// it asks for, none of them counted, and no other stages, so oneDNN has less to do than Sinter where stages are fused.
+// Of problems without contractions softmax and norms, pooling, reductions, resampling and changes of layout, on memory
+// as it lies in the plan.
 //
 // Part of the benchmark alone, and only where oneDNN is there (SINTER_DNNL).
 #pragma once
@@ -12,8 +14,8 @@
 
 namespace sinter::onednn {
 
-// Runs once per call, on as many threads as OMP_NUM_THREADS says; nothing where oneDNN does not take it or the first
-// stage is no contraction. bf16: operands and result are bf16.
+// Runs once per call, on as many threads as OMP_NUM_THREADS says; nothing where oneDNN has no such primitive or does
+// not take its extents or types. bf16: operands and results of contractions of floats are bf16.
 std::optional<std::function<void()>> prepare(const Problem& problem, std::span<const int64_t> symbols, bool bf16);
 
 }  // namespace sinter::onednn

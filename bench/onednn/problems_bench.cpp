@@ -1,5 +1,5 @@
 // Every problem of a network's plan by itself: the row that was chosen, on random operands, beside oneDNN where that is
-// there and takes the contraction. Prints JSON; bench/problems builds and calls it.
+// there and has primitives for it. Prints JSON; bench/problems builds and calls it.
 //
 //   problems_bench MODEL.onnx [--threads N] [--level L] [--strict-fp32|--bf16|--fp16] [--dim NAME=N]... [--rounds N]
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include "frontends/onnx/reader.h"
 #include "onednn.h"
 #include "ops/contraction.h"
+#include "ops/pooling.h"
 
 namespace {
 
@@ -112,13 +113,54 @@ double percentile(std::vector<double> values, double part) {
   return values[static_cast<size_t>(part * static_cast<double>(values.size() - 1) + 0.5)];
 }
 
+// ONNX's attributes of a stage that a model of it alone can be made of; null for others.
+Json attributes_of(const Stage& stage) {
+  const std::string_view op = stage.op->name;
+  const auto window = [](const auto& a) {
+    return Json{{"auto_pad", a.auto_pad == AutoPad::explicit_pads ? "NOTSET"
+                             : a.auto_pad == AutoPad::same_upper  ? "SAME_UPPER"
+                             : a.auto_pad == AutoPad::same_lower  ? "SAME_LOWER"
+                                                                  : "VALID"},
+                {"pads", a.pads},
+                {"strides", a.strides},
+                {"dilations", a.dilations}};
+  };
+  Json out;
+  if (op == "MatMul") {
+    out = {{"transpose_b", stage.attrs.as<MatMulAttrs>().transpose_b}};
+  } else if (op == "Conv") {
+    const auto& a = stage.attrs.as<ConvAttrs>();
+    out = window(a);
+    out["group"] = a.group;
+  } else if (op == "ConvTranspose") {
+    const auto& a = stage.attrs.as<ConvTransposeAttrs>();
+    out = window(a);
+    out["group"] = a.group;
+    out["output_padding"] = a.output_padding;
+    out["output_shape"] = a.output_shape;
+  } else if (op == "MaxPool" && stage.outputs == 1) {
+    const auto& a = stage.attrs.as<MaxPoolAttrs>();
+    out = window(a);
+    out["kernel_shape"] = a.kernel;
+    out["ceil_mode"] = static_cast<int>(a.ceil_mode);
+  } else if (op == "AveragePool") {
+    const auto& a = stage.attrs.as<AveragePoolAttrs>();
+    out = window(a);
+    out["kernel_shape"] = a.kernel;
+    out["ceil_mode"] = static_cast<int>(a.ceil_mode);
+    out["count_include_pad"] = static_cast<int>(a.count_pads);
+  }
+  return out;
+}
+
 // What a model of this operator alone would be made of.
 void describe(const Entry& entry, Json& json) {
   const Problem& problem = *entry.problem;
   const Stage& stage = problem.stages[0];
   json["op"] = stage.op->name;
   json["stages"] = problem.stages.size();
-  if (!numerics_of(stage.attrs)) return;
+  const Json attributes = attributes_of(stage);
+  if (attributes.is_null()) return;
   json["operands"] = Json::array();
   for (const uint16_t value : stage.inputs) {
     if (value >= problem.operands.size()) return;  // of another stage, or absent: no operator by itself
@@ -126,21 +168,20 @@ void describe(const Entry& entry, Json& json) {
     json["operands"].push_back(
         {{"dims", evaluate(*operand.type.shape, entry.symbols)}, {"constant", operand.constant}});
   }
-  const Dims result = evaluate(*problem.types[problem.first_result[0]].shape, entry.symbols);
+  json["attributes"] = attributes;
+  if (!numerics_of(stage.attrs)) return;
+  // Products of one result, of one operand where the convolution is transposed.
+  const std::string_view op = stage.op->name;
+  const Dims left = evaluate(*problem.operands[stage.inputs[0]].type.shape, entry.symbols);
   const Dims weights = evaluate(*problem.operands[stage.inputs[1]].type.shape, entry.symbols);
   double products = 1;
-  for (const int64_t d : result) products *= static_cast<double>(d);
-  const std::string_view op = stage.op->name;
+  const Dims& each =
+      op == "ConvTranspose" ? left : evaluate(*problem.types[problem.first_result[0]].shape, entry.symbols);
+  for (const int64_t d : each) products *= static_cast<double>(d);
   if (op == "MatMul") {
-    json["attributes"] = {{"transpose_b", stage.attrs.as<MatMulAttrs>().transpose_b}};
-    const Dims left = evaluate(*problem.operands[stage.inputs[0]].type.shape, entry.symbols);
     products *= left.empty() ? 1 : static_cast<double>(left.back());
-  } else if (op == "Conv") {
-    const auto& a = stage.attrs.as<ConvAttrs>();
-    json["attributes"] = {{"group", a.group}, {"pads", a.pads}, {"strides", a.strides}, {"dilations", a.dilations}};
-    for (size_t i = 1; i < weights.size(); ++i) products *= static_cast<double>(weights[i]);
   } else {
-    return;
+    for (size_t i = 1; i < weights.size(); ++i) products *= static_cast<double>(weights[i]);
   }
   json["gflop"] = 2e-9 * products;
 }
