@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "ops/pointwise.h"
+#include "ops/pooling.h"
+#include "ops/reduction.h"
 #include "passes/rules.h"
 
 namespace sinter {
@@ -16,6 +18,7 @@ constexpr Rule divide_rule = {"Div by a power of two as Mul"};
 constexpr Rule scale_rule = {"factors as one", Effect::reassociates};
 constexpr Rule clip_rule = {"Min of Max as Clip"};
 constexpr Rule clip_twice_rule = {"Clip once"};
+constexpr Rule pool_rule = {"pooling of a whole image as a reduction", Effect::reassociates};
 constexpr Rule relu_clip_rule = {"Min of Relu as Clip"};
 
 bool is_real(const Site& site, ValueId v) { return site.type(v).is_tensor() && is_float(site.type(v).dtype); }
@@ -135,9 +138,40 @@ bool clip_twice(Site& site, NodeId n) {
   return site.replace(site.out(n), clip(site, site.in(*inner, 0), low, high), clip_twice_rule);
 }
 
+// One window that is the image.
+template <typename Attributes>
+bool pool_whole_image(Site& site, NodeId n, const char* reduction) {
+  const Node& node = site.graph.nodes[n];
+  const ValueId x = site.in(n, 0);
+  if (node.outputs.size() != 1 || !is_real(site, x) || !site.type(x).has_shape()) return false;
+  const Attributes attrs = node.attrs.as<Attributes>();
+  const Shape& shape = *site.type(x).shape;
+  const auto all_are = [](const std::vector<int64_t>& of, int64_t value) {
+    return std::all_of(of.begin(), of.end(), [&](int64_t v) { return v == value; });
+  };
+  if (shape.size() != attrs.kernel.size() + 2 || !all_are(attrs.pads, 0) || !all_are(attrs.dilations, 1)) return false;
+  if (attrs.auto_pad != AutoPad::explicit_pads && attrs.auto_pad != AutoPad::valid) return false;
+  std::vector<int64_t> axes;
+  for (size_t i = 0; i < attrs.kernel.size(); ++i) {
+    if (!(shape[i + 2] == Dim(attrs.kernel[i]))) return false;
+    axes.push_back(static_cast<int64_t>(i + 2));
+  }
+  site.at({n});
+  const ValueId made = site.rw.build.op(reduction, ReduceAttrs{}, {x, site.rw.build.integers(axes)});
+  return site.replace(site.out(n), made, pool_rule);
+}
+bool average_whole_image(Site& site, NodeId n) { return pool_whole_image<AveragePoolAttrs>(site, n, "ReduceMean"); }
+bool max_of_whole_image(Site& site, NodeId n) { return pool_whole_image<MaxPoolAttrs>(site, n, "ReduceMax"); }
+
 constexpr NodeRule rules[] = {
-    {"Pow", simplify_power}, {"Div", divide_by_power}, {"Mul", one_factor},
-    {"Min", as_clip},        {"Max", as_clip},         {"Clip", clip_twice},
+    {"Pow", simplify_power},
+    {"Div", divide_by_power},
+    {"Mul", one_factor},
+    {"Min", as_clip},
+    {"Max", as_clip},
+    {"Clip", clip_twice},
+    {"AveragePool", average_whole_image},
+    {"MaxPool", max_of_whole_image},
 };
 
 }  // namespace

@@ -378,8 +378,9 @@ void global_bind(const Kernel& kernel, const void* prepared, const BindContext& 
   args.out_stride = plan.channels;
   plan.narrow = is_narrow(c.problem, c.problem.stages[0].inputs[0]);
   // By pixels, as the lines of the image are divided before and after: parts of the image alone, so that sums do not
-  // depend on threads.
-  const int64_t by_pixels = plan.average ? std::clamp<int64_t>(bytes / (32 << 10), 1, 8) : 1;
+  // depend on threads. Of few pixels the sums of the parts would be a good part of the work.
+  const int64_t by_pixels =
+      plan.average ? std::clamp<int64_t>(std::min(bytes / (32 << 10), plan.pixels / 32), 1, 8) : 1;
   plan.pixels_per_part = std::max<int64_t>(1, ceil_div(plan.pixels, by_pixels));
   plan.pixel_parts = std::max<int64_t>(1, ceil_div(plan.pixels, plan.pixels_per_part));
   if (plan.narrow) bound.scratch = byte_size(DType::f32, plan.channels);
