@@ -301,6 +301,7 @@ void Frame::bind_segment(size_t index) {
         window.set_integer(static_cast<int64_t>(i), dims[i].evaluate(state_.symbols));
     }
   }
+  binding_.threads = threads_worth(segment);
   for (uint32_t i = segment.begin; i < segment.end; ++i)
     if (plan.steps[i].kind == Step::Kind::kernel) bind_step(i);
   state.values.clear();
@@ -317,24 +318,49 @@ void Frame::bind_step(uint32_t i) {
   }
 }
 
-void Frame::bind_choice(uint32_t i) {
-  const Step& step = info_.plan->steps[i];
+uint32_t Frame::choice_now(const Step& step) const {
   uint32_t chosen = 0;
   for (; chosen + 1 < step.choices.size(); ++chosen) {
     bool holds = true;
     for (const Guard& guard : step.choices[chosen].when) holds = holds && guard.value.evaluate(state_.symbols) >= 0;
     if (holds) break;
   }
+  return chosen;
+}
+
+// Steps that take little all together, by the rows' cost models, lose more by waking and waiting than threads save.
+int Frame::threads_worth(const PlanInfo::Segment& segment) {
+  constexpr double least = 60e3;  // nanoseconds
+  double expected = 0;
+  for (uint32_t i = segment.begin; i < segment.end && state_.threads > 1; ++i) {
+    const Step& step = info_.plan->steps[i];
+    if (step.kind != Step::Kind::kernel) continue;
+    const Choice& choice = step.choices[choice_now(step)];
+    const Kernel& kernel = *executable_.kernels[choice.kernel];
+    const Problem& problem = executable_.target.problems[choice.problem];
+    if (kernel.takes_boxes || kernel.cost == nullptr) continue;
+    std::vector<int64_t>& symbols = binding_.symbols;
+    symbols.assign(problem.symbols.size(), -1);
+    for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
+    expected += kernel.cost(kernel, problem, symbols, executable_.device);
+    if (expected >= least) return state_.threads;
+  }
+  return 1;
+}
+
+void Frame::bind_choice(uint32_t i) {
+  const Step& step = info_.plan->steps[i];
+  const uint32_t chosen = choice_now(step);
   choice_[i] = chosen;
   const Choice& choice = step.choices[chosen];
   const Problem& problem = executable_.target.problems[choice.problem];
   const Kernel& kernel = *executable_.kernels[choice.kernel];
   if (kernel.takes_boxes) {
-    kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, {}, {}, {}, {}, state_.threads}, bound_[i]);
+    kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, {}, {}, {}, {}, binding_.threads}, bound_[i]);
     return;
   }
   // A loop may bind in every trip: these vectors keep their memory.
-  auto& [symbols, operands, results, host, host_pointers] = binding_;
+  auto& [symbols, operands, results, host, host_pointers, threads] = binding_;
   symbols.assign(problem.symbols.size(), -1);
   for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
   for (const Fact& fact : problem.facts) check_fact(fact, problem, symbols);
@@ -362,8 +388,8 @@ void Frame::bind_choice(uint32_t i) {
   for (size_t r = 0; r < step.results.size(); ++r) results[r] = extents_[step.results[r]];
   Bound& bound = bound_[i];
   bound = {};
-  kernel.bind(kernel, info_.prepared[i][chosen].get(),
-              {problem, symbols, operands, results, host_pointers, state_.threads}, bound);
+  kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, symbols, operands, results, host_pointers, threads},
+              bound);
   state_.workspace.reserve(bound.workspace);
   if (bound.scratch > state_.scratch_bytes) {
     // Known to be there before it is said to be.

@@ -148,6 +148,8 @@ class Frame {
   void* view_of(uint32_t s) const;
   void bind_step(uint32_t step);
   void bind_choice(uint32_t step);
+  uint32_t choice_now(const Step& step) const;
+  int threads_worth(const PlanInfo::Segment& segment);
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);
   Status run_boxed(const Step& step, Launch& launch);
@@ -190,7 +192,8 @@ class Frame {
     std::vector<Dims> operands, results;
     std::vector<Tensor> host;
     std::vector<const Tensor*> host_pointers;
-  } binding_;  // of the step that is being bound
+    int threads = 1;  // of the segment
+  } binding_;         // of the step that is being bound
   std::vector<std::unique_ptr<Frame>> bodies_;
 };
 

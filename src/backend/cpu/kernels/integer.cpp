@@ -445,7 +445,9 @@ Status run(const Launch& launch) {
     product.cols = std::min(integer_columns, n_end - n);
     if (p.b_packed) {
       product.b = b + b_at + p.panels.panel_at(n);
-      product.next = n + integer_columns < n_end ? b + b_at + p.panels.panel_at(n + integer_columns) : nullptr;
+      // Behind the last panel lies what the next step multiplies by: weights are kept in the order of use.
+      const bool more = n + integer_columns < n_end || n_end == p.n;
+      product.next = more ? b + b_at + p.panels.panel_at(n + integer_columns) : nullptr;
       product.col_sum = reinterpret_cast<const uint32_t*>(b + b_at + p.panels.sum_at(n));
     } else {
       product.b = launch.scratch + p.panel;
