@@ -7,7 +7,7 @@
 
 #include "backend/cpu/device.h"
 #include "base/file.h"
-#include "base/thread_pool.h"
+#include "base/cpus.h"
 #include "common.h"
 #include "engine/file.h"
 #include "ir/text.h"

@@ -492,17 +492,17 @@ Status Frame::run_kernel(uint32_t i) {
       const auto work = [](void* user, int64_t chunk, unsigned worker) {
         Job& j = *static_cast<Job*>(user);
         if (j.failed.load(std::memory_order_relaxed)) return;
-        const FlushDenormals flush(worker != 0 && j.frame->executable_.flushes_denormals);
+        const FlushDenormals flush(j.frame->executable_.flushes_denormals);
         Launch launch = j.launch;
         launch.chunk = chunk;
         if (launch.scratch) launch.scratch += static_cast<int64_t>(worker) * j.frame->state_.scratch_bytes;
         Status status = j.kernel->run(launch);
         if (!status.ok() && !j.failed.exchange(true)) j.status = std::move(status);
       };
-      if (chunks == 1 || !state_.lease || state_.lease->size() == 1) {
+      if (chunks == 1 || !state_.workers || state_.workers->size() == 1) {
         for (int64_t chunk = 0; chunk < chunks; ++chunk) work(&job, chunk, 0);
-      } else {
-        state_.lease->parallel(chunks, work, &job);
+      } else if (Status status = state_.workers->parallel(chunks, work, &job); !status.ok()) {
+        return status;
       }
       if (job.failed) return std::move(job.status);
     }

@@ -13,7 +13,7 @@
 
 #include "backend/plan.h"
 #include "base/control.h"
-#include "base/thread_pool.h"
+#include "base/workers.h"
 
 namespace sinter {
 
@@ -93,7 +93,7 @@ struct RunState {
   int64_t scratch_bytes = 0;  // per thread
   std::atomic<uint32_t> fault{0};
   uint32_t fault_source = no_slot;  // node of the user's model whose step set it first
-  const Pool::Lease* lease = nullptr;
+  const Workers* workers = nullptr;  // null: the caller is alone
   int threads = 1;
   StepObserver* observer = nullptr;
   OutputProvider* outputs = nullptr;  // null: bindings of outputs are set already

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "base/thread_pool.h"
+#include "base/caller_threads.h"
 
 namespace sinter {
 
@@ -44,7 +44,7 @@ const Kernel* find_kernel(std::string_view qualified_name) {
 
 DeviceSpec this_machine(int threads) {
   DeviceSpec spec = cpu_backend().describe();
-  spec.threads = threads > 0 ? threads : static_cast<int>(std::max(1u, usable_cpus()));
+  spec.threads = threads > 0 ? threads : static_cast<int>(default_thread_count());
   return spec;
 }
 

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "backend/accept.h"
+#include "base/caller_threads.h"
 #include "base/thread_pool.h"
 
 namespace sinter {
@@ -111,7 +112,8 @@ struct KernelRun::State {
   std::vector<const Tensor*> host;
   std::atomic<uint32_t> fault{0};
   Launch launch;
-  std::unique_ptr<Pool> pool;
+  std::unique_ptr<Crew> crew;  // where the process has a default
+  std::unique_ptr<Pool> pool;  // else
   int threads = 1;
 
   State(const Problem& p, const Kernel& k, Fence f) : problem(&p), kernel(&k), fence(f) {}
@@ -178,31 +180,43 @@ struct KernelRun::State {
     launch = {prepared.get(), &bound, problem, pointers.data(), boxes.data(), memory[workspace].data(),
               nullptr,        0,      0,       &fault};
     threads = device.threads;
-    pool = std::make_unique<Pool>(static_cast<unsigned>(threads - 1));
+    const CallerThreads given = default_threads();
+    if (given.count > 0)
+      crew = std::make_unique<Crew>(given, static_cast<unsigned>(threads));
+    else
+      pool = std::make_unique<Pool>(static_cast<unsigned>(threads - 1));
   }
 
   void run_phases() {
+    if (crew)
+      run_phases_on(*crew);
+    else
+      run_phases_on(pool->lease(static_cast<unsigned>(threads)));
+  }
+
+  void run_phases_on(const Workers& workers) {
     struct Job {
       State* state;
       int phase;
       std::atomic<bool> failed{false};
       Status status;
     };
-    const Pool::Lease lease = pool->lease(static_cast<unsigned>(threads));
     for (int phase = 0; phase < bound.phases; ++phase) {
       Job job{this, phase, false, {}};
-      lease.parallel(
-          bound.chunks[phase],
-          [](void* user, int64_t chunk, unsigned worker) {
-            Job& j = *static_cast<Job*>(user);
-            Launch launch = j.state->launch;
-            launch.phase = j.phase;
-            launch.chunk = chunk;
-            launch.scratch = j.state->scratch[worker].data();
-            Status status = j.state->kernel->run(launch);
-            if (!status.ok() && !j.failed.exchange(true)) j.status = std::move(status);
-          },
-          &job);
+      workers
+          .parallel(
+              bound.chunks[phase],
+              [](void* user, int64_t chunk, unsigned worker) {
+                Job& j = *static_cast<Job*>(user);
+                Launch launch = j.state->launch;
+                launch.phase = j.phase;
+                launch.chunk = chunk;
+                launch.scratch = j.state->scratch[worker].data();
+                Status status = j.state->kernel->run(launch);
+                if (!status.ok() && !j.failed.exchange(true)) j.status = std::move(status);
+              },
+              &job)
+          .check();
       job.status.check();
     }
   }

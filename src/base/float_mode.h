@@ -15,8 +15,10 @@ class FlushDenormals {
   explicit FlushDenormals(bool on) : on_(on) {
 #if defined(__x86_64__)
     if (!on_) return;
+    constexpr unsigned flush = 0x8040;  // results, operands
     before_ = _mm_getcsr();
-    _mm_setcsr(before_ | 0x8040);  // results, operands
+    on_ = (before_ & flush) != flush;
+    if (on_) _mm_setcsr(before_ | flush);
 #endif
   }
   ~FlushDenormals() {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/caller_threads.h"
 #include "base/checked.h"
 #include "base/file.h"
 #include "builder/branches.h"
@@ -113,8 +114,8 @@ void run_init(Emitted& emitted, const BuildOptions& options, const DeviceSpec& d
   state.symbols = std::move(symbols);
   state.control = &options.control;
   state.threads = device.threads;
-  const Pool::Lease lease = Pool::shared().lease(static_cast<unsigned>(device.threads));
-  state.lease = &lease;
+  const auto workers = hire(static_cast<unsigned>(device.threads));
+  state.workers = workers.get();
   for (uint32_t weight : emitted.init_weights) {
     Tensor& bytes = emitted.target.weights[weight].bytes;
     state.bindings.push_back(bytes.mutable_data());

@@ -10,7 +10,7 @@
 #include "base/aligned.h"
 #include "base/checked.h"
 #include "base/hash.h"
-#include "base/thread_pool.h"
+#include "base/caller_threads.h"
 #include "engine/plan_text.h"
 
 namespace sinter {
@@ -53,15 +53,16 @@ Hash128 section_hash(std::span<const std::byte> bytes, unsigned threads = 0) {
     std::span<const std::byte> bytes;
     std::vector<Hash128> hashes;
   } job = {bytes, std::vector<Hash128>((bytes.size() + piece - 1) / piece)};
-  const Pool::Lease lease = Pool::shared().lease(threads > 0 ? threads : usable_cpus());
-  lease.parallel(
-      static_cast<int64_t>(job.hashes.size()),
-      [](void* user, int64_t chunk, unsigned) {
-        Job& j = *static_cast<Job*>(user);
-        const size_t at = static_cast<size_t>(chunk) * piece;
-        j.hashes[static_cast<size_t>(chunk)] = hash128(j.bytes.subspan(at, std::min(piece, j.bytes.size() - at)));
-      },
-      &job);
+  hire(threads > 0 ? threads : default_thread_count())
+      ->parallel(
+          static_cast<int64_t>(job.hashes.size()),
+          [](void* user, int64_t chunk, unsigned) {
+            Job& j = *static_cast<Job*>(user);
+            const size_t at = static_cast<size_t>(chunk) * piece;
+            j.hashes[static_cast<size_t>(chunk)] = hash128(j.bytes.subspan(at, std::min(piece, j.bytes.size() - at)));
+          },
+          &job)
+      .check();
   return hash128(std::as_bytes(std::span(job.hashes)));
 }
 

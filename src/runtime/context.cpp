@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/float_mode.h"
+#include "base/thread_pool.h"
 #include "runtime/engine.h"
 
 namespace sinter {
@@ -51,6 +52,7 @@ Context::Context(std::shared_ptr<const Engine> engine, int threads) : engine_(st
   delivered_.resize(outputs, nullptr);
   state_.outputs = this;
   frame_ = std::make_unique<Frame>(engine_->executable(), engine_->executable().main, state_);
+  set_threads({});
 }
 
 Context::~Context() = default;
@@ -193,6 +195,12 @@ void Context::set_allocator(Allocator allocator) {
   allocator_ = allocator;
 }
 
+void Context::set_threads(const CallerThreads& threads) {
+  const Busy guard(busy_);
+  const CallerThreads used = threads.count > 0 ? threads : default_threads();
+  crew_ = used.count > 0 ? std::make_unique<const Crew>(used, static_cast<unsigned>(state_.threads)) : nullptr;
+}
+
 // The caller's buffer, the allocator's or the context's own, in this order.
 void* Context::buffer_for(size_t output, const Dims& extents, int64_t bytes) {
   const Binding& binding = engine_->outputs()[output];
@@ -239,6 +247,16 @@ void Context::deliver_boxed(size_t output) {
   }
 }
 
+Status Context::run_on(const Workers& workers) {
+  struct Use {
+    const Workers*& used;
+    ~Use() { used = nullptr; }
+  } const use{state_.workers};
+  state_.workers = &workers;
+  const FlushDenormals flush(engine_->executable().flushes_denormals);
+  return frame_->run();
+}
+
 void Context::run(const Control* control, StepObserver* observer) {
   const Busy guard(busy_);
   ran_ = false;
@@ -247,19 +265,7 @@ void Context::run(const Control* control, StepObserver* observer) {
   state_.fault_source = no_slot;
   state_.control = control;
   state_.observer = observer;
-  const Pool::Lease lease = Pool::shared().lease(static_cast<unsigned>(state_.threads));
-  state_.lease = &lease;
-  const FlushDenormals flush(engine_->executable().flushes_denormals);
-  const Status status = [&] {
-    try {
-      return frame_->run();
-    } catch (...) {
-      state_.lease = nullptr;
-      throw;
-    }
-  }();
-  state_.lease = nullptr;
-  status.check();
+  (crew_ ? run_on(*crew_) : run_on(Pool::shared().lease(static_cast<unsigned>(state_.threads)))).check();
   if (const uint32_t fault = state_.fault.load(std::memory_order_relaxed); fault != no_fault)
     throw fault_at(fault, state_.fault_source, engine_->target());
   const Target& target = engine_->target();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "backend/execute.h"
+#include "base/caller_threads.h"
 
 namespace sinter {
 
@@ -39,6 +40,7 @@ void require_fits(const Box& value, const Type& type, const std::string& input);
 
 class Context final : private OutputProvider {
  public:
+  // Runs on the process's default threads, or on those set below.
   explicit Context(std::shared_ptr<const Engine> engine, int threads = 0);
   ~Context() override;
   Context(const Context&) = delete;
@@ -58,6 +60,8 @@ class Context final : private OutputProvider {
     void* user = nullptr;
   };
   void set_allocator(Allocator allocator);
+  // The caller's threads for the runs that follow; none: what is the process's default now.
+  void set_threads(const CallerThreads& threads);
   // Extents of an output for the inputs set so far; none when only running finds them out.
   std::optional<Dims> output_extents(size_t output);
   void run(const Control* control = nullptr, StepObserver* observer = nullptr);
@@ -75,7 +79,9 @@ class Context final : private OutputProvider {
   void* buffer_for(size_t output, const Dims& extents, int64_t bytes);
   void deliver_boxed(size_t output);
   std::shared_ptr<const Engine> engine_;
+  Status run_on(const Workers& workers);
   RunState state_;
+  std::unique_ptr<const Crew> crew_;  // null: the process's pool
   std::unique_ptr<Frame> frame_;
   std::vector<Dims> extents_;  // of input bindings
   std::vector<Box> boxes_;     // of boxed inputs
