@@ -6,8 +6,8 @@
 #include <cstdlib>
 
 #include "backend/cpu/device.h"
-#include "base/file.h"
 #include "base/cpus.h"
+#include "base/file.h"
 #include "common.h"
 #include "engine/file.h"
 #include "ir/text.h"

@@ -103,6 +103,34 @@ SINTER_API int sinter_dtype_bits(sinter_dtype dtype);
  * changes nothing. Code from the library runs at once: load only what you trust. */
 SINTER_API sinter_code sinter_load_plugins(const char* path);
 
+/* ---- Threads ---- */
+
+/* Work is shared by the calling thread and others: threads of Sinter's own, or those that you give here
+ * (docs/threads.md). `run` has to call task(task_context, worker) once for each worker in [0, workers), at once or one
+ * after the other, in any order, on any threads, the calling one among them, and to return after all these calls have.
+ * Workers share what there is to do, so one that begins late finds less of it, or nothing. `workers` is from 2 to
+ * `count`. Results do not depend on which threads run when.
+ *
+ * `run` is called by any thread that runs, builds or loads, by several at once if several do, and some hundred times in
+ * a run: each part of a network's work is a call. Where it breaks these rules the run fails with
+ * SINTER_INVALID_ARGUMENT, and where it throws with SINTER_INTERNAL; worker numbers that are wrong or come twice, and
+ * calls that come after it has returned, run nothing. */
+typedef void (*sinter_task)(void* task_context, int worker);
+typedef struct sinter_threads {
+  size_t size;
+  int count; /* threads that work at once, the calling one among them: 1 to 4096 */
+  void (*run)(void* user, sinter_task task, void* task_context, int workers);
+  void* user;
+} sinter_threads;
+
+#define SINTER_THREADS_INIT \
+  { sizeof(sinter_threads), 0, NULL, NULL }
+
+/* For this process: contexts that are created, models that are built and engines that are loaded from now on. The
+ * struct is copied; its functions must work until the last context that uses them is gone. NULL: Sinter's own threads
+ * again. */
+SINTER_API sinter_code sinter_set_default_threads(const sinter_threads* threads);
+
 /* ---- Building ---- */
 
 /* Bounds of a named dimension of the model's inputs: accepted from min to max, fastest at opt. */
@@ -113,7 +141,7 @@ typedef struct sinter_dim_range {
 
 typedef struct sinter_build_options {
   size_t size;
-  int threads; /* threads to build for, at most 4096; 0: all usable CPUs */
+  int threads; /* threads to build for, at most 4096; 0: all usable CPUs, or the count of the default threads */
   const char*
       level; /* instruction set: "portable", "avx2", "avx512", "avx512_bf16", "amx"; NULL: this machine's best */
   const sinter_dim_range* dims;
@@ -150,7 +178,7 @@ SINTER_API sinter_code sinter_engine_save(const sinter_engine* engine, const cha
 SINTER_API sinter_code sinter_engine_serialize(const sinter_engine* engine, void** data, size_t* bytes);
 SINTER_API void sinter_free(void* data);
 
-/* Any bytes give an engine or an error. threads: 0 for all usable CPUs. Weights stay in the mapped file, which must not
+/* Any bytes give an engine or an error. threads: as for a build. Weights stay in the mapped file, which must not
  * be rewritten in place while the engine lives. */
 SINTER_API sinter_code sinter_engine_load(const char* path, int threads, sinter_engine** engine);
 /* The bytes are copied. */
@@ -243,6 +271,10 @@ SINTER_API sinter_code sinter_value_string(const sinter_value* value, size_t ele
 typedef void (*sinter_tap)(void* user, const char* sources, sinter_dtype dtype, const int64_t* dims, int rank,
                            const void* data, size_t bytes);
 SINTER_API sinter_code sinter_context_set_tap(sinter_context* context, sinter_tap tap, void* user);
+
+/* Threads for the runs of this context that follow, in the place of the process's; the context uses as many as it was
+ * created for, at most threads->count. NULL: what the process's threads are now. */
+SINTER_API sinter_code sinter_context_set_threads(sinter_context* context, const sinter_threads* threads);
 
 /* Ends a run early: polled between steps; nonzero ends it with SINTER_CANCELLED. NULL removes it. */
 SINTER_API sinter_code sinter_context_set_cancel(sinter_context* context, int (*cancelled)(void* user), void* user);

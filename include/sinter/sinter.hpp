@@ -4,6 +4,7 @@
 
 #include <sinter/sinter.h>
 
+#include <cstddef>
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -35,6 +36,34 @@ inline void check(sinter_code code) {
 
 // See sinter_load_plugins.
 inline void load_plugins(const std::string& path) { check(sinter_load_plugins(path.c_str())); }
+
+// A task of sinter_threads::run: calling it with each worker's number once is what has to be done.
+class task {
+ public:
+  task(sinter_task run, void* context) : run_(run), context_(context) {}
+  void operator()(int worker) const noexcept { run_(context_, worker); }
+
+ private:
+  sinter_task run_;
+  void* context_;
+};
+
+// Threads of your own, of any class with run(sinter::task, int workers), as sinter_threads says; `pool` must outlive
+// what uses them. An exception of its `run` ends the run of the network.
+template <typename Pool>
+sinter_threads threads_of(Pool& pool, int count) {
+  sinter_threads out = SINTER_THREADS_INIT;
+  out.count = count;
+  out.run = [](void* user, sinter_task run, void* context, int workers) {
+    static_cast<Pool*>(user)->run(task(run, context), workers);
+  };
+  out.user = &pool;
+  return out;
+}
+
+// See sinter_set_default_threads.
+inline void set_default_threads(const sinter_threads& threads) { check(sinter_set_default_threads(&threads)); }
+inline void set_default_threads(std::nullptr_t) { check(sinter_set_default_threads(nullptr)); }
 
 template <typename T>
 struct dtype_of;
@@ -260,6 +289,9 @@ class context {
   }
   // Sees every value that a step of later runs leaves; null removes it.
   void set_tap(sinter_tap tap, void* user) { check(sinter_context_set_tap(handle_, tap, user)); }
+  // Threads of your own for later runs (threads_of above); null: the process's.
+  void set_threads(const sinter_threads& threads) { check(sinter_context_set_threads(handle_, &threads)); }
+  void set_threads(std::nullptr_t) { check(sinter_context_set_threads(handle_, nullptr)); }
   // Polled during runs; nonzero ends one. Null removes it.
   void set_cancel(int (*cancelled)(void*), void* user) { check(sinter_context_set_cancel(handle_, cancelled, user)); }
   void run() { check(sinter_context_run(handle_)); }

@@ -15,6 +15,7 @@
 #include "api/compile.h"
 #include "api/plugins.h"
 #include "backend/verify.h"
+#include "base/caller_threads.h"
 #include "base/checked.h"
 #include "engine/file.h"
 #include "runtime/engine.h"
@@ -88,6 +89,17 @@ void need_path(const char* path) {
 void need_threads(int threads) {
   if (threads < 0 || threads > 4096)
     throw Error(Code::invalid_argument, fmt::format("{} threads: must be from 0 to 4096", threads));
+}
+
+// None for NULL.
+CallerThreads caller_threads(const sinter_threads* given) {
+  if (!given) return {};
+  if (given->size < sizeof *given)
+    throw Error(Code::invalid_argument, "threads->size is not set; use SINTER_THREADS_INIT");
+  if (given->count < 1 || given->count > 4096)
+    throw Error(Code::invalid_argument, fmt::format("threads->count is {}: must be from 1 to 4096", given->count));
+  if (!given->run) throw Error(Code::invalid_argument, "threads->run is null");
+  return {static_cast<unsigned>(given->count), given->run, given->user};
 }
 
 // What a failed call leaves behind an object's pointer is null, whatever failed.
@@ -599,6 +611,17 @@ sinter_code sinter_context_set_tap(sinter_context* context, sinter_tap tap, void
     need(context, "context");
     context->tap = tap;
     context->tap_user = user;
+  });
+}
+
+sinter_code sinter_set_default_threads(const sinter_threads* threads) {
+  return guard([&] { set_default_threads(caller_threads(threads)); });
+}
+
+sinter_code sinter_context_set_threads(sinter_context* context, const sinter_threads* threads) {
+  return guard([&] {
+    need(context, "context");
+    context->context->set_threads(caller_threads(threads));
   });
 }
 

@@ -92,7 +92,7 @@ struct RunState {
   Memory workspace, scratch;
   int64_t scratch_bytes = 0;  // per thread
   std::atomic<uint32_t> fault{0};
-  uint32_t fault_source = no_slot;  // node of the user's model whose step set it first
+  uint32_t fault_source = no_slot;   // node of the user's model whose step set it first
   const Workers* workers = nullptr;  // null: the caller is alone
   int threads = 1;
   StepObserver* observer = nullptr;

@@ -52,10 +52,10 @@ struct Crew::Region {
 
   Status judge(bool threw, const std::string& thrown, bool early) {
     const uint32_t found = wrong.load(std::memory_order_relaxed);
-    const auto missing = static_cast<unsigned>(
-        std::find_if(members.begin(), members.begin() + workers,
-                     [](const Member& m) { return !m.begun.load(std::memory_order_relaxed); }) -
-        members.begin());
+    const auto missing =
+        static_cast<unsigned>(std::find_if(members.begin(), members.begin() + workers,
+                                           [](const Member& m) { return !m.begun.load(std::memory_order_relaxed); }) -
+                              members.begin());
     if (!threw && !early && found == 0 && missing == workers) return {};
     strayed.store(true, std::memory_order_relaxed);
     const char* const promise = "it has to call task(context, worker) once for each worker and return after all have";

@@ -103,7 +103,8 @@ std::optional<std::string> group_in(std::string_view groups, bool second) {
 std::string below(const std::string& group, const std::string& from) {
   std::string rest = group;
   if (from != "/") {
-    if (group.compare(0, from.size(), from) != 0 || (group.size() > from.size() && group[from.size()] != '/')) return "";
+    if (group.compare(0, from.size(), from) != 0 || (group.size() > from.size() && group[from.size()] != '/'))
+      return "";
     rest = group.substr(from.size());
   }
   if ((rest + "/").find("/../") != std::string::npos) return "";

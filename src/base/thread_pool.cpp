@@ -131,8 +131,8 @@ struct Pool::State {
         uint64_t left = now;
         for (unsigned i = 0; i < wanted && left != 0; ++i) left &= left - 1;
         taken = now & ~left;
-      } while (taken != 0 && !free[w].compare_exchange_weak(now, now & ~taken, std::memory_order_acquire,
-                                                            std::memory_order_relaxed));
+      } while (taken != 0 &&
+               !free[w].compare_exchange_weak(now, now & ~taken, std::memory_order_acquire, std::memory_order_relaxed));
       for (; taken != 0; taken &= taken - 1, --wanted)
         take(static_cast<unsigned>(w * 64) + static_cast<unsigned>(__builtin_ctzll(taken)));
     }

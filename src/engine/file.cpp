@@ -8,9 +8,9 @@
 
 #include "backend/verify.h"
 #include "base/aligned.h"
+#include "base/caller_threads.h"
 #include "base/checked.h"
 #include "base/hash.h"
-#include "base/caller_threads.h"
 #include "engine/plan_text.h"
 
 namespace sinter {

@@ -91,6 +91,100 @@ void maps(const char* path) {
 
 }  // namespace
 
+namespace {
+
+void large_input(sinter::context& context, const std::vector<float>& values) {
+  const std::vector<int64_t> dims = {static_cast<int64_t>(values.size())};
+  for (size_t i = 0; i < 2; ++i) context.set_input(i, dims, values.data(), values.size());
+}
+
+// Threads of the caller, of a context and of the process.
+void threads(const char* path) {
+  REFUSED(sinter_context_set_threads(nullptr, nullptr));
+  sinter::engine engine = sinter::engine::build(path);
+  sinter::context context(engine, 4);
+  sinter_context* c = context.handle();
+  const std::vector<float> values(1 << 20, 1.5f), sums(1 << 20, 3.0f);
+  large_input(context, values);
+
+  const sinter_threads none = SINTER_THREADS_INIT;
+  REFUSED(sinter_context_set_threads(c, &none));
+  REFUSED(sinter_set_default_threads(&none));
+  sinter_threads given = none;
+  given.run = [](void* user, sinter_task task, void* task_context, int workers) {
+    *static_cast<int*>(user) = workers;
+    for (int w = 0; w < workers; ++w) task(task_context, w);
+  };
+  int workers = 0;
+  given.user = &workers;
+  for (const int count : {0, -1, 4097}) {
+    given.count = count;
+    REFUSED(sinter_context_set_threads(c, &given));
+  }
+  given.count = 3;
+  given.size = 8;
+  REFUSED(sinter_context_set_threads(c, &given));
+  given.size = sizeof given;
+  context.run();
+  EXPECT(workers == 0);  // whatever was refused is not used
+  context.set_threads(given);
+  context.run();
+  EXPECT(workers == 3 && context.output<float>(0).data == sums);
+
+  // Each of these breaks a rule.
+  const auto run_with = [&](void (*run)(void*, sinter_task, void*, int)) {
+    sinter_threads wrong = given;
+    wrong.run = run;
+    context.set_threads(wrong);
+    return sinter_context_run(c);
+  };
+  REFUSED(run_with([](void*, sinter_task, void*, int) {}));
+  REFUSED(run_with([](void*, sinter_task task, void* t, int n) {
+    for (int w = 1; w < n; ++w) task(t, w);
+  }));
+  REFUSED(run_with([](void*, sinter_task task, void* t, int n) {
+    for (int w = 0; w < 2 * n; ++w) task(t, w / 2);
+  }));
+  REFUSED(run_with([](void*, sinter_task task, void* t, int n) {
+    for (int w = -1; w < n + 1; ++w) task(t, w);
+  }));
+  REFUSED(run_with([](void*, sinter_task task, void*, int n) {
+    for (int w = 0; w < n; ++w) task(nullptr, w);
+  }));
+  refused(run_with([](void*, sinter_task, void*, int) { throw 5; }), SINTER_INTERNAL, "an exception of the threads");
+  sinter_threads again = given;
+  again.user = c;
+  again.run = [](void* user, sinter_task task, void* t, int n) {
+    auto* busy = static_cast<sinter_context*>(user);
+    refused(sinter_context_run(busy), SINTER_BUSY, "a run inside a run");
+    refused(sinter_context_set_threads(busy, nullptr), SINTER_BUSY, "other threads inside a run");
+    for (int w = 0; w < n; ++w) task(t, w);
+  };
+  context.set_threads(again);
+  context.run();
+  context.set_threads(nullptr);
+  workers = 0;
+  context.run();
+  EXPECT(workers == 0 && context.output<float>(0).data == sums);
+
+  // A class of one's own; contexts from now on.
+  struct Backwards {
+    int calls = 0;
+    void run(const sinter::task& task, int n) {
+      ++calls;
+      for (int w = n - 1; w >= 0; --w) task(w);
+    }
+  } pool;
+  sinter::set_default_threads(sinter::threads_of(pool, 2));
+  sinter::context other(engine, 4);
+  sinter::set_default_threads(nullptr);
+  large_input(other, values);
+  other.run();
+  EXPECT(pool.calls > 0 && other.output<float>(0).data == sums);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) try {
   if (argc != 4) return 2;
   auto* engine = stale<sinter_engine>();
@@ -221,6 +315,7 @@ int main(int argc, char** argv) try {
   EXPECT(any.output_dims(0, dims) && dims.size() == 16);
 
   maps(argv[3]);
+  threads(argv[1]);
 
   sinter_engine_destroy(nullptr);
   sinter_context_destroy(nullptr);

@@ -52,7 +52,8 @@ TEST(CallerThreads, EveryChunkRunsOnce) {
     for (const unsigned count : {1u, 2u, 3u, 16u}) {
       const Crew crew(given.threads(count), 100);
       EXPECT_EQ(crew.size(), count);
-      for (const int64_t chunks : {0, 1, 2, 3, 7, 64, 1000}) EXPECT_TRUE(covers(crew, chunks)) << count << " " << chunks;
+      for (const int64_t chunks : {0, 1, 2, 3, 7, 64, 1000})
+        EXPECT_TRUE(covers(crew, chunks)) << count << " " << chunks;
     }
   }
 }

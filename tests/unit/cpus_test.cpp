@@ -29,7 +29,8 @@ std::optional<unsigned> quota(const std::map<std::string, std::string>& files) {
 }
 
 std::optional<unsigned> unified_quota(const std::string& text) {
-  return quota({{"/proc/self/cgroup", "0::/a\n"}, {"/proc/self/mountinfo", unified}, {"/sys/fs/cgroup/a/cpu.max", text}});
+  return quota(
+      {{"/proc/self/cgroup", "0::/a\n"}, {"/proc/self/mountinfo", unified}, {"/sys/fs/cgroup/a/cpu.max", text}});
 }
 
 TEST(Cpus, QuotaIsRoundedUp) {
@@ -40,8 +41,8 @@ TEST(Cpus, QuotaIsRoundedUp) {
 }
 
 TEST(Cpus, NoQuotaAndNonsenseAreNoLimit) {
-  for (const char* text : {"max 100000\n", "", "\n", "0 100000\n", "-1 100000\n", "200000\n", "200000 0\n", "200000 -5\n",
-                           "200000 x\n", "99999999999999999999 100000\n"})
+  for (const char* text : {"max 100000\n", "", "\n", "0 100000\n", "-1 100000\n", "200000\n", "200000 0\n",
+                           "200000 -5\n", "200000 x\n", "99999999999999999999 100000\n"})
     EXPECT_EQ(unified_quota(text), std::nullopt) << text;
   EXPECT_EQ(quota({}), std::nullopt);
   EXPECT_EQ(quota({{"/proc/self/cgroup", "0::/a\n"}}), std::nullopt);
