@@ -111,8 +111,8 @@ SINTER_API sinter_code sinter_load_plugins(const char* path);
  * Workers share what there is to do, so one that begins late finds less of it, or nothing. `workers` is from 2 to
  * `count`. Results do not depend on which threads run when.
  *
- * `run` is called by any thread that runs, builds or loads, by several at once if several do, and some hundred times in
- * a run: each part of a network's work is a call. Where it breaks these rules the run fails with
+ * `run` is called by any thread that runs, builds or loads, by several at once if several do, and up to some hundred
+ * times in a run: each part of a network's work is a call. Where it breaks these rules the run fails with
  * SINTER_INVALID_ARGUMENT, and where it throws with SINTER_INTERNAL; worker numbers that are wrong or come twice, and
  * calls that come after it has returned, run nothing. */
 typedef void (*sinter_task)(void* task_context, int worker);
