@@ -52,17 +52,12 @@ Crowd::Usage usage() {
 }
 
 constexpr unsigned most_workers = 4095;
-constexpr unsigned no_seat = ~0u;
+constexpr unsigned no_seat = ~0u, nobody = ~0u;
 
 // What a worker is called with: how often that was, and one of these. Only the lease's holder calls and takes a call
 // back, only the worker goes inside and comes out; a worker that comes late finds the call taken back, and nobody waits
 // for it.
 enum : uint32_t { idle = 0, called = 1, inside = 2, state_mask = 3, one_call = 4 };
-
-// A worker's part, the caller's among them, and the worker after it.
-struct Member : Part {
-  Member* follow = nullptr;
-};
 
 }  // namespace
 
@@ -72,18 +67,19 @@ struct Pool::Team {
   // Written by the lease's holder while nobody is inside.
   alignas(64) Workers::Work work = nullptr;
   void* user = nullptr;
-  unsigned count = 0;           // those of this region and the caller
-  alignas(64) Member caller{};  // the first; the workers follow
-  Crowd crowd;
+  unsigned count = 0;  // those of this region and the caller
+  unsigned first = 0;  // worker; State::follow has the others
+  alignas(64) Part caller{};
+  alignas(64) Crowd crowd;
 };
 
 struct Pool::State {
-  struct alignas(64) Worker : Member {
+  struct alignas(64) Worker : Part {
     std::atomic<uint32_t> call{0};
     std::atomic<uint32_t> asleep{0};
     // The lease's, written while the worker is idle, read by it inside.
     Team* team = nullptr;
-    unsigned number = 0;  // in its team, from 1
+    unsigned number = 0;  // in its team, from 1, which is `first`
     clockid_t clock = 0;
     // The caller's, while it waits: the worker's CPU time at the beginning; negative: it was not inside.
     Clock::duration used_before = {};
@@ -96,22 +92,20 @@ struct Pool::State {
   std::vector<Worker> workers;
   std::vector<Team> teams;  // by the first worker
   std::vector<std::thread> threads;
+  // By worker, the next one of its team, or `nobody`: apart from the workers, whose memory goes back and forth in
+  // regions.
+  std::vector<unsigned> follow;
   // A bit for every seat that is free. Seat 0 has no worker, seat s the worker s - 1: it works for the lease that took
   // the seat, or stays idle where the seat is the caller's.
   std::vector<std::atomic<uint64_t>> free;
 
-  static Worker& worker_of(Member* member) { return *static_cast<Worker*>(member); }
-  unsigned seat_of(const Member* member) const {
-    return static_cast<unsigned>(static_cast<const Worker*>(member) - workers.data()) + 1;
-  }
-
   bool is_free(unsigned seat) const { return free[seat / 64].load(std::memory_order_relaxed) >> seat % 64 & 1; }
-  // The caller's seat and those of the workers from `member` on, which lie in ascending order behind it.
-  void give_back(unsigned seat, const Member* member) {
+  // The caller's seat and those of its team, which lie in ascending order behind it.
+  void give_back(unsigned seat, const Team* team) {
     size_t word = seat / 64;
     uint64_t bits = uint64_t{1} << seat % 64;
-    for (; member; member = member->follow) {
-      const unsigned next = seat_of(member);
+    for (unsigned w = team ? team->first : nobody; w != nobody; w = follow[w]) {
+      const unsigned next = w + 1;
       if (next / 64 != word) {
         free[word].fetch_or(bits, std::memory_order_release);
         word = next / 64;
@@ -140,13 +134,18 @@ struct Pool::State {
 
   // A worker's own part, then what others have left of theirs. Parts are the same from region to region, so that a
   // worker finds what it wrote, and its share of the weights, in its own caches.
-  static void take_chunks(Team& team, Member* member, unsigned worker) {
-    for (unsigned i = 0, at = worker; i < team.count; ++i) {
-      member->take(team.work, team.user, worker);
-      const bool last = ++at == team.count;
-      if (last) at = 0;
-      member = last ? &team.caller : member->follow;
+  void take_chunks(Team& team, unsigned number, unsigned index) {
+    for (unsigned i = 0, at = number, w = index; i < team.count; ++i) {
+      (at == 0 ? team.caller : workers[w]).take(team.work, team.user, number);
+      w = at == 0 ? team.first : follow[w];
+      if (++at == team.count) at = 0;
     }
+  }
+
+  // f(worker) for those that this region calls.
+  template <typename F>
+  void for_called(const Team& team, F f) {
+    for (unsigned n = 1, w = team.first; n < team.count; ++n, w = follow[w]) f(workers[w]);
   }
 
   void work(unsigned index) {
@@ -160,7 +159,7 @@ struct Pool::State {
         begun = own.call.compare_exchange_weak(seen, seen ^ called ^ inside, std::memory_order_acquire,
                                                std::memory_order_relaxed);
       if (!begun) continue;
-      take_chunks(*own.team, &own, own.number);
+      take_chunks(*own.team, own.number, index);
       seen &= ~uint32_t{state_mask};
       own.call.store(seen, std::memory_order_release);
     }
@@ -210,36 +209,33 @@ struct Pool::State {
 
   // The caller waits until nobody is inside. When that takes long, it looks whether those inside had CPUs meanwhile: a
   // long chunk is no stall.
-  static void wait_for_workers(Team& team) {
+  void wait_for_workers(Team& team) {
     constexpr auto long_wait = microseconds(200);
     const Clock::time_point begin = Clock::now();
     Clock::time_point looked = {};
     unsigned spins = 0;
-    Member* member = team.caller.follow;
-    for (unsigned w = 1; w < team.count; ++w, member = member->follow) {
-      for (; is_inside(worker_of(member)); ++spins) {
+    for_called(team, [&](const Worker& awaited) {
+      for (; is_inside(awaited); ++spins) {
         if (spins < 4096)
           pause_cpu();
         else
           sched_yield();  // a worker lost its CPU: let it have one
         if (spins % 64 != 63 || looked != Clock::time_point() || Clock::now() - begin < long_wait) continue;
         looked = Clock::now();
-        Member* other = team.caller.follow;
-        for (unsigned o = 1; o < team.count; ++o, other = other->follow) {
-          Worker& worker = worker_of(other);
+        for_called(team, [](Worker& worker) {
           worker.used_before = is_inside(worker) ? time_of(worker.clock) : Clock::duration(-1);
-        }
+        });
       }
-    }
+    });
     if (looked == Clock::time_point()) return;
     const Clock::time_point end = Clock::now();
     if (end - looked <= long_wait) return;
-    member = team.caller.follow;
-    for (unsigned w = 1; w < team.count; ++w, member = member->follow) {
-      const Worker& worker = worker_of(member);
-      if (worker.used_before >= Clock::duration() && 2 * (time_of(worker.clock) - worker.used_before) <= end - looked)
-        return team.crowd.stalled(end);
-    }
+    bool stalled = false;
+    for_called(team, [&](const Worker& worker) {
+      stalled = stalled || (worker.used_before >= Clock::duration() &&
+                            2 * (time_of(worker.clock) - worker.used_before) <= end - looked);
+    });
+    if (stalled) team.crowd.stalled(end);
   }
 };
 
@@ -250,6 +246,7 @@ Pool::Pool(unsigned workers, unsigned spin_microseconds) : state_(std::make_uniq
   workers = std::min(workers, most_workers);
   s.workers = std::vector<State::Worker>(workers);
   s.teams = std::vector<Team>(workers);
+  s.follow.assign(workers, nobody);
   s.free = std::vector<std::atomic<uint64_t>>(workers / 64 + 1);
   s.threads.reserve(workers);
   try {
@@ -278,26 +275,26 @@ Pool::Lease Pool::lease(unsigned wanted) {
   if (wanted > 1 && s.pid != getpid()) return Lease(nullptr, nullptr, 0, no_seat);
   unsigned own = no_seat, granted = 0;
   Team* team = nullptr;
-  Member* last = nullptr;
+  unsigned last = nobody;
   s.take_seats(std::max(wanted, 1u), [&](unsigned seat) {
     if (own == no_seat) {
       own = seat;
       return;
     }
-    State::Worker& worker = s.workers[seat - 1];
-    if (!team) {
-      team = &s.teams[seat - 1];
-      last = &team->caller;
+    const unsigned w = seat - 1;
+    if (team) {
+      s.follow[last] = w;
+    } else {
+      team = &s.teams[w];
+      team->first = w;
     }
-    worker.team = team;
-    worker.number = ++granted;
-    last = last->follow = &worker;
+    last = w;
+    s.follow[w] = nobody;
+    s.workers[w].team = team;
+    s.workers[w].number = ++granted;
   });
   if (own == no_seat) return Lease(nullptr, nullptr, 0, no_seat);
-  if (team) {
-    last->follow = nullptr;
-    team->crowd.leased(granted);
-  }
+  if (team) team->crowd.leased(granted);
   return Lease(&s, team, granted, own);
 }
 
@@ -314,7 +311,7 @@ Pool::Lease::Lease(Lease&& other) noexcept
 }
 
 Pool::Lease::~Lease() {
-  if (state_) state_->give_back(seat_, team_ ? team_->caller.follow : nullptr);
+  if (state_) state_->give_back(seat_, team_);
 }
 
 Status Pool::Lease::parallel(int64_t chunks, Work work, void* user) const noexcept {
@@ -325,22 +322,21 @@ Status Pool::Lease::parallel(int64_t chunks, Work work, void* user) const noexce
     for (int64_t chunk = 0; chunk < chunks; ++chunk) work(user, chunk, 0);
     return {};
   }
+  State& s = *state_;
   Team& team = *team_;
-  Member* member = &team.caller;
-  for (unsigned w = 0; w <= workers; ++w, member = member->follow) member->set(chunks, workers + 1, w);
   team.work = work;
   team.user = user;
   team.count = workers + 1;
-  member = team.caller.follow;
-  for (unsigned w = 0; w < workers; ++w, member = member->follow) State::call(State::worker_of(member));
-  State::take_chunks(team, &team.caller, 0);
+  team.caller.set(chunks, team.count, 0);
+  int64_t part = 0;
+  s.for_called(team, [&](State::Worker& worker) { worker.set(chunks, team.count, ++part); });
+  s.for_called(team, State::call);
+  s.take_chunks(team, 0, nobody);
   bool some_inside = false;
-  member = team.caller.follow;
-  for (unsigned w = 0; w < workers; ++w, member = member->follow) {
-    State::Worker& worker = State::worker_of(member);
+  s.for_called(team, [&](State::Worker& worker) {
     some_inside = (State::has_begun(worker) && State::is_inside(worker)) || some_inside;
-  }
-  if (some_inside) State::wait_for_workers(team);
+  });
+  if (some_inside) s.wait_for_workers(team);
   return {};
 }
 
