@@ -57,6 +57,18 @@ std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::s
   return chosen->decision.nanoseconds;
 }
 
+FastRows fast_rows(const DeviceSpec& device) {
+  return [device](Module& module, const Graph& body) {
+    std::vector<Type> types;
+    for (ValueId v : body.inputs) types.push_back(body[v].type);
+    try {
+      return cost_of_fragment(module, body, types, {}, device).has_value();
+    } catch (const Error&) {
+      return false;  // the operator does not take these types
+    }
+  };
+}
+
 std::optional<Chosen> choose_kernel(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device,
                                     bool reference_only, TimingCache* timings) {
   std::vector<Candidate> candidates;

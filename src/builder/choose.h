@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/kernel.h"
+#include "passes/passes.h"
 
 namespace sinter {
 
@@ -25,13 +26,14 @@ struct Chosen {
 };
 
 class TimingCache;
-struct Graph;
-struct Module;
 
 // Estimated nanoseconds of the best row for a fragment, in layouts of its choice, at likely extents; nothing
 // when only the reference takes it.
 std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::span<const Type> operand_types,
                                        const std::vector<bool>& constant, const DeviceSpec& device);
+
+// What `device` has fast rows for.
+FastRows fast_rows(const DeviceSpec& device);
 
 // The best row for a problem whose layouts may be `any`; none when nothing takes it. The reference row is asked only
 // when no other takes the problem. `symbols`: values by problem symbol at which rows are compared. timings: where rows

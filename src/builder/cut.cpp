@@ -7,6 +7,7 @@
 
 #include "builder/choose.h"
 #include "builder/emit.h"
+#include "builder/problem_of.h"
 #include "ir/rewriter.h"
 
 namespace sinter {
@@ -20,9 +21,10 @@ class Cutter {
 
   void graph(Graph& graph) {
     std::vector<Node> nodes;
+    known_ = known_values(graph);
     for (Node& node : graph.nodes) {
       if (node.bodies.size() != 1 || std::string_view(node.op->name) != "Fragment") {
-        for (Graph& body : node.bodies) this->graph(body);
+        for (Graph& body : node.bodies) Cutter(module_, device_).graph(body);
         nodes.push_back(std::move(node));
         continue;
       }
@@ -40,7 +42,7 @@ class Cutter {
     std::vector<bool> constant;
     for (ValueId v : fragment.inputs) {
       types.push_back(graph[v].type);
-      constant.push_back(graph[v].is_constant());
+      constant.push_back(v < known_.size() && known_[v]);
     }
     return cost_of_fragment(module_, fragment.bodies[0], types, constant, device_);
   }
@@ -186,6 +188,7 @@ class Cutter {
 
   Module& module_;
   const DeviceSpec& device_;
+  std::vector<bool> known_;  // by value, but for those that cutting makes
 };
 
 }  // namespace

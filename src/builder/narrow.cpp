@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "builder/choose.h"
 #include "builder/emit.h"
+#include "builder/problem_of.h"
 #include "ir/rewriter.h"
 #include "ops/cast.h"
 
@@ -67,17 +68,12 @@ class Narrower {
   void find_candidates() {
     const size_t count = graph_.values.size();
     candidate_.assign(count, false);
-    constant_.resize(count);
-    for (ValueId v = 0; v < count; ++v) constant_[v] = graph_[v].has_contents();
-    for (const Node& node : graph_.nodes) {
-      const bool known =
-          std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == no_id || constant_[v]; });
+    constant_ = known_values(graph_);
+    for (const Node& node : graph_.nodes)
       for (ValueId v : node.outputs) {
-        constant_[v] = known;
         const Type& type = graph_[v].type;
-        candidate_[v] = !known && is_fragment(node) && type.is_plain() && type.dtype == DType::f32;
+        candidate_[v] = !constant_[v] && is_fragment(node) && type.is_plain() && type.dtype == DType::f32;
       }
-    }
     for (const Node& node : graph_.nodes)
       if (!is_fragment(node))
         for (ValueId v : node.inputs)

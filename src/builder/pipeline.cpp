@@ -28,8 +28,8 @@ double now_ms() {
 // Timing, dump, verification and disabling by name, so that passes are plain functions.
 class PassRunner {
  public:
-  PassRunner(Module& module, const BuildOptions& options, BuildReport& report)
-      : module_(module), options_(options), report_(report) {
+  PassRunner(Module& module, const BuildOptions& options, FastRows fast, BuildReport& report)
+      : module_(module), options_(options), fast_(std::move(fast)), report_(report) {
     journal_.limit = options.rewrite_limit;
     if (options.check) check_rewrites(journal_);
   }
@@ -43,7 +43,7 @@ class PassRunner {
     journal_.pass = pass.name;
     bool changed;
     try {
-      changed = pass.run(module_, {options_.passes, journal_});
+      changed = pass.run(module_, {options_.passes, journal_, fast_});
       verify(module_);
     } catch (Error& error) {
       dump(pass.name);
@@ -70,6 +70,7 @@ class PassRunner {
 
   Module& module_;
   const BuildOptions& options_;
+  const FastRows fast_;
   BuildReport& report_;
   Journal journal_;
 };
@@ -77,6 +78,7 @@ class PassRunner {
 constexpr PassEntry passes[] = {
     {"simplify", simplify, true},
     {"specialize", specialize, true},
+    {"widen halves", widen_halves, true},
     {"simplify again", simplify, true},
     {"quantize", quantize, true},
     {"spell quantization", spell_quantization, true},
@@ -134,7 +136,7 @@ Built build_once(Module module, const BuildOptions& options) {
   verify(module);
   bind_dims(module, options);
   {
-    PassRunner run(module, options, out.report);
+    PassRunner run(module, options, options.reference_only ? FastRows() : fast_rows(device), out.report);
     for (const PassEntry& pass : passes) run(pass);
     if (!options.reference_only) cut_fragments(module, device);
     if (!options.reference_only && options.passes.allow_bf16) narrow_values(module, device);

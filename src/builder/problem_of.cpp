@@ -107,6 +107,17 @@ FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Ty
   return out;
 }
 
+std::vector<bool> known_values(const Graph& graph) {
+  std::vector<bool> known;
+  for (const Value& value : graph.values) known.push_back(value.is_constant() && value.type.is_plain());
+  for (const Node& node : graph.nodes) {
+    if (node.inputs.empty() || std::string_view(node.op->name) != "Fragment") continue;
+    const bool all = std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return known[v]; });
+    for (ValueId v : node.outputs) known[v] = known[v] || all;
+  }
+  return known;
+}
+
 std::vector<int64_t> likely_values(const Module& module, const FragmentProblem& made) {
   std::vector<int64_t> out;
   for (SymbolId symbol : made.symbols) out.push_back(likely_value(module.symbols[symbol]));

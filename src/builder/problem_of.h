@@ -18,6 +18,9 @@ struct FragmentProblem {
 FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Type> operand_types,
                            const std::vector<bool>& constant);
 
+// By value, whether it is known when the engine is built: a constant, or what fragments make of constants alone.
+std::vector<bool> known_values(const Graph& graph);
+
 // By problem symbol, the values at which kernels are compared.
 std::vector<int64_t> likely_values(const Module& module, const FragmentProblem& made);
 

@@ -10,6 +10,9 @@ namespace {
 
 constexpr int64_t max_elements_checked = 1 << 16;
 
+// How far results may be apart, as a part of the largest.
+double precision_of(DType dtype) { return dtype == DType::f16 ? 4e-3 : dtype == DType::bf16 ? 3e-2 : 1e-4; }
+
 // Evaluates one value of a graph from chosen contents of the graph's inputs; memoized by value.
 class Evaluator {
  public:
@@ -91,7 +94,7 @@ void check(void*, Module& module, Graph& graph, ValueId old_value, ValueId new_v
       else if (a != b && !std::isnan(a))
         worst = std::max(worst, std::abs(a - b));
     }
-    const double relative = before.dtype() == DType::f16 ? 4e-3 : before.dtype() == DType::bf16 ? 3e-2 : 1e-4;
+    const double relative = std::max(precision_of(before.dtype()), precision_of(rule.precision));
     const double allowed = is_float(before.dtype()) ? relative * scale + 1e-9 : rule.effect == Effect::exact ? 0 : 1;
     if (!same || worst > allowed)
       throw Error(Code::mismatch, fmt::format("rule '{}' changed a result: {} against {}, largest difference {}",

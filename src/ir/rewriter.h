@@ -19,6 +19,7 @@ const char* effect_name(Effect effect);
 struct Rule {
   const char* name;
   Effect effect = Effect::exact;
+  DType precision = DType::f64;  // what its sides round to on their way, where that is coarser than what they give
 };
 
 // What was rewritten and refused during one build; answers "what became of my node".

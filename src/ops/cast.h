@@ -10,6 +10,7 @@ struct CastAttrs {  // Cast(x)
   DType to = DType::f32;
   bool saturate = true;             // narrow floats: largest finite value instead of NaN or infinity
   RoundMode round = RoundMode::up;  // to f8e8m0 only
+  bool loose = false;               // ends an operator that computes in f32: readers in f32 need not see it rounded
 };
 
 struct BitCastAttrs {  // BitCast(x): same bits, dtype of the same size

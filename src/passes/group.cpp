@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <map>
 
+#include "ops/cast.h"
 #include "ops/contraction.h"
 #include "passes/attention.h"
 #include "passes/passes.h"
@@ -30,6 +31,14 @@ struct Region {
 };
 
 bool is_pointwise(const Node& node) { return node.op->pointwise || std::string_view(node.op->name) == "Cast"; }
+
+// Attributes without what only passes before this one read, so that equal work is equal.
+Attrs plain(const Node& node) {
+  if (std::string_view(node.op->name) != "Cast" || !node.attrs.as<CastAttrs>().loose) return node.attrs;
+  CastAttrs attrs = node.attrs.as<CastAttrs>();
+  attrs.loose = false;
+  return attrs;
+}
 
 bool is_contraction(const Node& node) {
   const std::string_view name = node.op->name;
@@ -288,7 +297,7 @@ class Grouping {
       for (uint32_t source : node.sources)
         if (std::find(fragment.sources.begin(), fragment.sources.end(), source) == fragment.sources.end())
           fragment.sources.push_back(source);
-      Node stage{node.op, node.attrs, {}, {}, {}, node.sources};
+      Node stage{node.op, plain(node), {}, {}, {}, node.sources};
       // What a contraction reads twice, or what is read again behind it, may have to lie in several ways: each is an
       // operand of its own.
       const bool apart = region.kind == Kind::single || is_contraction(node);

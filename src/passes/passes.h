@@ -2,6 +2,8 @@
 // leaves is said beside it. Timing, dumps, verification and journal belong to the PassRunner (builder/pipeline.h).
 #pragma once
 
+#include <functional>
+
 #include "ir/rewriter.h"
 
 namespace sinter {
@@ -14,9 +16,13 @@ struct PassOptions {
   bool allow_fp16 = false;
 };
 
+// Whether the device has a row faster than the definition for a closed graph of one node.
+using FastRows = std::function<bool(Module&, const Graph&)>;
+
 struct PassContext {
   const PassOptions& options;
   Journal& journal;
+  FastRows fast = {};  // empty: no row is
 };
 
 // needs: a verified module. leaves: no node whose result is known, none without effect; Squeeze, Unsqueeze and Flatten
@@ -26,6 +32,10 @@ bool simplify(Module&, const PassContext&);
 // needs: simplified. leaves: no If with a known condition; what follows an If whose branches differ in rank, in its
 // branches.
 bool specialize(Module&, const PassContext&);
+
+// needs: simplified. leaves: f32 where a fast row takes a node so and none takes it as f16 or bf16, and in what follows
+// such nodes; inputs, outputs and parameters keep their types.
+bool widen_halves(Module&, const PassContext&);
 
 // needs: simplified. leaves: every quantized computation as DequantizeLinear → float operator → QuantizeLinear.
 bool quantize(Module&, const PassContext&);

@@ -56,9 +56,11 @@ class Watcher final : public StepObserver {
 
 void compare_tensors(const Tensor& got, const Tensor& expected, const Tolerance& tolerance, Compared& out) {
   out.type = type_text(expected);
-  // Builds that allow bf16 hold values in it (builder/narrow.cpp).
-  const bool held_narrow = got.dtype() == DType::bf16 && expected.dtype() == DType::f32;
-  if ((got.dtype() != expected.dtype() && !held_narrow) || got.dims() != expected.dims()) {
+  // Builds that allow bf16 hold values in it (builder/narrow.cpp), and halves may be held in f32 (passes/widen_halves.cpp).
+  const auto is_half = [](DType d) { return d == DType::f16 || d == DType::bf16; };
+  const bool held_narrow = got.dtype() == DType::bf16 && (expected.dtype() == DType::f32 || is_half(expected.dtype()));
+  const bool held_wide = got.dtype() == DType::f32 && is_half(expected.dtype());
+  if ((got.dtype() != expected.dtype() && !held_narrow && !held_wide) || got.dims() != expected.dims()) {
     out.agrees = false;
     out.note = fmt::format("is {}, expected {}", type_text(got), type_text(expected));
     return;

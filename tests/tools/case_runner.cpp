@@ -17,6 +17,7 @@
 #include "backend/verify.h"
 #include "base/file.h"
 #include "base/scanner.h"
+#include "builder/choose.h"
 #include "builder/pipeline.h"
 #include "engine/file.h"
 #include "ir/check.h"
@@ -454,7 +455,7 @@ void run_pass_lines(const Lines& lines) {
   Journal journal;
   journal.pass = entry->name;
   check_rewrites(journal);
-  entry->run(module, {options, journal});
+  entry->run(module, {options, journal, fast_rows(this_machine(1))});
   verify(module);
   canonical(*module.main, true);
   const std::string got = to_text(module), wanted = canonical_text(unchanged ? before : after);

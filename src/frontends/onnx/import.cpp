@@ -9,6 +9,7 @@
 #include "base/scanner.h"
 #include "frontends/onnx/importer.h"
 #include "frontends/onnx/wire.h"
+#include "ops/cast.h"
 #include "tensor/tensor_proto.h"
 
 namespace sinter::onnx {
@@ -405,6 +406,23 @@ void Importer::import_node(Scope& scope, const Node& node, size_t index) {
   }
 }
 
+namespace {
+
+// Says of each Cast from f32 among these results, made by nodes from `built` on, that it ends what computes in f32.
+void loosen(sinter::Graph& graph, const Ids& results, size_t built) {
+  for (ValueId v : results) {
+    const NodeId def = v == no_id ? no_id : graph[v].def;
+    if (def == no_id || def < built || std::string_view(graph.nodes[def].op->name) != "Cast") continue;
+    CastAttrs attrs = graph.nodes[def].attrs.as<CastAttrs>();
+    const Type& from = graph[graph.nodes[def].inputs[0]].type;
+    if (from.dtype != DType::f32 || (attrs.to != DType::f16 && attrs.to != DType::bf16)) continue;
+    attrs.loose = true;
+    graph.nodes[def].attrs = attrs;
+  }
+}
+
+}  // namespace
+
 std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t index, Ids inputs) {
   const std::string label = scope.prefix + label_of(node, index);
   int64_t opset = 0;
@@ -427,7 +445,9 @@ std::optional<Ids> Importer::results_of(Scope& scope, const Node& node, size_t i
     } else if (entry) {
       check_attributes(node);
       rank_trials_ = 0;
+      const size_t built = scope.building.b.graph.nodes.size();
       results = entry_results(scope, *entry, node, opset, std::move(inputs));
+      if (node.op_type != "Cast" && node.op_type != "CastLike") loosen(scope.building.b.graph, results, built);
     } else {
       results = inline_call(scope, node, *function, inputs);
     }
