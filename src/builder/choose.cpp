@@ -3,9 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <map>
+#include <memory>
 
 #include "builder/problem_of.h"
 #include "builder/timing.h"
+#include "ir/graph.h"
 
 namespace sinter {
 namespace {
@@ -43,26 +46,40 @@ void time_candidates(std::vector<Candidate>& candidates, const Problem& problem,
   std::swap(candidates[0], candidates[best]);
 }
 
-}  // namespace
-
-std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::span<const Type> operand_types,
-                                       const std::vector<bool>& constant, const DeviceSpec& device) {
+FragmentProblem in_any_layout(Module& module, const Graph& body, std::span<const Type> operand_types,
+                              const std::vector<bool>& constant) {
   FragmentProblem made = problem_of(module, body, operand_types, constant);
-  Problem& problem = made.problem;
-  for (Operand& operand : problem.operands)
+  for (Operand& operand : made.problem.operands)
     if (!operand.host && operand.type.is_plain()) operand.layout = Layout::any();
-  for (Problem::Result& result : problem.results) result.layout = Layout::any();
-  const auto chosen = choose_kernel(problem, likely_values(module, made), device, false);
+  for (Problem::Result& result : made.problem.results) result.layout = Layout::any();
+  return made;
+}
+
+// Of the best fast row.
+std::optional<double> cost_of(const Module& module, const FragmentProblem& made, const DeviceSpec& device) {
+  const auto chosen = choose_kernel(made.problem, likely_values(module, made), device, false);
   if (!chosen || chosen->reference) return std::nullopt;
   return chosen->decision.nanoseconds;
 }
 
+}  // namespace
+
+std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::span<const Type> operand_types,
+                                       const std::vector<bool>& constant, const DeviceSpec& device) {
+  return cost_of(module, in_any_layout(module, body, operand_types, constant), device);
+}
+
 FastRows fast_rows(const DeviceSpec& device) {
-  return [device](Module& module, const Graph& body) {
+  // Layers are alike.
+  const auto known = std::make_shared<std::map<std::string, bool>>();
+  return [device, known](Module& module, const Graph& body) {
     std::vector<Type> types;
     for (ValueId v : body.inputs) types.push_back(body[v].type);
     try {
-      return cost_of_fragment(module, body, types, {}, device).has_value();
+      const FragmentProblem made = in_any_layout(module, body, types, {});
+      const auto [at, fresh] = known->try_emplace(to_text(made.problem), false);
+      if (fresh) at->second = cost_of(module, made, device).has_value();
+      return at->second;
     } catch (const Error&) {
       return false;  // the operator does not take these types
     }

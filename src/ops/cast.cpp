@@ -22,8 +22,8 @@ std::span<const char* const> enum_names(RoundMode) {
 }
 
 const Fields& fields_of(const CastAttrs*) {
-  static const Fields f = describe<CastAttrs>(
-      {field<&CastAttrs::to>("to"), field<&CastAttrs::saturate>("saturate"), field<&CastAttrs::round>("round"), field<&CastAttrs::loose>("loose")});
+  static const Fields f = describe<CastAttrs>({field<&CastAttrs::to>("to"), field<&CastAttrs::saturate>("saturate"),
+                                               field<&CastAttrs::round>("round"), field<&CastAttrs::loose>("loose")});
   return f;
 }
 

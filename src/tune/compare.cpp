@@ -56,7 +56,8 @@ class Watcher final : public StepObserver {
 
 void compare_tensors(const Tensor& got, const Tensor& expected, const Tolerance& tolerance, Compared& out) {
   out.type = type_text(expected);
-  // Builds that allow bf16 hold values in it (builder/narrow.cpp), and halves may be held in f32 (passes/widen_halves.cpp).
+  // Builds that allow bf16 hold values in it (builder/narrow.cpp), and halves may be held in f32
+  // (passes/widen_halves.cpp).
   const auto is_half = [](DType d) { return d == DType::f16 || d == DType::bf16; };
   const bool held_narrow = got.dtype() == DType::bf16 && (expected.dtype() == DType::f32 || is_half(expected.dtype()));
   const bool held_wide = got.dtype() == DType::f32 && is_half(expected.dtype());

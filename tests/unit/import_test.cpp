@@ -72,6 +72,21 @@ TEST(Import, InputsShareNamedExtents) {
   EXPECT_EQ(m.output_names, (std::vector<std::string>{"y"}));
 }
 
+// What an operator computes in f32 need not be rounded for readers in f32; what a Cast of the model rounds is.
+TEST(Import, EndsOfCompositesAreLoose) {
+  constexpr int onnx_f16 = 10;
+  const Proto to = attribute_i("to", onnx_f16);
+  const Module m = import_text(
+      model(graph({{node("Softmax", {"x"}, {"p"}), node("Cast", {"w"}, {"h"}, {to}), node("Relu", {"p"}, {"y"})},
+                   {},
+                   {value_info("x", onnx_f16, {2, 3}), f32("w", {2})},
+                   {value_info("y", onnx_f16, {}), value_info("h", onnx_f16, {})}}))
+          .bytes);
+  const std::string text = to_text(m);
+  EXPECT_HAS(text, "%p = Cast{to=f16, loose=true}");
+  EXPECT_HAS(text, "%h = Cast{to=f16}");
+}
+
 TEST(Import, UnknownRanksStayUnknown) {
   const Proto type = Proto().message(1, Proto().integer(1, onnx_f32));
   const Module m =
