@@ -4,6 +4,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "base/scanner.h"
 #include "common.h"
 #include "report.h"
@@ -22,20 +24,28 @@ struct Args {
   void declare(Options& o) {
     o.positional("MODEL", model, "ONNX model");
     inputs.declare(o);
-    o.value("--rtol", tolerance.rtol, "R", "error allowed relative to the expected element (--bf16 makes it 0.03)");
-    o.value("--atol", tolerance.atol, "A", "error allowed besides (--bf16 makes it 0.03)");
+    o.value("--rtol", tolerance.rtol, "R",
+            "error allowed relative to the expected element (bf16 makes it 0.03, f16 0.005)");
+    o.value("--atol", tolerance.atol, "A", "error allowed besides (bf16 makes it 0.03, f16 0.005)");
     build.declare(o);
   }
 
-  Tolerance allowed() const {
+  Tolerance allowed(const Module& module) const {
     if (!(tolerance.rtol >= 0) || !(tolerance.atol >= 0))
       throw Error(Code::invalid_argument, "--rtol and --atol must be 0 or more");
-    // A bf16 number is off by 4e-3 at most, and networks magnify that.
-    constexpr double with_bf16 = 3e-2;
+    // A bf16 number is off by 4e-3 at most, one of f16 by 5e-4, and networks magnify that.
+    constexpr double with_bf16 = 3e-2, with_f16 = 5e-3;
+    const bool bf16 = build.bf16 || has(*module.main, DType::bf16);
     Tolerance out = tolerance;
-    if (build.bf16 && out.rtol == Tolerance().rtol) out.rtol = with_bf16;
-    if (build.bf16 && out.atol == Tolerance().atol) out.atol = with_bf16;
+    for (double Tolerance::*part : {&Tolerance::rtol, &Tolerance::atol})
+      if ((bf16 || has(*module.main, DType::f16)) && out.*part == Tolerance().*part)
+        out.*part = bf16 ? with_bf16 : with_f16;
     return out;
+  }
+
+  static bool has(const Graph& graph, DType dtype) {
+    return std::any_of(graph.values.begin(), graph.values.end(),
+                       [&](const Value& value) { return value.type.is_tensor() && value.type.dtype == dtype; });
   }
 };
 
@@ -65,10 +75,10 @@ void print_difference(const Compared& value) {
 }
 
 int run_compare(const Args& args) {
-  const Tolerance allowed = args.allowed();
   refuse_engine(args.model);
   const BuildOptions options = args.build.options(true);
   const Module module = read_model(args.model, args.build, options);
+  const Tolerance allowed = args.allowed(module);
   const std::vector<Box> inputs = read_inputs(inputs_of(module), module.symbols, best_of(module, options), args.inputs);
   Comparison comparison;
   with_values([&] { comparison = compare(module, inputs, options, allowed); });
@@ -95,10 +105,10 @@ int run_compare(const Args& args) {
 }
 
 int run_bisect(const Args& args) {
-  const Tolerance allowed = args.allowed();
   refuse_engine(args.model);
   const BuildOptions options = args.build.options();
   const Module module = read_model(args.model, args.build, options);
+  const Tolerance allowed = args.allowed(module);
   const std::vector<Box> inputs = read_inputs(inputs_of(module), module.symbols, best_of(module, options), args.inputs);
   Bisection found;
   const auto tried = [](void*, uint32_t limit, bool agrees) {

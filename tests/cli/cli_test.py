@@ -621,6 +621,22 @@ def graphs_after_every_pass(folder):
     assert sorted(os.listdir(f"{folder}/dump"))[0].endswith("simplify.txt")
 
 
+@test
+def halves_within_what_they_resolve(folder):
+    """Networks of f16 run on rows of f32; what compare allows by itself is what such numbers resolve."""
+    random = np.random.default_rng(1)
+    weights = [(f"w{k}", random.standard_normal((64, 64)).astype(np.float16) / 8) for k in range(3)]
+    nodes = []
+    for k in range(3):
+        nodes.append(helper.make_node("MatMul", [f"s{k - 1}" if k else "x", f"w{k}"], [f"p{k}"]))
+        nodes.append(helper.make_node("Relu", [f"p{k}"], [f"s{k}"]))
+    model = save(f"{folder}/half.onnx", nodes, [value("x", [4, 64], TensorProto.FLOAT16)],
+                 [value("s2", [4, 64], TensorProto.FLOAT16)], weights)
+    out, _ = sinter("compare", model, "--all")
+    assert "cpu/matmul_f32" in out and "reference" not in out, out
+    sinter("compare", model, "--rtol", "1e-9", "--atol", "1e-9", code=DIFFERS)
+
+
 def main():
     passed = failed = 0
     for function in TESTS:

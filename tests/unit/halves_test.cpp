@@ -33,9 +33,9 @@ ValueId conv(GraphBuilder& b, ValueId x, int64_t from, int64_t to, int64_t taps,
   ConvAttrs attrs;
   attrs.pads.assign(4, taps / 2);
   attrs.group = group;
-  return b.op("Conv", attrs,
-              {x, weights(b, dtype, {to, from / group, taps, taps}, depth, seed),
-               weights(b, dtype, {to}, 1, seed + 100)});
+  return b.op(
+      "Conv", attrs,
+      {x, weights(b, dtype, {to, from / group, taps, taps}, depth, seed), weights(b, dtype, {to}, 1, seed + 100)});
 }
 
 // Convolutions around a residual, normalised; pooling, a classifier.
