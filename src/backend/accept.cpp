@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "backend/definition.h"
-#include "backend/kernel_run.h"
 #include "base/checked.h"
 #include "ops/arrays.h"
 #include "ops/contraction.h"
@@ -323,8 +322,8 @@ Tensor in_layout(const Tensor& tensor, const Layout& layout) {
 
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                                std::span<const int64_t> symbols, std::span<const Tensor> operands,
-                               std::optional<size_t> over) {
-  const KernelRun run(problem, kernel, device, symbols, operands, KernelRun::Fence::page, over);
+                               std::optional<size_t> over, KernelRun::Start start) {
+  const KernelRun run(problem, kernel, device, symbols, operands, KernelRun::Fence::page, over, start);
   run.run();
   std::vector<Tensor> results = run.results();
   if (kernel.takes_boxes)

@@ -7,7 +7,7 @@
 
 #include <optional>
 
-#include "backend/kernel.h"
+#include "backend/kernel_run.h"
 
 namespace sinter {
 
@@ -26,7 +26,8 @@ Problem settle(const Problem& problem, const Kernel& kernel, const DeviceSpec& d
 // whose place the result is made (may_overwrite).
 std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                                std::span<const int64_t> symbols, std::span<const Tensor> operands,
-                               std::optional<size_t> over = std::nullopt);
+                               std::optional<size_t> over = std::nullopt,
+                               KernelRun::Start start = KernelRun::Start::line);
 
 // The same by definition: row-major tensors.
 std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_t> symbols,

@@ -19,6 +19,7 @@ void merge(std::vector<SymbolId>& into, const std::vector<SymbolId>& more) {
 
 void symbols_of_slot(const Slot& slot, std::vector<SymbolId>& out) {
   collect_symbols(slot.type, out);
+  if (slot.at) slot.at->collect_symbols(out);
   if (const auto* dims = std::get_if<std::vector<Dim>>(&slot.contents))
     for (const Dim& d : *dims) d.collect_symbols(out);
 }

@@ -74,8 +74,10 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
   extents_.resize(slots);
   bytes_.resize(slots, 0);
   ends_.resize(slots, 0);
+  starts_.resize(slots, 0);
   owned_.resize(slots);
   sized_.resize(slots, false);
+  writes_columns_.resize(slots, false);
   segments_.resize(info.segments.size());
   bound_.resize(steps);
   choice_.resize(steps, 0);
@@ -106,6 +108,8 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
     box_arguments_[i].resize(values, nullptr);
     if (plan.steps[i].defines.empty())
       for (uint32_t s : plan.steps[i].results) sized_[s] = true;
+    for (uint32_t s : plan.steps[i].results)
+      writes_columns_[s] = plan.slots[s].is_part() && plan.slots[s].layout.pitch != 0;
   }
   bodies_.resize(info.bodies.size());
   given_.resize(plan.results.size(), nullptr);
@@ -173,8 +177,8 @@ void Frame::refresh_pointers() {
 void* Frame::view_of(uint32_t s) const {
   const Slot& slot = info_.plan->slots[s];
   void* base = pointers_[slot.of];
-  if (slot.offset == 0 || bytes_[s] == 0 || !base) return base;
-  return static_cast<std::byte*>(base) + byte_size(slot.type.dtype, slot.offset);
+  if (!slot.is_part() || bytes_[s] == 0 || !base) return base;
+  return static_cast<std::byte*>(base) + starts_[s];
 }
 
 void Frame::size_slot(uint32_t s) {
@@ -183,6 +187,7 @@ void Frame::size_slot(uint32_t s) {
   if (slot.kind == SlotKind::boxed && !sized_[s]) return;  // sized by who makes it
   extents_[s] = evaluate(*slot.type.shape, state_.symbols);
   bytes_[s] = layout_bytes(slot.layout, slot.type.dtype, extents_[s]);
+  if (slot.at) starts_[s] = checked_mul(slot.at->evaluate(state_.symbols), byte_size(slot.type.dtype, 1), "part");
   if (slot.kind == SlotKind::weight) pointers_[s] = const_cast<void*>(executable_.target.weights[slot.of].bytes.data());
 }
 
@@ -241,15 +246,12 @@ void Frame::check_view(uint32_t s) const {
                               bytes_[s], bytes_[slot.of]));
     return;
   }
-  const int64_t end = checked_add(byte_size(slot.type.dtype, slot.offset), bytes_[s], "part");
-  if (bytes_[s] > 0 && end > bytes_[slot.of])
-    throw Error(Code::invalid_argument,
-                fmt::format("these extents do not fit together: a part ends at byte {} of {}", end, bytes_[slot.of]));
-  // Parts that are written make up their base.
-  const Slot& base = plan.slots[slot.of];
-  if (base.kind == SlotKind::view || base.layout.order != slot.layout.order ||
-      extents_[s].size() != extents_[slot.of].size())
-    return;
+  const int64_t end = checked_add(starts_[s], bytes_[s], "part");
+  if (bytes_[s] > 0 && (starts_[s] < 0 || end > bytes_[slot.of]))
+    throw Error(Code::invalid_argument, fmt::format("these extents do not fit together: a part is bytes {} to {} of {}",
+                                                    starts_[s], end, bytes_[slot.of]));
+  // Columns that are written make up their base with as many rows.
+  if (!writes_columns_[s]) return;
   for (size_t k = 0; k < extents_[s].size(); ++k)
     if (k != slot.layout.innermost(extents_[s].size()) && extents_[s][k] != extents_[slot.of][k])
       throw Error(

@@ -177,9 +177,11 @@ class Frame {
   std::vector<Dims> extents_;
   std::vector<int64_t> bytes_;
   std::vector<int64_t> ends_;
-  std::vector<Box> owned_;          // of boxed slots
-  std::vector<bool> sized_;         // boxed slots whose extents are known before they are made
-  std::vector<uint32_t> external_;  // slots whose pointers the caller decides, and views of them
+  std::vector<int64_t> starts_;       // of parts: bytes of the base before them
+  std::vector<Box> owned_;            // of boxed slots
+  std::vector<bool> writes_columns_;  // parts with a pitch that steps write
+  std::vector<bool> sized_;           // boxed slots whose extents are known before they are made
+  std::vector<uint32_t> external_;    // slots whose pointers the caller decides, and views of them
   std::vector<SegmentState> segments_;
   std::vector<Bound> bound_;
   std::vector<uint32_t> choice_;

@@ -22,19 +22,19 @@ struct Release {
   void operator()(void* memory) const { mapped > 0 ? static_cast<void>(::munmap(memory, mapped)) : std::free(memory); }
 };
 
-// Memory that is exactly as large as asked, with a pattern around it that is checked and the fence asked for behind it.
-// The sanitizer watches what lies around it instead.
+// Memory that is exactly as large as asked and begins `ahead` bytes behind the beginning of a line, with a pattern
+// around it that is checked and the fence asked for behind it. The sanitizer watches what lies around it instead.
 class Guarded {
  public:
-  Guarded(int64_t bytes, KernelRun::Fence fence) : bytes_(bytes) {
+  Guarded(int64_t bytes, KernelRun::Fence fence, int64_t ahead = 0) : bytes_(bytes) {
 #ifdef SINTER_SANITIZE
     (void)fence;
-    allocate(bytes);
-    data_ = static_cast<std::byte*>(memory_.get());
+    allocate(ahead + bytes);
+    data_ = static_cast<std::byte*>(memory_.get()) + ahead;
 #else
-    const int64_t size = (bytes + line - 1) / line * line;
+    const int64_t size = (ahead + bytes + line - 1) / line * line;
     before_ = line;
-    after_ = size - bytes + line;
+    after_ = size - ahead - bytes + line;
     if (fence == KernelRun::Fence::page) {
       const int64_t page = ::sysconf(_SC_PAGESIZE);
       const int64_t mapped = (line + size + page - 1) / page * page + page;
@@ -43,11 +43,11 @@ class Guarded {
           ::mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (pages == MAP_FAILED) refuse(bytes);
       memory_ = {pages, Release{static_cast<size_t>(mapped)}};
-      data_ = static_cast<std::byte*>(pages) + mapped - page - size;
-      if (::mprotect(data_ + size, static_cast<size_t>(page), PROT_NONE) != 0) refuse(bytes);
+      data_ = static_cast<std::byte*>(pages) + mapped - page - size + ahead;
+      if (::mprotect(data_ + size - ahead, static_cast<size_t>(page), PROT_NONE) != 0) refuse(bytes);
     } else {
       allocate(size + 2 * line);
-      data_ = static_cast<std::byte*>(memory_.get()) + line;
+      data_ = static_cast<std::byte*>(memory_.get()) + line + ahead;
     }
     std::memset(data_ - before_, static_cast<int>(pattern), static_cast<size_t>(before_ + bytes + after_));
 #endif
@@ -101,6 +101,7 @@ struct KernelRun::State {
   const Problem* problem;
   const Kernel* kernel;
   Fence fence;
+  Start start;
   std::shared_ptr<const void> prepared;
   Bound bound;
   std::vector<Guarded> memory, scratch;
@@ -116,14 +117,17 @@ struct KernelRun::State {
   std::unique_ptr<Pool> pool;  // else
   int threads = 1;
 
-  State(const Problem& p, const Kernel& k, Fence f) : problem(&p), kernel(&k), fence(f) {}
+  State(const Problem& p, const Kernel& k, Fence f, Start s) : problem(&p), kernel(&k), fence(f), start(s) {}
 
-  size_t allocate(int64_t bytes) {
-    memory.emplace_back(bytes, fence);
+  size_t allocate(int64_t bytes, int64_t ahead = 0) {
+    memory.emplace_back(bytes, fence, ahead);
     return memory.size() - 1;
   }
-  size_t copy_of(const Tensor& tensor) {
-    const size_t at = allocate(tensor.bytes());
+  int64_t ahead_of(DType dtype, const Layout& layout) const {
+    return start == Start::element && layout.has_strides() && bit_size(dtype) >= 8 ? bit_size(dtype) / 8 : 0;
+  }
+  size_t copy_of(const Tensor& tensor, int64_t ahead = 0) {
+    const size_t at = allocate(tensor.bytes(), ahead);
     if (tensor.bytes() > 0) std::memcpy(memory[at].data(), tensor.data(), static_cast<size_t>(tensor.bytes()));
     return at;
   }
@@ -164,14 +168,17 @@ struct KernelRun::State {
         pointers.push_back(nullptr);
         continue;
       }
-      operand_memory[i] = copy_of(in_layout(operands[i], problem->operands[i].layout));
+      const Operand& operand = problem->operands[i];
+      operand_memory[i] = copy_of(in_layout(operands[i], operand.layout),
+                                  operand.constant ? 0 : ahead_of(operand.type.dtype, operand.layout));
       pointers.push_back(pointer(operand_memory[i]));
     }
     for (const Problem::Result& result : problem->results) {
       const Type& type = problem->types[result.value];
       result_dims.push_back(evaluate(*type.shape, symbols));
       result_memory.push_back(over ? operand_memory[*over]
-                                   : allocate(layout_bytes(result.layout, type.dtype, result_dims.back())));
+                                   : allocate(layout_bytes(result.layout, type.dtype, result_dims.back()),
+                                              ahead_of(type.dtype, result.layout)));
       pointers.push_back(pointer(result_memory.back()));
     }
     kernel->bind(*kernel, prepared.get(), {*problem, symbols, operand_dims, result_dims, host, device.threads}, bound);
@@ -224,8 +231,8 @@ struct KernelRun::State {
 
 KernelRun::KernelRun(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
                      std::span<const int64_t> symbols, std::span<const Tensor> operands, Fence fence,
-                     std::optional<size_t> over)
-    : state_(std::make_unique<State>(problem, kernel, fence)) {
+                     std::optional<size_t> over, Start start)
+    : state_(std::make_unique<State>(problem, kernel, fence, start)) {
   State& s = *state_;
   s.operand_memory.assign(operands.size(), SIZE_MAX);
   s.prepared = kernel.prepare ? kernel.prepare(kernel, problem, Config(), device) : nullptr;

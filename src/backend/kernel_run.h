@@ -19,10 +19,15 @@ class KernelRun {
     page,     // from the next 64 bytes on, a page that ends the process when it is touched
   };
 
+  // Where operands and results begin that are no weights and have strides: at a line of the cache, or, as parts of
+  // other values may, one element behind its beginning.
+  enum class Start : uint8_t { line, element };
+
   // operands: row-major. over: the operand in whose place the result is made (may_overwrite). Throws Error when the
   // kernel refuses the shapes.
   KernelRun(const Problem& problem, const Kernel& kernel, const DeviceSpec& device, std::span<const int64_t> symbols,
-            std::span<const Tensor> operands, Fence fence, std::optional<size_t> over = std::nullopt);
+            std::span<const Tensor> operands, Fence fence, std::optional<size_t> over = std::nullopt,
+            Start start = Start::line);
   KernelRun(KernelRun&&) noexcept;
   ~KernelRun();
 

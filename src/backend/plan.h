@@ -6,6 +6,7 @@
 // derivable is stored: segments, sizes, offsets and run-time checks are recomputed and verified at load.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,9 @@ enum class SlotKind : uint8_t {
   arena,    // memory of the context, placed by `above`
   binding,  // the caller's buffer: Target::bindings[of]
   weight,   // Target::weights[of]
-  // The bytes of slot `of` under another type; or a part of them, `offset` elements in, with a pitch. A step may make
-  // its result over an operand that nobody reads afterwards: it writes a view of it.
+  // The bytes of slot `of` under another type; or a part of its elements, from element `at` on: with a pitch, some
+  // columns of each of its rows; without one, elements that lie one after the other. A step may make its result over an
+  // operand that nobody reads afterwards: it writes a view of it.
   view,
   boxed,      // a Box of the context: sequences, optionals, strings, unknown ranks, extents found by running
   known,      // contents (numbers or Dims) written when shapes are bound
@@ -32,10 +34,10 @@ struct Slot {
   uint32_t of = 0;
   Contents contents;
   std::vector<uint32_t> above;
-  int64_t offset = 0;  // of a part
+  std::optional<Dim> at = {};  // of a part: elements of its base before it
 
-  // A view of some elements of each row of its base. Steps may write parts, which together make up their base.
-  bool is_part() const { return kind == SlotKind::view && (offset != 0 || layout.pitch != 0); }
+  // A view of some elements of its base. Steps may write parts, which together make up their base.
+  bool is_part() const { return at.has_value(); }
   std::vector<uint32_t> sources = {};  // of a view: nodes of the user's model, as steps have them
 };
 

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/scanner.h"
 #include "ops/control.h"
+#include "tensor/symbols.h"
 
 namespace sinter {
 namespace {
@@ -95,14 +96,16 @@ class Verifier {
         (slot.type.shape->size() > max_rank_of_values || !layout_fits(slot.layout, slot.type.shape->size())))
       fail(fmt::format("slot {} has a layout that does not fit its type", s));
     if (slot.layout.kind == Layout::Kind::any) fail(fmt::format("slot {} has no fixed layout", s));
-    if ((!slot.layout.is_row_major() || slot.offset != 0) && (!slot.type.is_plain() || bit_size(slot.type.dtype) < 8))
+    if ((!slot.layout.is_row_major() || slot.is_part()) && (!slot.type.is_plain() || bit_size(slot.type.dtype) < 8))
       fail(fmt::format("slot {} has a layout that its dtype does not allow", s));
     if (slot.layout.pitch != 0) {
       const auto row = (*slot.type.shape)[slot.layout.innermost(slot.type.shape->size())].as_constant();
       if (!slot.layout.has_strides() || !row || *row > slot.layout.pitch)
         fail(fmt::format("slot {} has rows that do not fit its pitch", s));
     }
-    if (slot.kind != SlotKind::view && (slot.offset != 0 || (slot.layout.pitch != 0 && slot.kind != SlotKind::arena)))
+    const bool may_be_part = slot.kind == SlotKind::view,
+               may_have_pitch = slot.is_part() || slot.kind == SlotKind::arena;
+    if ((slot.is_part() && !may_be_part) || (slot.layout.pitch != 0 && !may_have_pitch))
       fail(fmt::format("slot {} cannot be a part", s));
     const bool plain = slot.type.is_plain();
     switch (slot.kind) {
@@ -127,9 +130,11 @@ class Verifier {
         of(plan.slots.size(), "slot");
         const Slot& base = plan.slots[slot.of];
         if (slot.is_part()) {
-          // That it ends within its base is tested when the slots are sized.
-          if (!base.type.is_plain() || base.is_part() || !base.layout.has_strides() || slot.offset < 0 ||
-              slot.layout.pitch == 0 || base.type.dtype != slot.type.dtype)
+          // That it lies within its base is tested when the slots are sized.
+          const bool strides =
+              slot.layout.pitch != 0 ? base.layout.has_strides() : slot.layout.is_strided() && base.layout.is_strided();
+          if (!base.type.is_plain() || base.is_part() || !strides || slot.at->as_constant().value_or(0) < 0 ||
+              base.type.dtype != slot.type.dtype)
             fail(fmt::format("slot {} is no possible part of slot {}", s, slot.of));
           break;
         }
@@ -171,7 +176,8 @@ class Verifier {
   // Everything a slot's size and contents need must be known.
   void need_symbols(const Plan& plan, uint32_t s) const {
     const Slot& slot = plan.slots[s];
-    if (!symbols_known(slot.type)) fail(fmt::format("slot {} needs a symbol that is not known yet", s));
+    if (!symbols_known(slot.type) || (slot.at && !symbols_known(Type::tensor(DType::i64, Shape{*slot.at}))))
+      fail(fmt::format("slot {} needs a symbol that is not known yet", s));
     if (const auto* dims = std::get_if<std::vector<Dim>>(&slot.contents))
       for (const Dim& d : *dims)
         if (!symbols_known(Type::tensor(DType::i64, Shape{d})))
@@ -186,7 +192,7 @@ class Verifier {
     bindings_are_single(plan);
     bodies_are_trees(plan);
     std::vector<bool> written(count, false);
-    std::vector<Columns> columns(count);  // of slots that are written in parts: what is there by now
+    std::vector<Written> parts(count);  // of slots that are written in parts: what is there by now
     std::vector<uint32_t> first(count, never), last(count, 0), segment(count, 0);
     const auto base_of = [&](uint32_t s) {
       while (plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
@@ -231,7 +237,7 @@ class Verifier {
       for (uint32_t s : step.operands) {
         if (s == no_slot) continue;
         if (s >= count) fail(fmt::format("step {} reads no slot", now));
-        if (!written[base_of(s)] && !is_there(plan, s, columns))
+        if (!written[base_of(s)] && !is_there(plan, s, parts))
           fail(fmt::format("step {} reads slot {} before it is written", now, s));
         if (overwritten(s)) fail(fmt::format("step {} reads slot {} after it was overwritten", now, s));
         if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
@@ -250,13 +256,13 @@ class Verifier {
         const bool writable = kind == SlotKind::arena || (kind == SlotKind::boxed && base == s) ||
                               (kind == SlotKind::binding && target_.bindings[plan.slots[base].of].is_output);
         if (!writable) fail(fmt::format("step {} writes slot {}, which cannot be written", now, s));
-        if (written[base] || (base == s && !columns[s].empty()))
+        if (written[base] || (base == s && !parts[s].empty()))
           fail(fmt::format("step {} writes slot {} a second time", now, s));
         if (base == s) {
           written[s] = true;
         } else {
           need_symbols(plan, base);
-          written[base] = write_part(plan, s, columns[base], now);
+          written[base] = write_part(plan, s, parts[base], now);
         }
         if (slot.kind != SlotKind::boxed) need_symbols(plan, s);
         touch(s);
@@ -280,12 +286,15 @@ class Verifier {
       ++now;
     }
     for (uint32_t s : plan.results) {
-      // Parts are no results: they are not row-major.
-      if (s >= count || !written[base_of(s)] || overwritten(s)) fail("a result is not written");
+      if (s >= count || (!written[base_of(s)] && !is_there(plan, s, parts)) || overwritten(s))
+        fail("a result is not written");
       if (!plan.slots[s].layout.is_row_major()) fail("a result is not row-major");
       if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
       touch(s);
     }
+    for (uint32_t s = 0; s < count; ++s)
+      if (!parts[s].runs.empty() && !written[s])
+        fail(fmt::format("slot {} is written in parts that do not make it up", s));
     lifetimes(plan, first, last, segment);
   }
 
@@ -308,32 +317,78 @@ class Verifier {
     if (!sound) fail(fmt::format("step {} may not make its result over slot {}", now, over));
   }
 
-  using Columns = std::vector<std::pair<int64_t, int64_t>>;  // begin and end, in order, none touching the next
+  using Columns = std::pair<int64_t, int64_t>;  // begin and end
+  using Run = std::pair<Dim, Dim>;
+  // What steps have written of a slot: columns of all rows, or elements one after the other.
+  struct Written {
+    std::vector<Columns> columns;   // in order, none touching the next
+    std::vector<Run> runs, joined;  // of each part; of parts one after the other
+    bool empty() const { return columns.empty() && runs.empty(); }
+  };
 
   // The columns of its base's rows that a part is. That both have as many rows is tested when they are sized.
-  static std::optional<std::pair<int64_t, int64_t>> columns_of(const Plan& plan, uint32_t s) {
+  static std::optional<Columns> columns_of(const Plan& plan, uint32_t s) {
     const Slot& part = plan.slots[s];
     const Slot& base = plan.slots[part.of];
     if (base.kind == SlotKind::view || base.layout.order != part.layout.order) return std::nullopt;
     const Shape &whole = *base.type.shape, &own = *part.type.shape;
     if (own.empty() || own.size() != whole.size()) return std::nullopt;
     const size_t inner = part.layout.innermost(own.size());
-    const auto count = own[inner].as_constant(), all = whole[inner].as_constant();
-    if (!count || !all || part.layout.pitch != (base.layout.pitch ? base.layout.pitch : *all)) return std::nullopt;
-    if (*count < 0 || part.offset > *all || *count > *all - part.offset) return std::nullopt;
-    return std::pair(part.offset, part.offset + *count);
+    const auto at = part.at->as_constant(), count = own[inner].as_constant(), all = whole[inner].as_constant();
+    if (!at || !count || !all || part.layout.pitch != (base.layout.pitch ? base.layout.pitch : *all))
+      return std::nullopt;
+    if (*count < 0 || *at > *all || *count > *all - *at) return std::nullopt;
+    return Columns(*at, *at + *count);
   }
 
-  // Whether steps have written all of a part of a slot that is written in parts.
-  static bool is_there(const Plan& plan, uint32_t s, const std::vector<Columns>& columns) {
+  // The elements of its base from the first to the last of a part.
+  static Run run_of(const Slot& part) {
+    Dim count = element_count(*part.type.shape);
+    if (part.layout.pitch != 0) {
+      const Shape& shape = *part.type.shape;
+      const size_t inner = part.layout.innermost(shape.size());
+      count = shape[inner] - part.layout.pitch;
+      Dim rows = 1;
+      for (size_t k = 0; k < shape.size(); ++k)
+        if (k != inner) rows = rows * shape[k];
+      count = count + rows * part.layout.pitch;
+    }
+    return Run(*part.at, *part.at + count);
+  }
+
+  // For any extents: what the engine says of its symbols is not believed.
+  bool at_least(const Dim& a, const Dim& b) {
+    if (a == b) return true;
+    if (extents_.size() == 0)
+      for (SymbolId k = 0; k < target_.symbols.size(); ++k) extents_.add({.name = target_.symbols[k].name});
+    return prove(extents_, {Fact::Kind::at_least, a, b, {}}) == Proof::yes;
+  }
+
+  // Whether steps have written all of a part of a slot that is written in parts, or of a view of such a part.
+  bool is_there(const Plan& plan, uint32_t s, const std::vector<Written>& parts) {
+    while (plan.slots[s].kind == SlotKind::view && !plan.slots[s].is_part()) s = plan.slots[s].of;
     if (!plan.slots[s].is_part()) return false;
-    const auto own = columns_of(plan, s);
-    return own && std::any_of(columns[plan.slots[s].of].begin(), columns[plan.slots[s].of].end(),
-                              [&](const auto& c) { return c.first <= own->first && own->second <= c.second; });
+    const Written& written = parts[plan.slots[s].of];
+    if (!written.columns.empty()) {
+      const auto own = columns_of(plan, s);
+      return own && std::any_of(written.columns.begin(), written.columns.end(),
+                                [&](const Columns& c) { return c.first <= own->first && own->second <= c.second; });
+    }
+    const Run own = run_of(plan.slots[s]);
+    return std::any_of(written.runs.begin(), written.runs.end(),
+                       [&](const Run& r) { return at_least(own.first, r.first) && at_least(r.second, own.second); });
   }
 
   // Whether the base is complete with it.
-  static bool write_part(const Plan& plan, uint32_t s, Columns& columns, uint32_t now) {
+  bool write_part(const Plan& plan, uint32_t s, Written& written, uint32_t now) {
+    const Slot& part = plan.slots[s];
+    const bool in_columns = part.layout.pitch != 0;
+    if (in_columns ? !written.runs.empty() : !written.columns.empty())
+      fail(fmt::format("step {} writes slot {}, whose base is written in parts of another kind", now, s));
+    return in_columns ? write_columns(plan, s, written.columns, now) : write_run(plan, s, written, now);
+  }
+
+  static bool write_columns(const Plan& plan, uint32_t s, std::vector<Columns>& columns, uint32_t now) {
     const auto own = columns_of(plan, s);
     if (!own || own->first == own->second)
       fail(fmt::format("step {} writes slot {}, which is not known to be a part of its base", now, s));
@@ -349,7 +404,25 @@ class Verifier {
       }
     const Slot& base = plan.slots[plan.slots[s].of];
     const int64_t all = (*base.type.shape)[base.layout.innermost(base.type.shape->size())].constant();
-    return columns.size() == 1 && columns[0] == std::pair<int64_t, int64_t>(0, all);
+    return columns.size() == 1 && columns[0] == Columns(0, all);
+  }
+
+  // Parts that each begin where another one ends, from the first element to the last, share none, whatever their
+  // extents are: none of those is negative.
+  static bool write_run(const Plan& plan, uint32_t s, Written& written, uint32_t now) {
+    const Slot& base = plan.slots[plan.slots[s].of];
+    Run own = run_of(plan.slots[s]);
+    if (base.kind == SlotKind::view || own.first == own.second)
+      fail(fmt::format("step {} writes slot {}, which is not known to be a part of its base", now, s));
+    written.runs.push_back(own);
+    for (size_t k = written.joined.size(); k-- > 0;) {
+      const Run& other = written.joined[k];
+      if (!(other.second == own.first) && !(other.first == own.second)) continue;
+      own = other.second == own.first ? Run(other.first, own.second) : Run(own.first, other.second);
+      written.joined.erase(written.joined.begin() + static_cast<ptrdiff_t>(k));
+    }
+    written.joined.push_back(own);
+    return written.joined.size() == 1 && own.first == Dim(0) && own.second == element_count(*base.type.shape);
   }
 
   static void views_are_trees(const Plan& plan) {
@@ -540,6 +613,7 @@ class Verifier {
   const DeviceSpec& device_;
   std::vector<const Kernel*> kernels_;
   std::vector<bool> known_, claimed_;
+  SymbolTable extents_;  // those of the target, known to be no less than 0
 };
 
 // Numbers of operands, parameters and results of If and Loop, so that running them never indexes beyond a table.

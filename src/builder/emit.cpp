@@ -316,7 +316,7 @@ bool Emitter::emit_transposed(Scope& scope, const Node& node) {
     for (size_t k = 0; k < rank; ++k) order.push_back(to[source.layout.order.empty() ? k : source.layout.order[k]]);
     for (const Layout& layout : {Layout(), Layout::channels_last(rank)}) {
       if (!stored_as(type, order, layout)) continue;
-      scope.slot_of[y] = {add_slot(scope, {std::move(type), layout, SlotKind::view, base, {}, {}, 0, node.sources})};
+      scope.slot_of[y] = {add_slot(scope, {std::move(type), layout, SlotKind::view, base, {}, {}, {}, node.sources})};
       return true;
     }
   }
@@ -341,7 +341,8 @@ bool Emitter::emit_view(Scope& scope, const Node& node) {
   if (!made.problem.defined.empty()) return false;
   Type type = rename(made.problem.types[made.problem.results[0].value], made.symbols);
   if (!type.is_plain()) return false;
-  scope.slot_of[y] = {add_slot(scope, {std::move(type), source.layout, SlotKind::view, base, {}, {}, 0, node.sources})};
+  scope.slot_of[y] = {
+      add_slot(scope, {std::move(type), source.layout, SlotKind::view, base, {}, {}, {}, node.sources})};
   return true;
 }
 

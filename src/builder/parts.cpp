@@ -9,15 +9,16 @@
 
 #include "backend/problem.h"
 #include "ops/movement.h"
+#include "tensor/symbols.h"
 
 namespace sinter {
 namespace {
 
-// Where the elements of a value lie: some columns of the rows of another one.
+// Where the elements of a value lie: among those of another one, from element `at` on.
 struct Place {
   uint32_t base;
-  int64_t offset;
-  int32_t pitch;
+  Dim at;
+  int32_t pitch;  // from row to row; 0: one after the other
 };
 
 class PartPlacer {
@@ -30,9 +31,9 @@ class PartPlacer {
   void run(Plan& plan) {
     for (Plan& body : plan.bodies) run(body);
     // Later ones first: what is a part of a part is then a part of the whole.
-    for (uint32_t i = static_cast<uint32_t>(plan.steps.size()); i-- > 0;) concat(plan, i);
+    for (uint32_t i = static_cast<uint32_t>(plan.steps.size()); i-- > 0;) tried([&] { return concat(plan, i); });
     for (uint32_t i = 0; i < plan.steps.size();)
-      if (take_apart(plan, i))
+      if (tried([&] { return take_apart(plan, i); }))
         plan.steps.erase(plan.steps.begin() + i);
       else
         ++i;
@@ -60,13 +61,25 @@ class PartPlacer {
   // What touches a slot.
   struct Uses {
     std::vector<Use> read, written;
-    bool elsewhere = false;  // views, results and bodies
+    bool viewed = false;   // by another slot or by a body
+    bool outside = false;  // a result or a parameter of the plan
   };
   // The layout of an operand, or of a result beyond those, becomes another.
   struct Change {
     uint32_t step, argument;
     Layout layout;
   };
+
+  // False where sums of extents have too many terms; nothing has been changed by then.
+  template <typename F>
+  static bool tried(F go) {
+    try {
+      return go();
+    } catch (const Error& error) {
+      if (error.code() != Code::limit) throw;
+      return false;
+    }
+  }
 
   template <typename F>
   static void each_choice(Plan& plan, F go) {
@@ -84,17 +97,17 @@ class PartPlacer {
       for (uint32_t k = 0; k < operands; ++k)
         if (const uint32_t s = step.operands[k]; s != no_slot) {
           uses[s].read.push_back({i, k});
-          uses[s].elsewhere |= !plain;
+          uses[s].viewed |= !plain;
         }
       for (uint32_t r = 0; r < step.results.size(); ++r) {
         uses[step.results[r]].written.push_back({i, operands + r});
-        uses[step.results[r]].elsewhere |= !plain;
+        uses[step.results[r]].viewed |= !plain;
       }
     }
     for (const Slot& slot : plan.slots)
-      if (slot.kind == SlotKind::view) uses[slot.of].elsewhere = true;
-    for (uint32_t s : plan.results) uses[s].elsewhere = true;
-    for (uint32_t s : plan.parameters) uses[s].elsewhere = true;
+      if (slot.kind == SlotKind::view) uses[slot.of].viewed = true;
+    for (uint32_t s : plan.results) uses[s].outside = true;
+    for (uint32_t s : plan.parameters) uses[s].outside = true;
     return uses;
   }
 
@@ -168,19 +181,84 @@ class PartPlacer {
     return true;
   }
 
+  static size_t axis_of(int64_t axis, const Slot& x) {
+    return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(x.type.shape->size()) : axis);
+  }
+
+  // The axes of a slot whose elements lie one after the other, outermost first; none for other slots.
+  static std::optional<std::vector<size_t>> dense_order(const Slot& slot) {
+    if (!slot.type.is_plain() || bit_size(slot.type.dtype) < 8 || !slot.layout.is_strided()) return std::nullopt;
+    std::vector<size_t> order(slot.type.shape->size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    if (!slot.layout.order.empty()) order.assign(slot.layout.order.begin(), slot.layout.order.end());
+    return order;
+  }
+
+  // Whether pieces of the slot along this axis lie one after the other: nothing is counted outside of the axis.
+  static bool leads(size_t axis, const Slot& slot) {
+    const auto order = dense_order(slot);
+    if (!order) return false;
+    for (size_t k : *order) {
+      if (k == axis) return true;
+      if (!((*slot.type.shape)[k] == Dim(1))) return false;
+    }
+    return false;
+  }
+
+  // The slot whose bytes a dense view, or a part without a pitch, shows, and where it begins there.
+  static std::optional<Place> root_of(const Plan& plan, uint32_t s) {
+    Dim at = 0;
+    for (; plan.slots[s].kind == SlotKind::view; s = plan.slots[s].of) {
+      if (!plan.slots[s].layout.is_strided()) return std::nullopt;
+      if (plan.slots[s].at) at = at + *plan.slots[s].at;
+    }
+    if (!plan.slots[s].layout.is_strided()) return std::nullopt;
+    return Place{s, std::move(at), 0};
+  }
+
+  static bool is_in_part(const Plan& plan, uint32_t s) {
+    while (plan.slots[s].kind == SlotKind::view && !plan.slots[s].is_part()) s = plan.slots[s].of;
+    return plan.slots[s].is_part();
+  }
+
+  static bool is_written_in_parts(const Plan& plan, uint32_t base) {
+    return std::any_of(plan.steps.begin(), plan.steps.end(), [&](const Step& step) {
+      return std::any_of(step.results.begin(), step.results.end(),
+                         [&](uint32_t s) { return plan.slots[s].is_part() && plan.slots[s].of == base; });
+    });
+  }
+
+  // The slot that a view of as many elements shows, whatever the extents are.
+  static uint32_t seen_by(const Plan& plan, uint32_t s) {
+    const auto same_count = [&](uint32_t a, uint32_t b) {
+      return element_count(*plan.slots[a].type.shape) == element_count(*plan.slots[b].type.shape);
+    };
+    while (plan.slots[s].kind == SlotKind::view && !plan.slots[s].is_part() && same_count(s, plan.slots[s].of))
+      s = plan.slots[s].of;
+    return s;
+  }
+
   static void lie(Slot& slot, const Place& place) {
     slot.kind = SlotKind::view;
     slot.of = place.base;
-    slot.offset = place.offset;
+    slot.at = place.at;
     slot.layout.pitch = place.pitch;
   }
 
   // Whether slot s, an operand of the Concat at step `at`, lies there from now on.
   bool place_operand(Plan& plan, uint32_t s, uint32_t at, const Place& place) {
+    // Views of what lies without gaps stay views of it.
+    if (place.pitch == 0) s = seen_by(plan, s);
     const Uses uses = uses_of(plan)[s];
     Slot& slot = plan.slots[s];
-    if (slot.kind != SlotKind::arena || slot.layout.pitch || uses.elsewhere || uses.written.size() != 1) return false;
+    if (slot.kind != SlotKind::arena || slot.layout.pitch || uses.outside || uses.written.size() != 1) return false;
     if (uses.written[0].step >= at || !same_segment(plan, uses.written[0].step, at)) return false;
+    if (place.pitch == 0) {
+      if (!slot.layout.is_strided()) return false;
+      lie(slot, place);
+      return true;
+    }
+    if (uses.viewed) return false;
     const Layout layout = slot.layout.with_pitch(place.pitch);
     std::vector<Change> changes = {{uses.written[0].step, uses.written[0].argument, layout}};
     for (const Use& use : uses.read)
@@ -190,18 +268,26 @@ class PartPlacer {
     return true;
   }
 
-  void concat(Plan& plan, uint32_t at) {
-    if (plan.steps[at].kind != Step::Kind::kernel || plan.steps[at].choices.size() != 1) return;
+  // Whether operands of the Concat are made where its result wants them from now on.
+  bool concat(Plan& plan, uint32_t at) {
+    if (plan.steps[at].kind != Step::Kind::kernel || plan.steps[at].choices.size() != 1) return false;
     const Problem problem = target_.problems[plan.steps[at].choices[0].problem];
-    if (!is_sole(problem, "Concat") || problem.results.size() != 1) return;
+    if (!is_sole(problem, "Concat") || problem.results.size() != 1) return false;
     const uint32_t whole = plan.steps[at].results[0];
     const Slot result = plan.slots[whole];
-    const auto all = columns(result);
     const bool writable = result.kind == SlotKind::arena || result.is_part() ||
                           (result.kind == SlotKind::binding && target_.bindings[result.of].is_output);
-    if (!all || !writable) return;
-    if (!is_innermost(problem.stages[0].attrs.as<ConcatAttrs>().axis, result)) return;
-    Place place{result.is_part() ? result.of : whole, result.offset, result.layout.pitch ? result.layout.pitch : *all};
+    if (!writable || !result.type.is_plain() || result.type.shape->empty()) return false;
+    const size_t axis = axis_of(problem.stages[0].attrs.as<ConcatAttrs>().axis, result);
+    Place place{result.is_part() ? result.of : whole, result.at.value_or(0), 0};
+    const bool in_runs = leads(axis, result) && problem.facts.empty();
+    if (!in_runs) {
+      const auto all = columns(result);
+      // A base is written in parts of one kind.
+      if (!all || axis != result.layout.innermost(result.type.shape->size())) return false;
+      if (result.is_part() && result.layout.pitch == 0) return false;
+      place.pitch = result.layout.pitch ? result.layout.pitch : *all;
+    }
     struct Part {
       uint32_t slot;
       Place place;
@@ -210,25 +296,28 @@ class PartPlacer {
     std::vector<Part> parts;
     for (uint16_t v : problem.stages[0].inputs) {
       const uint32_t s = v < plan.steps[at].operands.size() ? plan.steps[at].operands[v] : no_slot;
-      if (s == no_slot || plan.slots[s].kind == SlotKind::boxed) return;
-      Slot as_result = plan.slots[s];
-      as_result.layout = result.layout;
-      const auto own = columns(as_result);
-      if (!own || as_result.type.shape->size() != result.type.shape->size()) return;
-      auto copy = copy_of(plan.steps[at], problem, v, result.layout.dense().with_pitch(place.pitch));
-      if (!copy) return;
-      parts.push_back({s, place, std::move(*copy)});
-      place.offset += *own;
+      if (s == no_slot || plan.slots[s].kind == SlotKind::boxed) return false;
+      const auto own = in_runs ? elements_along(axis, plan.slots[s], result) : columns_as(plan.slots[s], result);
+      if (!own) return false;
+      const Operand& operand = problem.operands[v];
+      auto copy =
+          copy_of(plan.steps[at], problem, operand.type, operand.layout, result.layout.dense().with_pitch(place.pitch));
+      if (!copy) return false;
+      copy->operands = {s};
+      parts.push_back({in_runs ? seen_by(plan, s) : s, place, std::move(*copy)});
+      place.at = place.at + *own;
     }
-    if (place.offset != result.offset + *all) return;
+    const Dim end = in_runs ? element_count(*result.type.shape) : (*result.type.shape)[axis];
+    if (!(place.at == result.at.value_or(0) + end)) return false;
     std::vector<Step> copies;
     for (Part& part : parts) {
       const bool once =
           std::count_if(parts.begin(), parts.end(), [&](const Part& p) { return p.slot == part.slot; }) == 1;
-      if (once && plan.slots[part.slot].layout.order == result.layout.order &&
+      const uint32_t s = part.copy.operands[0];
+      if ((once || in_runs) && plan.slots[s].layout.order == result.layout.order &&
           place_operand(plan, part.slot, at, part.place))
         continue;
-      Slot there{plan.slots[part.slot].type, result.layout, SlotKind::view, 0, {}, {}};
+      Slot there{plan.slots[s].type, result.layout, SlotKind::view, 0, {}, {}};
       lie(there, part.place);
       part.copy.results = {static_cast<uint32_t>(plan.slots.size())};
       plan.slots.push_back(std::move(there));
@@ -236,101 +325,201 @@ class PartPlacer {
     }
     if (copies.size() == parts.size()) {
       plan.slots.resize(plan.slots.size() - copies.size());
-      return;
+      return false;
     }
     plan.steps.erase(plan.steps.begin() + at);
     plan.steps.insert(plan.steps.begin() + at, copies.begin(), copies.end());
+    return true;
   }
 
-  // Copies one operand of a Concat, with the same kernel; none where that does not take it.
-  std::optional<Step> copy_of(const Step& concat, const Problem& from, uint16_t operand, const Layout& layout) {
-    Problem problem;
-    const Choice& choice = concat.choices[0];
-    std::vector<SymbolId> number(from.symbols.size(), UINT32_MAX), symbols;
-    for (const Dim& d : *from.operands[operand].type.shape) {
+  // Extent of the innermost axis of the whole, of one of its parts.
+  static std::optional<Dim> columns_as(Slot part, const Slot& whole) {
+    part.layout = whole.layout;
+    const auto own = columns(part);
+    if (!own || part.type.shape->size() != whole.type.shape->size()) return std::nullopt;
+    return Dim(*own);
+  }
+
+  // Elements of a slot that differs from the whole along this axis alone and is not known to be empty.
+  static std::optional<Dim> elements_along(size_t axis, const Slot& part, const Slot& whole) {
+    if (!part.type.is_plain() || part.type.shape->size() != whole.type.shape->size()) return std::nullopt;
+    for (size_t k = 0; k < whole.type.shape->size(); ++k)
+      if (k != axis && !((*part.type.shape)[k] == (*whole.type.shape)[k])) return std::nullopt;
+    const Dim count = element_count(*part.type.shape);
+    return count == Dim(0) ? std::nullopt : std::optional(count);
+  }
+
+  // A step that copies a value of this type of the problem with the kernel of the step; none where that does not take
+  // it.
+  std::optional<Step> copy_of(const Step& moving, const Problem& problem, const Type& type, const Layout& from,
+                              const Layout& to) {
+    Problem copied;
+    const Choice& choice = moving.choices[0];
+    std::vector<SymbolId> number(problem.symbols.size(), UINT32_MAX), symbols;
+    for (const Dim& d : *type.shape) {
       std::vector<SymbolId> ids;
       d.collect_symbols(ids);
       for (SymbolId id : ids) {
         if (number[id] != UINT32_MAX) continue;
-        number[id] = problem.symbols.add({.name = fmt::format("s{}", symbols.size()), .bound = Symbol::Bound::input});
+        number[id] = copied.symbols.add({.name = fmt::format("s{}", symbols.size()), .bound = Symbol::Bound::input});
         symbols.push_back(choice.symbols[id]);
       }
     }
-    problem.operands = {from.operands[operand]};
-    problem.operands[0].type = rename(from.operands[operand].type, number);
-    problem.stages.push_back({&op_named("Identity"), {}, {0}, 1});
-    problem.results.push_back({1, layout});
-    complete(problem);
-    if (!takes(*kernels_[choice.kernel], choice, problem)) return std::nullopt;
-    Step step = concat;
-    step.choices[0].problem = number_of(std::move(problem));
+    copied.operands = {{rename(type, number), from}};
+    copied.stages.push_back({&op_named("Identity"), {}, {0}, 1});
+    copied.results.push_back({1, to});
+    complete(copied);
+    if (!takes(*kernels_[choice.kernel], choice, copied)) return std::nullopt;
+    Step step = moving;
+    step.choices[0].problem = number_of(std::move(copied));
     step.choices[0].symbols = std::move(symbols);
-    step.operands = {concat.operands[operand]};
     return step;
   }
 
-  // Elements of a known host operand; none where it is absent.
-  static std::optional<std::vector<int64_t>> numbers(const Problem& problem, size_t input) {
+  // Elements of a known host operand as extents of the plan; none where it is absent.
+  static std::optional<std::vector<Dim>> numbers(const Problem& problem, const Choice& choice, size_t input) {
     const Stage& stage = problem.stages[0];
-    if (input >= stage.inputs.size() || stage.inputs[input] == absent_operand) return std::vector<int64_t>();
+    std::vector<Dim> out;
+    if (input >= stage.inputs.size() || stage.inputs[input] == absent_operand) return out;
     if (stage.inputs[input] >= problem.operands.size()) return std::nullopt;
-    const auto* tensor = std::get_if<Tensor>(&problem.operands[stage.inputs[input]].contents);
-    return tensor ? std::optional(tensor->to_integers()) : std::nullopt;
-  }
-  static bool is_innermost(int64_t axis, const Slot& x) {
-    const size_t rank = x.type.shape->size();
-    return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(rank) : axis) == x.layout.innermost(rank);
-  }
-
-  // First column of a Slice whose result has all of the other axes.
-  static std::optional<int64_t> first_of_slice(const Problem& problem, const Slot& x) {
-    const auto starts = numbers(problem, 1), axes = numbers(problem, 3), steps = numbers(problem, 4);
-    if (!starts || !axes || !steps || std::any_of(steps->begin(), steps->end(), [](int64_t n) { return n != 1; }))
+    const Contents& contents = problem.operands[stage.inputs[input]].contents;
+    if (const auto* tensor = std::get_if<Tensor>(&contents)) {
+      const std::vector<int64_t> known = tensor->to_integers();
+      out.assign(known.begin(), known.end());
+    } else if (const auto* dims = std::get_if<std::vector<Dim>>(&contents)) {
+      for (const Dim& d : *dims) out.push_back(d.rename(choice.symbols));
+    } else {
       return std::nullopt;
-    int64_t first = 0;
-    for (size_t i = 0; i < starts->size(); ++i)
-      if (is_innermost(axes->empty() ? static_cast<int64_t>(i) : (*axes)[i], x))
-        first = slice_begin((*starts)[i], *columns(x), 1);
-    return first;
+    }
+    return out;
   }
 
-  static std::optional<int64_t> first_of_split(const Problem& problem, size_t result, const Slot& x) {
-    const auto sizes = numbers(problem, 1);
+  bool at_least(const Dim& a, const Dim& b) const {
+    return prove(target_.symbols, {Fact::Kind::at_least, a, b, {}}) == Proof::yes;
+  }
+
+  // Where each axis of a Slice's result begins in the operand, if the result has elements.
+  std::optional<std::vector<Dim>> begins_of_slice(const Problem& problem, const Choice& choice, const Slot& x,
+                                                  const Slot& y) const {
+    const auto starts = numbers(problem, choice, 1), axes = numbers(problem, choice, 3),
+               steps = numbers(problem, choice, 4);
+    if (!starts || !axes || !steps) return std::nullopt;
+    if (std::any_of(steps->begin(), steps->end(), [](const Dim& d) { return !(d == Dim(1)); })) return std::nullopt;
+    std::vector<Dim> begins(x.type.shape->size(), 0);
+    for (size_t i = 0; i < starts->size(); ++i) {
+      const auto axis = axes->empty() ? static_cast<int64_t>(i) : (*axes)[i].as_constant();
+      if (!axis) return std::nullopt;
+      const size_t k = axis_of(*axis, x);
+      const Dim &start = (*starts)[i], &extent = (*x.type.shape)[k];
+      const auto number = start.as_constant();
+      if (number && extent.is_constant())
+        begins[k] = slice_begin(*number, extent.constant(), 1);
+      else if ((*y.type.shape)[k] == extent)
+        begins[k] = 0;
+      else if (number && (*number < INT32_MIN || *number > INT32_MAX))
+        return std::nullopt;
+      else if (at_least(start, 0))
+        begins[k] = start;
+      else if (number && at_least(extent + start, 0))
+        begins[k] = extent + start;
+      else
+        return std::nullopt;
+    }
+    return begins;
+  }
+
+  static std::optional<std::vector<Dim>> begins_of_split(const Problem& problem, const Choice& choice, size_t result,
+                                                         const Slot& x) {
+    const auto sizes = numbers(problem, choice, 1);
     const size_t output = problem.results[result].value - problem.first_result[0];
-    if (!sizes || sizes->size() <= output || !is_innermost(problem.stages[0].attrs.as<SplitAttrs>().axis, x))
+    if (!sizes || sizes->size() <= output) return std::nullopt;
+    std::vector<Dim> begins(x.type.shape->size(), 0);
+    Dim& begin = begins[axis_of(problem.stages[0].attrs.as<SplitAttrs>().axis, x)];
+    for (size_t k = 0; k < output; ++k) begin = begin + (*sizes)[k];
+    return begins;
+  }
+
+  // Where the result of a Slice or Split lies as some columns of each row of its operand x.
+  static std::optional<Place> columns_at(const Plan& plan, uint32_t x, const Slot& to, const std::vector<Dim>& begins) {
+    const Slot& from = plan.slots[x];
+    const auto all = columns(from), own = columns(to);
+    if (!all || !own || !differ_in_columns(from, to)) return std::nullopt;
+    const auto first = begins[from.layout.innermost(begins.size())].as_constant();
+    if (!first || *first < 0 || *own > *all - *first) return std::nullopt;
+    Place whole{x, 0, 0};
+    if (from.layout.pitch)
+      whole = {from.of, *from.at, 0};
+    else if (is_in_part(plan, x)) {
+      if (!plan.slots[seen_by(plan, x)].is_part()) return std::nullopt;
+      whole = *root_of(plan, x);
+    }
+    return Place{whole.base, whole.at + *first, from.layout.pitch ? from.layout.pitch : *all};
+  }
+
+  // Where it lies without gaps: its axes have one element up to one of them, and all of the operand's after that.
+  static std::optional<Place> run_at(const Plan& plan, uint32_t x, const Slot& to, const std::vector<Dim>& begins) {
+    const Slot& from = plan.slots[x];
+    const auto order = dense_order(from);
+    if (!order || !dense_order(to) || to.layout.order != from.layout.order) return std::nullopt;
+    const Shape &all = *from.type.shape, &own = *to.type.shape;
+    auto root = root_of(plan, x);
+    if (!root || own.size() != all.size()) return std::nullopt;
+    const SlotKind kind = plan.slots[root->base].kind;
+    if (kind == SlotKind::boxed || kind == SlotKind::known) return std::nullopt;
+    size_t axis = 0;
+    while (axis < order->size() && own[(*order)[axis]] == Dim(1)) ++axis;
+    Dim stride = 1, at = 0;
+    for (size_t k = order->size(); k-- > 0;) {
+      const size_t a = (*order)[k];
+      if (k > axis && !(own[a] == all[a] && begins[a] == Dim(0))) return std::nullopt;
+      at = at + begins[a] * stride;
+      stride = stride * all[a];
+    }
+    // Of a part that steps write, they may be read before the rest is there: they must be known to lie within it.
+    if (is_in_part(plan, x) && is_written_in_parts(plan, root->base) &&
+        !(at.is_constant() && to.type.is_static() && from.type.is_static()))
       return std::nullopt;
-    return std::accumulate(sizes->begin(), sizes->begin() + static_cast<ptrdiff_t>(output), int64_t{0});
+    root->at = root->at + at;
+    return root;
   }
 
   // Whether the results of the Slice or Split are parts of its operand from now on.
   bool take_apart(Plan& plan, uint32_t at) {
     if (plan.steps[at].kind != Step::Kind::kernel || plan.steps[at].choices.size() != 1) return false;
-    const Problem& problem = target_.problems[plan.steps[at].choices[0].problem];
+    const Choice choice = plan.steps[at].choices[0];
+    const Problem& problem = target_.problems[choice.problem];
     const bool split = is_sole(problem, "Split");
     if ((!split && !is_sole(problem, "Slice")) || problem.stages[0].inputs[0] != 0) return false;
     const uint32_t x = plan.steps[at].operands[0];
     if (x == no_slot || plan.slots[x].kind == SlotKind::boxed || plan.slots[x].kind == SlotKind::known) return false;
     const Slot& from = plan.slots[x];
-    const auto all = columns(from);
-    if (!all) return false;
+    if (!from.type.is_plain()) return false;
     const std::vector<Uses> uses = uses_of(plan);
     std::vector<Change> changes;
     std::vector<Place> places;
     for (size_t r = 0; r < problem.results.size(); ++r) {
       const uint32_t y = plan.steps[at].results[r];
       const Slot& to = plan.slots[y];
-      const auto own = columns(to);
-      if (!own || !differ_in_columns(from, to) || to.kind != SlotKind::arena || to.layout.pitch) return false;
-      const auto first = split ? first_of_split(problem, r, from) : first_of_slice(problem, from);
-      if (!first || *first < 0 || *own > *all - *first) return false;
-      if (uses[y].elsewhere || uses[y].written.size() != 1) return false;
-      places.push_back(
-          {from.is_part() ? from.of : x, from.offset + *first, from.layout.pitch ? from.layout.pitch : *all});
-      for (const Use& use : uses[y].read)
-        changes.push_back({use.step, use.argument, to.layout.with_pitch(places.back().pitch)});
+      if (to.kind != SlotKind::arena || to.layout.pitch || uses[y].outside || uses[y].written.size() != 1) return false;
+      const auto begins =
+          split ? begins_of_split(problem, choice, r, from) : begins_of_slice(problem, choice, from, to);
+      if (!begins) return false;
+      auto place = problem.facts.empty() ? run_at(plan, x, to, *begins) : std::nullopt;
+      if (!place && !uses[y].viewed) {
+        place = columns_at(plan, x, to, *begins);
+        if (place)
+          for (const Use& use : uses[y].read)
+            changes.push_back({use.step, use.argument, to.layout.with_pitch(place->pitch)});
+      }
+      if (!place) return false;
+      places.push_back(std::move(*place));
     }
     if (!change(plan, changes)) return false;
-    for (size_t r = 0; r < places.size(); ++r) lie(plan.slots[plan.steps[at].results[r]], places[r]);
+    for (size_t r = 0; r < places.size(); ++r) {
+      Slot& part = plan.slots[plan.steps[at].results[r]];
+      lie(part, places[r]);
+      part.sources = plan.steps[at].sources;
+    }
     return true;
   }
 

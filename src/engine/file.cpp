@@ -17,7 +17,7 @@ namespace sinter {
 namespace {
 
 constexpr char magic[8] = {'S', 'I', 'N', 'T', 'E', 'R', 'E', '\n'};
-constexpr uint32_t format = 2;
+constexpr uint32_t format = 3;
 constexpr uint32_t max_sections = 4096;
 constexpr int64_t weight_alignment = 64;
 

@@ -43,7 +43,7 @@ class Printer {
     } else {
       out += to_text(slot.type, target_.symbols) + to_text(slot.layout);
     }
-    if (slot.offset != 0) out += fmt::format(" at {}", slot.offset);
+    if (slot.at) out += " at " + to_string(*slot.at, target_.symbols);
     if (!slot.above.empty()) out += " above " + list_text(slot.above);
     if (!slot.sources.empty()) out += " from " + list_text(slot.sources);
     return out;
@@ -253,7 +253,7 @@ class Parser {
     } else {
       slot.layout = parse_layout(s_);
     }
-    if (s_.accept("at")) slot.offset = number(INT64_MAX);
+    if (s_.accept("at")) slot.at = parse_dim(s_, t_.symbols, false);
     if (s_.accept("above")) slot.above = list(false);
     if (s_.accept("from")) slot.sources = list(false);
     return slot;

@@ -1,13 +1,13 @@
 // Checks kernel rows against the reference evaluation.
 //
-//   kernel_check FILE.problems... [--seed N] [--only TEXT]
+//   kernel_check FILE.problems... [--seed N] [--only TEXT] [--every-row]
 //
 // A file holds one problem a line, as to_text(Problem) prints it, then values of its symbols for as many runs as there
 // are bars: `(f32[s0, 4]) { Relu(0); } -> (1) | s0 = 3 | s0 = 0`. A line that starts with `reference` expects that no
 // row but the reference takes the problem, one that starts with `bf16` that rows do where bf16 is multiplied. '#'
 // starts a comment. Every row of every backend that supports a problem is checked at every instruction set level of
-// this machine, and at level amx by emulation where only tiles are missing, and gives the same bits with one and two
-// threads.
+// this machine, and at level amx by emulation where only tiles are missing, and gives the same bits with one, two
+// and five threads, wherever values begin. With --every-row, a row that no line has reached is a failure.
 #include <fmt/core.h>
 
 #include <signal.h>
@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -31,6 +32,7 @@ namespace {
 using namespace sinter;
 
 int passed = 0, failed = 0;
+std::set<std::string_view> reached;  // names of rows
 char running[400] = "";  // what a signal is blamed on
 
 // Rows run in memory that ends before a page that may not be touched (KernelRun).
@@ -66,9 +68,11 @@ std::string same_bits(const Problem& problem, const Kernel& kernel, DeviceSpec d
     const std::vector<Tensor> operands = sample_operands(settled, symbols, seed);
     device.threads = 1;
     const std::vector<Tensor> one = run_kernel(settled, kernel, device, symbols, operands);
+    // The second time with values between the lines of the cache.
     for (int threads : {2, 5}) {
       device.threads = threads;
-      const std::vector<Tensor> more = run_kernel(settled, kernel, device, symbols, operands);
+      const std::vector<Tensor> more = run_kernel(settled, kernel, device, symbols, operands, std::nullopt,
+                                                  threads == 5 ? KernelRun::Start::element : KernelRun::Start::line);
       for (size_t r = 0; r < one.size(); ++r)
         if (!one[r].identical(more[r])) return fmt::format("other bits with {} threads", threads);
     }
@@ -107,6 +111,7 @@ void check_row(const Problem& problem, const Kernel& kernel, const DeviceSpec& d
                const std::vector<int64_t>& symbols, uint64_t seed, const std::string& where) {
   const std::string name = fmt::format("{} {} level {}", where, kernel.name, device.level);
   blame(name);
+  reached.insert(kernel.name);
   const uint64_t before = testing::tile_signals();
   const Answer accepted = accept(problem, kernel, device, symbols, seed);
   report(static_cast<bool>(accepted), name, accepted ? "" : accepted.reason());
@@ -196,6 +201,21 @@ void check_line(const std::string& line, uint64_t seed, const std::string& where
   }
 }
 
+// Rows for an instruction set end in its name.
+void check_every_row() {
+  std::vector<uint8_t> here;
+  for (const DeviceSpec& device : levels()) here.push_back(device.level);
+  for (const Kernel* kernel : cpu_backend().kernels()) {
+    const std::string_view name = kernel->name;
+    if (reached.count(name) > 0) continue;
+    bool runs_here = true;
+    for (const uint8_t level : {cpu::portable, cpu::avx2, cpu::avx512, cpu::avx512_bf16, cpu::amx})
+      if (name.ends_with("_" + level_text({.level = level})))
+        runs_here = std::find(here.begin(), here.end(), level) != here.end();
+    if (runs_here) report(false, std::string(name), "no problem of these files reaches this row");
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -203,12 +223,15 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   uint64_t seed = 1;
   std::string only;
+  bool every_row = false;
   std::vector<std::string> files;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
       seed = std::strtoull(argv[++i], nullptr, 10);
     else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc)
       only = argv[++i];
+    else if (std::strcmp(argv[i], "--every-row") == 0)
+      every_row = true;
     else
       files.push_back(argv[i]);
   }
@@ -229,6 +252,7 @@ int main(int argc, char** argv) {
       }
     }
   }
+  if (every_row) check_every_row();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }
