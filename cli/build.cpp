@@ -42,7 +42,8 @@ int run(const Args& args) {
   const Target* targets[] = {&built.target};
   save_engine(targets, file);
   end_progress();
-  if (!report.empty()) write_file_atomically(report, report_json(built.report, &built.target, args.model));
+  const auto executable = make_executable(built.target, built.target.needs);
+  if (!report.empty()) write_file_atomically(report, report_json(built.report, *executable, args.model));
 
   size_t reference = 0, rewrites = 0, refusals = 0;
   for (const KernelDecision& decision : built.report.kernels) reference += decision.kernel.rfind("reference/", 0) == 0;
@@ -52,8 +53,7 @@ int run(const Args& args) {
              bytes_text(static_cast<double>(MappedFile::open(file)->bytes().size())),
              time_text(built.report.total_milliseconds), built.target.main.steps.size(), built.report.sources.size(),
              rewrites, refusals);
-  if (const auto use = memory_at_best(*make_executable(built.target, built.target.needs)))
-    fmt::print("  {}\n", memory_text(*use));
+  fmt::print("  {}\n", memory_text(*executable));
   if (reference > 0)
     fmt::print("  {} run by reference, which is slow; the report says why (--report FILE.json)\n",
                reference == 1 ? "1 step is" : fmt::format("{} steps are", reference));
@@ -71,7 +71,8 @@ std::function<int()> declare_build(Options& o) {
   o.positional("MODEL", args->model, "ONNX model");
   o.value("-o,--output", args->engine, "ENGINE", "engine file to write; default: MODEL with .engine");
   args->build.declare(o);
-  o.value("--report", args->report, "FILE.json", "write what was fused, refused and chosen, and why");
+  o.value("--report", args->report, "FILE.json",
+          "write what was fused, refused and chosen, why, and the memory of a run");
   o.examples(
       "sinter build resnet50.onnx -o resnet50.engine\n"
       "sinter build bert.onnx --dim batch=1:8:32 --dim sequence=1:128:512\n"

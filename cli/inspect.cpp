@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/scanner.h"
@@ -17,8 +16,6 @@
 
 namespace sinter::cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct Args {
   std::string network;
@@ -155,9 +152,7 @@ int inspect_engine(const Args& args) {
   std::map<std::string, KernelUse> uses;
   size_t steps = 0;
   count_kernels(target, target.main, uses, steps);
-  int64_t bytes = 0;
-  for (const Weight& weight : target.weights) bytes += weight.bytes.bytes();
-  const std::optional<MemoryUse> memory = memory_at_best(*executable);
+  const int64_t bytes = weight_bytes(target);
   const auto file_bytes = MappedFile::open(args.network)->bytes().size();
   if (args.json) {
     Json json;
@@ -177,12 +172,7 @@ int inspect_engine(const Args& args) {
     json["bytes"] = file_bytes;
     json["weights"] = target.weights.size();
     json["weight_bytes"] = bytes;
-    if (memory)
-      json["memory"] = {{"weights", memory->weights},
-                        {"values", memory->values},
-                        {"working", memory->working},
-                        {"outputs", memory->outputs},
-                        {"complete", memory->complete}};
+    add_memory(json, *executable);
     json["steps"] = steps;
     json["kernels"] = Json::object();
     for (const auto& [kernel, use] : uses) json["kernels"][kernel] = use.steps;
@@ -195,7 +185,7 @@ int inspect_engine(const Args& args) {
   fmt::print("  {}, of these {} in {} weights; {} steps for {} at level {}\n",
              bytes_text(static_cast<double>(file_bytes)), bytes_text(static_cast<double>(bytes)), target.weights.size(),
              steps, target.needs.name, level_text(target.needs));
-  fmt::print("{}\n", memory ? fmt::format("  {}\n", memory_text(*memory)) : "");
+  fmt::print("  {}\n\n", memory_text(*executable));
   Table values({"", "name", "type"});
   for (const bool output : {false, true})
     for (const Binding& binding : output ? engine.outputs() : engine.inputs())

@@ -4,15 +4,12 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "common.h"
 
 namespace sinter::cli {
 
-using Json = nlohmann::ordered_json;
-
-std::string report_json(const BuildReport& report, const Target* target, const std::string& model) {
+std::string report_json(const BuildReport& report, const Executable& executable, const std::string& model) {
   Json out;
   out["model"] = model;
   out["sinter_version"] = SINTER_VERSION;
@@ -45,23 +42,44 @@ std::string report_json(const BuildReport& report, const Target* target, const s
     by_reference += decision.kernel.rfind("reference/", 0) == 0;
   }
   out["steps_by_reference"] = by_reference;
-  if (target) {
-    int64_t bytes = 0;
-    for (const Weight& weight : target->weights) bytes += weight.bytes.bytes();
-    out["engine"] = {{"steps", target->main.steps.size()},
-                     {"weights", target->weights.size()},
-                     {"weight_bytes", bytes},
-                     {"threads", target->needs.threads}};
-  }
+  const Target& target = executable.target;
+  out["engine"] = {{"steps", target.main.steps.size()},
+                   {"weights", target.weights.size()},
+                   {"weight_bytes", weight_bytes(target)},
+                   {"threads", target.needs.threads}};
+  add_memory(out, executable);
   // Names of models are bytes of strangers.
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-std::string memory_text(const MemoryUse& use) {
+void add_memory(Json& json, const Executable& executable) {
+  const auto add = [&](const char* name, Extents extents) {
+    if (const auto use = memory_at(executable, extents))
+      json[name] = {{"weights", use->weights},
+                    {"values", use->values},
+                    {"working", use->working},
+                    {"outputs", use->outputs},
+                    {"complete", use->complete}};
+  };
+  add("memory", Extents::best);
+  add("memory_at_largest", Extents::largest);
+}
+
+std::string memory_text(const Executable& executable) {
   const auto text = [](int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  return fmt::format("a run holds {}{}: weights {}, values {}, working memory {}, outputs {}",
-                     use.complete ? "" : "at least ", text(use.total()), text(use.weights), text(use.values),
-                     text(use.working), text(use.outputs));
+  const auto best = memory_at(executable, Extents::best), largest = memory_at(executable, Extents::largest);
+  const auto at_least = [](const MemoryUse& use) { return use.complete ? "" : "at least "; };
+  if (!best)
+    return fmt::format("a run holds weights of {}, and what depends on extents that no --dim bounds",
+                       text(weight_bytes(executable.target)));
+  const bool open = has_open_extents(executable.target);
+  std::string out = fmt::format("a run holds {}{}{}: weights {}, values {}, working memory {}, outputs {}",
+                                at_least(*best), text(best->total()), open ? " at the best extents" : "",
+                                text(best->weights), text(best->values), text(best->working), text(best->outputs));
+  if (open)
+    out += largest ? fmt::format("; {}{} at the largest", at_least(*largest), text(largest->total()))
+                   : "; more at larger ones";
+  return out;
 }
 
 void print_kernel_summary(const BuildReport& report) {

@@ -141,6 +141,14 @@ class Engine {
     check(code);
   }
 
+  // Weights, values, working memory, outputs, and whether that is all.
+  std::tuple<int64_t, int64_t, int64_t, int64_t, bool> memory(bool largest) const {
+    sinter_memory_info info{};
+    info.size = sizeof info;
+    check(sinter_engine_memory(handle_, largest ? SINTER_LARGEST_EXTENTS : SINTER_BEST_EXTENTS, &info));
+    return {info.weights, info.values, info.working, info.outputs, info.complete != 0};
+  }
+
   nb::bytes serialize() const {
     void* data = nullptr;
     size_t bytes = 0;
@@ -512,6 +520,7 @@ NB_MODULE(_sinter, m) {
   nb::class_<Engine>(m, "Engine")
       .def("tensors", &Engine::tensors)
       .def("save", &Engine::save)
+      .def("memory", &Engine::memory)
       .def("serialize", &Engine::serialize);
   nb::class_<Context>(m, "Context", nb::type_slots(context_slots))
       .def(nb::init<const Engine&, int>(), nb::arg("engine"), nb::arg("threads") = 0, nb::keep_alive<1, 2>())

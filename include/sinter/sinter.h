@@ -204,6 +204,23 @@ SINTER_API size_t sinter_engine_output_count(const sinter_engine* engine);
 SINTER_API sinter_code sinter_engine_input(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 SINTER_API sinter_code sinter_engine_output(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 
+/* What a run holds, in bytes, told without one. */
+typedef struct sinter_memory_info {
+  size_t size;
+  int64_t weights; /* the engine's, which all its contexts share */
+  /* Of a context: values between steps; what single steps work with; outputs that get no buffers. -1: not known, as
+   * dimensions have no bounds (sinter_dim_range) that say at which extents, or the network takes none of these. */
+  int64_t values, working, outputs;
+  int complete; /* 0: loops, branches or extents that only running finds out take more */
+} sinter_memory_info;
+
+/* At which extents of the dimensions with bounds: opt, or max. */
+typedef enum sinter_extents { SINTER_BEST_EXTENTS, SINTER_LARGEST_EXTENTS } sinter_extents;
+
+/* With the threads that the engine was loaded or built with. Set info->size to sizeof(*info) before the call. */
+SINTER_API sinter_code sinter_engine_memory(const sinter_engine* engine, sinter_extents extents,
+                                            sinter_memory_info* info);
+
 /* ---- Contexts ---- */
 
 /* threads: 0 for what the engine was loaded or built with, at most 4096. */

@@ -227,6 +227,13 @@ class engine {
     check(sinter_engine_output(handle_, i, &info));
     return info;
   }
+  // What a run holds; see sinter_engine_memory.
+  sinter_memory_info memory(sinter_extents extents = SINTER_BEST_EXTENTS) const {
+    sinter_memory_info info{};
+    info.size = sizeof info;
+    check(sinter_engine_memory(handle_, extents, &info));
+    return info;
+  }
   const sinter_engine* handle() const { return handle_; }
 
  private:

@@ -13,6 +13,7 @@ node, tensor and hint.
 import os
 import sys
 import threading
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from . import _protos, _sinter
 from ._sinter import Error
 
 __version__ = _sinter.version
-__all__ = ["build", "load", "load_plugins", "Engine", "Context", "TensorInfo", "Error", "__version__"]
+__all__ = ["build", "load", "load_plugins", "Engine", "Context", "Memory", "TensorInfo", "Error", "__version__"]
 
 _LEVELS = {"error": 0, "warning": 1, "info": 2, "verbose": 3, "debug": 4}
 _LEVEL_NAMES = list(_LEVELS)
@@ -207,6 +208,19 @@ def _unpack(data, bits, name, shape):
     return (parts.view(dtype) if name == "f4e2m1" else parts.astype(dtype)).reshape(shape)
 
 
+class Memory(NamedTuple):
+    """What a run holds, in bytes: weights that all contexts share, and of each context the values between steps, what
+    single steps work with, and outputs. These three are None where dimensions have no bounds that say at which extents.
+    With complete=False, loops, branches or extents that only running finds out take more.
+    """
+
+    weights: int
+    values: Optional[int]
+    working: Optional[int]
+    outputs: Optional[int]
+    complete: bool
+
+
 class Engine:
     """A compiled network; immutable, shared by any number of threads."""
 
@@ -238,6 +252,11 @@ class Engine:
     def save(self, path):
         """Writes the engine file (beside the path, then renamed)."""
         self._native.save(os.fspath(path))
+
+    def memory(self, largest=False):
+        """What a run holds, as a Memory: at the best extents of the bounded dimensions, or at the largest ones."""
+        *sizes, complete = self._native.memory(largest)
+        return Memory(*(None if size < 0 else size for size in sizes), complete)
 
     def serialize(self):
         """The engine file as bytes."""

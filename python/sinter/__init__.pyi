@@ -1,5 +1,5 @@
 from os import PathLike
-from typing import Any, Callable, Dict, List, Literal, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Literal, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -26,6 +26,13 @@ class Context:
     @property
     def memory(self) -> int: ...
 
+class Memory(NamedTuple):
+    weights: int
+    values: Optional[int]
+    working: Optional[int]
+    outputs: Optional[int]
+    complete: bool
+
 class Engine:
     inputs: List[TensorInfo]
     outputs: List[TensorInfo]
@@ -33,6 +40,7 @@ class Engine:
     def run(self, inputs: Union[Mapping[str, Any], Sequence[Any]]) -> Dict[str, Any]: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def save(self, path: Union[str, PathLike[str]]) -> None: ...
+    def memory(self, largest: bool = False) -> Memory: ...
     def serialize(self) -> bytes: ...
 
 def build(

@@ -78,6 +78,15 @@ def test_save_and_load_in_a_new_process(affine, tmp_path):
     np.testing.assert_array_equal(sinter.load(engine.serialize())(x), engine(x))
 
 
+def test_memory_is_told_without_a_run(affine):
+    engine = sinter.build(affine, dims={"N": (1, 2, 8)}, threads=1)
+    best, largest = engine.memory(), engine.memory(largest=True)
+    assert best.complete and largest.complete and best.weights == largest.weights > 0
+    assert largest.outputs == 4 * best.outputs > 0 and largest.values >= best.values >= 0 <= best.working
+    unknown = sinter.build(affine, threads=1).memory()
+    assert unknown == sinter.Memory(best.weights, None, None, None, False)
+
+
 def test_same_bytes_from_the_same_model(affine):
     assert sinter.build(affine, threads=1).serialize() == sinter.build(affine, threads=1).serialize()
 

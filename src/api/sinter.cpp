@@ -19,6 +19,7 @@
 #include "base/checked.h"
 #include "engine/file.h"
 #include "runtime/engine.h"
+#include "runtime/memory.h"
 #include "tensor/tensor_proto.h"
 
 using namespace sinter;
@@ -365,6 +366,23 @@ sinter_code sinter_engine_input(const sinter_engine* engine, size_t index, sinte
 
 sinter_code sinter_engine_output(const sinter_engine* engine, size_t index, sinter_tensor_info* info) {
   return describe(engine, sinter_engine_input_count(engine) + index, sinter_engine_output_count(engine), index, info);
+}
+
+sinter_code sinter_engine_memory(const sinter_engine* engine, sinter_extents extents, sinter_memory_info* info) {
+  return guard([&] {
+    need(engine, "engine");
+    need(info, "info");
+    if (info->size < sizeof(sinter_memory_info)) throw Error(Code::invalid_argument, "info->size is not set");
+    if (extents != SINTER_BEST_EXTENTS && extents != SINTER_LARGEST_EXTENTS)
+      throw Error(Code::invalid_argument, "extents are neither the best nor the largest");
+    const Executable& executable = engine->engine->executable();
+    const auto use = memory_at(executable, extents == SINTER_BEST_EXTENTS ? Extents::best : Extents::largest);
+    info->weights = weight_bytes(executable.target);
+    info->values = use ? use->values : -1;
+    info->working = use ? use->working : -1;
+    info->outputs = use ? use->outputs : -1;
+    info->complete = use && use->complete;
+  });
 }
 
 sinter_code sinter_context_create(const sinter_engine* engine, int threads, sinter_context** context) {

@@ -65,6 +65,8 @@ std::byte* Memory::reserve(int64_t bytes) {
   return data_;
 }
 
+void Memory::count(int64_t bytes) { size_ = std::max(size_, align_up(bytes, alignment, "memory of a context")); }
+
 Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state)
     : executable_(executable), info_(info), state_(state) {
   const Plan& plan = *info.plan;
@@ -287,8 +289,10 @@ void Frame::bind_segment(size_t index) {
       ends_[s] = checked_add(end, align_up(bytes_[s], alignment, "arena"), "arena");
       end = ends_[s];
     }
-  std::byte* memory = end > 0 ? state.memory.reserve(end) : nullptr;
+  if (state_.measures) state.memory.count(end);
+  std::byte* memory = end > 0 && !state_.measures ? state.memory.reserve(end) : nullptr;
   for (uint32_t s : segment.slots) {
+    if (state_.measures) break;
     const Slot& slot = plan.slots[s];
     if (slot.kind == SlotKind::arena || slot.kind == SlotKind::known)
       pointers_[s] = memory + ends_[s] - align_up(bytes_[s], alignment, "arena");
@@ -392,11 +396,18 @@ void Frame::bind_choice(uint32_t i) {
   bound = {};
   kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, symbols, operands, results, host_pointers, threads},
               bound);
-  state_.workspace.reserve(bound.workspace);
+  if (state_.measures)
+    state_.workspace.count(bound.workspace);
+  else
+    state_.workspace.reserve(bound.workspace);
   if (bound.scratch > state_.scratch_bytes) {
     // Known to be there before it is said to be.
     const int64_t wanted = align_up(bound.scratch, alignment, "scratch");
-    state_.scratch.reserve(checked_mul(wanted, state_.threads, "scratch"));
+    const int64_t all = checked_mul(wanted, state_.threads, "scratch");
+    if (state_.measures)
+      state_.scratch.count(all);
+    else
+      state_.scratch.reserve(all);
     state_.scratch_bytes = wanted;
   }
 }

@@ -69,6 +69,7 @@ class Memory {
   Memory& operator=(const Memory&) = delete;
   Memory(Memory&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
   std::byte* reserve(int64_t bytes);  // contents are lost when it grows; throws Error(Code::out_of_memory)
+  void count(int64_t bytes);          // its size as if `bytes` were reserved
   std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
 
@@ -98,6 +99,7 @@ struct RunState {
   StepObserver* observer = nullptr;
   OutputProvider* outputs = nullptr;  // null: bindings of outputs are set already
   const Control* control = nullptr;
+  bool measures = false;  // shapes are bound and not run: memory is counted and not reserved
 };
 
 class Frame {

@@ -1,18 +1,35 @@
 #include "runtime/memory.h"
 
+#include <algorithm>
+
 namespace sinter {
 
-std::optional<MemoryUse> memory_at_best(const Executable& executable) {
+int64_t weight_bytes(const Target& target) {
+  int64_t bytes = 0;
+  for (const Weight& weight : target.weights) bytes += weight.bytes.bytes();
+  return bytes;
+}
+
+bool has_open_extents(const Target& target) {
+  return std::any_of(target.profiles.begin(), target.profiles.end(),
+                     [](const Profile& profile) { return profile.best != profile.high; });
+}
+
+std::optional<MemoryUse> memory_at(const Executable& executable, Extents extents) {
   const Target& target = executable.target;
   RunState state;
+  state.measures = true;
   state.symbols.assign(target.symbols.size(), -1);
   state.bindings.assign(target.bindings.size(), nullptr);
   state.threads = executable.device.threads;
-  for (const Profile& profile : target.profiles) state.symbols[profile.symbol] = profile.best;
+  for (const Profile& profile : target.profiles) {
+    const int64_t extent = extents == Extents::best ? profile.best : profile.high;
+    if (extent < INT64_MAX) state.symbols[profile.symbol] = extent;
+  }
   for (SymbolId id : executable.main.segments[0].depends)
     if (state.symbols[id] < 0) return std::nullopt;
   MemoryUse use;
-  for (const Weight& weight : target.weights) use.weights += weight.bytes.bytes();
+  use.weights = weight_bytes(target);
   try {
     Frame frame(executable, executable.main, state);
     frame.bind_first();

@@ -16,7 +16,12 @@ struct MemoryUse {
   int64_t total() const { return weights + values + working + outputs; }
 };
 
-// At the extents where the engine is fastest; none where it was not told which those are.
-std::optional<MemoryUse> memory_at_best(const Executable& executable);
+enum class Extents : uint8_t { best, largest };  // of the dimensions with bounds
+
+int64_t weight_bytes(const Target& target);
+// None where dimensions have no bounds, or the network takes no inputs of these extents. Reserves nothing.
+std::optional<MemoryUse> memory_at(const Executable& executable, Extents extents);
+// Whether the two differ.
+bool has_open_extents(const Target& target);
 
 }  // namespace sinter

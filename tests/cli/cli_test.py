@@ -280,10 +280,26 @@ def inspecting(folder):
     memory = facts["memory"]
     assert memory["weights"] == facts["weight_bytes"] and memory["outputs"] == 4 * 4 * 4 and memory["complete"], memory
     assert memory["values"] >= 4 * 16 * 4, memory
+    largest = facts["memory_at_largest"]
+    assert largest["weights"] == memory["weights"] and largest["outputs"] == 8 * 4 * 4, largest
+    assert largest["values"] >= 8 * 16 * 4 and largest["complete"], largest
     out, _ = sinter("inspect", engine)
-    assert "dimension" in out and "kernel" in out and "a run holds " in out, out
-    sinter("build", model, "-o", engine)
-    assert "memory" not in json.loads(sinter("inspect", engine, "--json")[0])
+    assert "dimension" in out and "kernel" in out and " at the best extents: " in out and " at the largest" in out, out
+    report = f"{folder}/report.json"
+    sinter("build", model, "-o", engine, "--dim", "N=4", "--report", report)
+    with open(report) as file:
+        told = json.load(file)
+    assert told["memory"] == told["memory_at_largest"] == memory, (told["memory"], memory)
+    assert "at the" not in sinter("inspect", engine)[0]
+    sinter("build", model, "-o", engine, "--dim", f"N=1:4:{2 ** 30}")
+    assert "at the largest" in sinter("inspect", engine)[0]  # told, not held
+    out, _ = sinter("build", model, "-o", engine, "--report", report)
+    assert "what depends on extents that no --dim bounds" in out, out
+    with open(report) as file:
+        told = json.load(file)
+    facts = json.loads(sinter("inspect", engine, "--json")[0])
+    for name in ("memory", "memory_at_largest"):
+        assert name not in facts and name not in told, name
     assert "steps {" in sinter("inspect", engine, "--plan")[0]
     assert "MatMul" in sinter("inspect", engine, "--graph")[0]
 

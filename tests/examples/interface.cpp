@@ -253,6 +253,18 @@ int main(int argc, char** argv) try {
   info.size = sizeof info;
   REFUSED(sinter_engine_output(add.handle(), static_cast<size_t>(-1), &info));
 
+  const sinter_dim_range eight = {"N", 1, 4, 8};
+  sinter_build_options bounded = SINTER_BUILD_OPTIONS_INIT;
+  bounded.dims = &eight;
+  bounded.dim_count = 1;
+  const sinter::engine within = sinter::engine::build(argv[1], bounded);
+  EXPECT(within.memory().outputs == 16 && within.memory().complete);
+  EXPECT(within.memory(SINTER_LARGEST_EXTENTS).outputs == 32);
+  EXPECT(add.memory().weights == 0 && add.memory().values == -1 && !add.memory().complete);
+  sinter_memory_info memory{};
+  REFUSED(sinter_engine_memory(add.handle(), SINTER_BEST_EXTENTS, &memory));
+  memory.size = sizeof memory;
+
   sinter::context context(add);
   sinter_context* c = context.handle();
   { const sinter::engine gone = std::move(add); }  // a context keeps its engine alive
