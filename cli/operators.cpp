@@ -144,7 +144,8 @@ void look_at_problems(Facts& facts, const std::string& path, const std::string& 
   for (const std::string& line : lines_of(path)) {
     Scanner scanner(line);
     if (scanner.at_end()) continue;
-    if (!scanner.accept("reference")) scanner.accept("bf16");
+    for (const char* word : {"reference", "bf16", "tiles"})
+      if (scanner.accept(word)) break;
     const Problem problem = parse_problem(scanner);
     for (const Stage& stage : problem.stages) facts.core[stage.op->name].tests.insert(shown);
     for (const Backend* backend : backends()) {

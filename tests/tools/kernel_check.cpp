@@ -4,7 +4,8 @@
 //
 // A file holds one problem a line, as to_text(Problem) prints it, then values of its symbols for as many runs as there
 // are bars: `(f32[s0, 4]) { Relu(0); } -> (1) | s0 = 3 | s0 = 0`. A line that starts with `reference` expects that no
-// row but the reference takes the problem, one that starts with `bf16` that rows do where bf16 is multiplied. '#'
+// row but the reference takes the problem, one that starts with `bf16` that rows do where bf16 is multiplied, one that
+// starts with `tiles` that rows do where there are tiles. '#'
 // starts a comment. Every row of every backend that supports a problem is checked at every instruction set level of
 // this machine, and at level amx by emulation where only tiles are missing, and gives the same bits with one, two
 // and five threads, wherever values begin. With --every-row, a row that no line has reached is a failure.
@@ -33,7 +34,7 @@ using namespace sinter;
 
 int passed = 0, failed = 0;
 std::set<std::string_view> reached;  // names of rows
-char running[400] = "";  // what a signal is blamed on
+char running[400] = "";              // what a signal is blamed on
 
 // Rows run in memory that ends before a page that may not be touched (KernelRun).
 void crashed(int) {
@@ -139,13 +140,16 @@ void check_looser(const Problem& problem, const std::vector<int64_t>& symbols, u
   }
 }
 
-enum class Expected { always, with_bf16, never };  // a row that takes the problem
+enum class Expected { always, with_bf16, with_tiles, never };  // a row that takes the problem
 
 void check(const Problem& problem, const std::vector<int64_t>& symbols, Expected expected, uint64_t seed,
            const std::string& where) {
   if (std::any_of(problem.stages.begin(), problem.stages.end(),
                   [](const Stage& stage) { return numerics_of(stage.attrs).has_value(); }))
     check_looser(problem, symbols, seed, where);
+  const uint8_t least = expected == Expected::with_tiles  ? cpu::amx
+                        : expected == Expected::with_bf16 ? cpu::avx512_bf16
+                                                          : cpu::portable;
   for (const DeviceSpec& device : levels()) {
     int rows = 0;
     std::string refusals;
@@ -164,7 +168,7 @@ void check(const Problem& problem, const std::vector<int64_t>& symbols, Expected
     }
     if (expected == Expected::never)
       report(rows == 0, where, "a row takes what only the reference should");
-    else if (rows == 0 && (expected == Expected::always || device.level >= cpu::avx512_bf16))
+    else if (rows == 0 && device.level >= least)
       report(false, where, "no row takes it" + refusals);
   }
 }
@@ -175,6 +179,7 @@ void check_line(const std::string& line, uint64_t seed, const std::string& where
   if (scanner.at_end()) return;
   const Expected expected = scanner.accept("reference") ? Expected::never
                             : scanner.accept("bf16")    ? Expected::with_bf16
+                            : scanner.accept("tiles")   ? Expected::with_tiles
                                                         : Expected::always;
   Problem problem = parse_problem(scanner);
   // What is printed parses back to the same.
@@ -201,13 +206,23 @@ void check_line(const std::string& line, uint64_t seed, const std::string& where
   }
 }
 
+// Rows that no problem of these files can reach: they run operators of plugins, which tests/examples, tests/cli and the
+// unit tests load.
+constexpr std::string_view tested_elsewhere[] = {"custom", "custom_boxed"};
+
 // Rows for an instruction set end in its name.
 void check_every_row() {
   std::vector<uint8_t> here;
   for (const DeviceSpec& device : levels()) here.push_back(device.level);
   for (const Kernel* kernel : cpu_backend().kernels()) {
     const std::string_view name = kernel->name;
-    if (reached.count(name) > 0) continue;
+    const auto* end = std::end(tested_elsewhere);
+    const bool elsewhere = std::find(std::begin(tested_elsewhere), end, name) != end;
+    if (reached.count(name) > 0) {
+      report(!elsewhere, std::string(name), "it is reached, and said to be tested elsewhere");
+      continue;
+    }
+    if (elsewhere) continue;
     bool runs_here = true;
     for (const uint8_t level : {cpu::portable, cpu::avx2, cpu::avx512, cpu::avx512_bf16, cpu::amx})
       if (name.ends_with("_" + level_text({.level = level})))
