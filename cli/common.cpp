@@ -206,7 +206,8 @@ void BuildFlags::declare(Options& o, bool with_threads) {
   o.flag("--strict-fp32", strict, "multiply f32 as f32 (default: TF32 precision or better; see docs/precision.md)");
   o.flag("--bf16", bf16, "contractions may round their operands to bf16");
   o.flag("--fp16", fp16, "contractions may round their operands to fp16");
-  o.value("--timing-cache", timing_cache, "FILE", "file of measured kernel times");
+  o.value("--timing-cache", timing_cache, "FILE",
+          "measure kernels, and keep the times in this file (without: models choose; see docs/timing.md)");
   o.choice("--verbose", verbose, {"error", "warning", "info", "verbose", "debug"}, "what is logged to stderr");
   o.value("--external-data-root", external_data_root, "DIR", "where external tensor data may lie");
   o.repeated("--disable-pass", disabled, "NAME", "leave out a pass (see: sinter list passes)");
