@@ -176,7 +176,7 @@ TEST(TileCode, RandomProgramsGiveWhatTheInterpreterGives) {
   for (uint32_t seed = 0; seed < seeds; ++seed) {
     Random random(seed);
     const TileProgram program = random_program(random);
-    const auto level = static_cast<uint8_t>(1 + random.below(std::min<int64_t>(describe().level, avx512)));
+    const auto level = static_cast<uint8_t>(1 + random.below(describe().level));
     const auto code = make_executor(program, level);
     const auto interpreter = make_executor(program, level, TileMode::interpreted);
     ASSERT_TRUE(is_compiled(*code)) << program.to_text();
@@ -209,7 +209,7 @@ TEST(TileCode, RandomProgramsGiveWhatTheInterpreterGives) {
 TEST(TileCode, SumsOfLongRows) {
   if (!has_code()) GTEST_SKIP() << "no machine code in this build or on this machine";
   Random random(1);
-  for (uint8_t level = avx2; level <= std::min<uint8_t>(describe().level, avx512); ++level)
+  for (uint8_t level = avx2; level <= describe().level; ++level)
     for (int64_t cols : {513, 4096, 4097, 20001}) {
       std::vector<float> x(static_cast<size_t>(cols)), y(x.size());
       double sum = 0, top = -INFINITY;
@@ -236,7 +236,7 @@ TEST(TileCode, SumsOfLongRows) {
 TEST(TileCode, ColumnsApart) {
   Writer w;
   w.store(w.compute(ScalarOp::exp, w.compute(ScalarOp::add, w.load(Spread::full), w.load(Spread::column))));
-  const auto executor = make_executor(w.program, std::min<uint8_t>(describe().level, avx512));
+  const auto executor = make_executor(w.program, describe().level);
   constexpr int64_t rows = 5, cols = 67;
   std::vector<float> x(rows * cols), column(cols), dense(rows * cols), apart(rows * cols);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 13) * 0.25f - 1;

@@ -152,7 +152,8 @@ struct Plan {
   BoundEpilogue epilogue;
   int64_t points, edge;
   Window window;
-  ContractArgs direct;  // the same convolution by its definition
+  ContractArgs direct;   // the same convolution by its definition
+  ContractArgs of_tile;  // that of one tile's pixels, widened
   int x_operand, w_operand;
   bool narrow_x;  // bf16
   int64_t rows_of_tiles, tiles_of_row, tiles_of_image, all_tiles;
@@ -161,7 +162,7 @@ struct Plan {
   int64_t image_points, weights_points, result_points;  // floats from point to point
   int64_t segment;                                      // tiles of a row that are finished together
   // Offsets into the scratch, bytes; what the loops and the epilogue want comes first.
-  int64_t tile_offset, zeros, images, weights, products, made;
+  int64_t tile_offset, zeros, images, weights, products, made, widened;
 };
 
 void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
@@ -220,8 +221,14 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   products.n = products.nr = static_cast<int>(columns);
   direct.epilogue = [](void*, int64_t, int64_t, int64_t, int64_t, float*, int64_t) {};  // set when run
   int64_t scratch = table.scratch_size(products, p.tiles_step, columns);
+  p.of_tile = direct;
+  if (p.narrow_x) {
+    p.of_tile.lda = p.channels;
+    p.of_tile.m = p.edge * p.edge;
+    p.of_tile.image_stride = 0;  // it is one
+  }
   for (int64_t rows = 1; rows <= p.edge; ++rows)
-    scratch = std::max(scratch, table.scratch_size(direct, rows, direct.nr));
+    scratch = std::max(scratch, table.scratch_size(p.of_tile, rows, direct.nr));
   const auto place = [&](int64_t bytes) {
     const int64_t at = align_up(scratch, 64, "scratch");
     scratch = checked_add(at, bytes, "scratch");
@@ -239,6 +246,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   p.weights = place(floats(p.weights_points, p.points));
   p.products = place(floats(p.result_points, p.points));
   p.made = place(floats(p.segment * p.edge * p.edge, columns));
+  p.widened = place(p.narrow_x ? floats(p.points, p.channels) : 0);
   bound.scratch = align_up(scratch, 64, "scratch");
 }
 
@@ -249,14 +257,16 @@ struct Work {
   const Plan& plan;
   const Launch& launch;
   EpilogueRun epilogue;
-  ContractArgs direct;
+  ContractArgs direct;  // of the images, or of a widened tile
+  Window tile_window;
+  const uint16_t* narrow_x = nullptr;
   const float* bias;
   const float* zeros;
-  float *images, *weights, *products, *made;
+  float *images, *weights, *products, *made, *widened;
   int64_t image = -1;  // that the epilogue stands at
 
   Work(const Plan& p, const Launch& l)
-      : plan(p), launch(l), epilogue(p.epilogue, l, l.scratch + p.tile_offset), direct(p.direct) {
+      : plan(p), launch(l), epilogue(p.epilogue, l, l.scratch + p.tile_offset), direct(p.of_tile) {
     const auto at = [&](int64_t offset) { return reinterpret_cast<float*>(l.scratch + offset); };
     zeros = at(p.zeros);
     std::fill_n(at(p.zeros), p.channels, 0.0f);
@@ -264,13 +274,14 @@ struct Work {
     weights = at(p.weights);
     products = at(p.products);
     made = at(p.made);
+    widened = at(p.widened);
     const void* const x = l.operands[p.x_operand];
-    if (p.narrow_x)
-      direct.narrow_a = static_cast<const uint16_t*>(x);
-    else
-      direct.a = static_cast<const float*>(x);
+    if (p.narrow_x) narrow_x = static_cast<const uint16_t*>(x);
+    direct.a = p.narrow_x ? widened : static_cast<const float*>(x);
     direct.b = static_cast<const float*>(l.operands[p.w_operand]);
-    direct.window = &p.window;
+    tile_window = p.window;
+    tile_window.out[1] = tile_window.out[2] = p.edge;
+    direct.window = p.narrow_x ? &tile_window : &p.window;
     const int b = p.prepared->epilogue.bias;
     bias = b < 0 ? nullptr : static_cast<const float*>(l.operands[b]);
   }
@@ -338,25 +349,25 @@ struct Again {
   }
 };
 
-// The same of an image of bf16: `pixels` pixels of a line from (row, left) of the results on.
-void again_from_narrow(const Work& work, int64_t image, int64_t row, int64_t left, int64_t pixels, int64_t column,
-                       int64_t columns, int64_t width, float* to) {
+// The pixels that a tile of an image of bf16 is made of, in f32, as an image of its own: the tile's first result is
+// that of its first window. What lies outside the image is padding of it too.
+void widen_tile(Work& work, const Place& tile) {
   const Plan& p = work.plan;
-  const uint16_t* const from = work.direct.narrow_a + image * p.direct.image_stride;
-  const float* const panel = work.direct.b + column * p.channels * 9;
-  for (int64_t i = 0; i < pixels; ++i, to += width) {
-    std::fill_n(to, columns, 0.0f);
-    for (int64_t tap = 0; tap < 9; ++tap) {
-      const int64_t y = row + tap / 3 - p.window.pad[1], x = left + i + tap % 3 - p.window.pad[2];
-      if (y < 0 || y >= p.window.in[1] || x < 0 || x >= p.window.in[2]) continue;
-      const uint16_t* const pixel = from + (y * p.window.in[2] + x) * p.direct.lda;
-      for (int64_t c = 0; c < p.channels; ++c) {
-        const auto number = std::bit_cast<float>(uint32_t{pixel[c]} << 16);
-        const float* const weights = panel + (tap * p.channels + c) * width;
-        for (int64_t n = 0; n < columns; ++n) to[n] += number * weights[n];
-      }
+  const int64_t size = p.edge + 2;
+  const int64_t top = tile.row * p.edge - p.window.pad[1], left = tile.column * p.edge - p.window.pad[2];
+  const int64_t first_row = std::max<int64_t>(0, top), first_column = std::max<int64_t>(0, left);
+  Window& window = work.tile_window;
+  window.in[1] = std::min(p.window.in[1], top + size) - first_row;
+  window.in[2] = std::min(p.window.in[2], left + size) - first_column;
+  window.pad[1] = first_row - top;
+  window.pad[2] = first_column - left;
+  const uint16_t* const image = work.narrow_x + tile.image * p.direct.image_stride;
+  float* to = work.widened;
+  for (int64_t y = 0; y < window.in[1]; ++y)
+    for (int64_t x = 0; x < window.in[2]; ++x, to += p.channels) {
+      const uint16_t* const pixel = image + ((first_row + y) * p.window.in[2] + first_column + x) * p.direct.lda;
+      for (int64_t c = 0; c < p.channels; ++c) to[c] = std::bit_cast<float>(uint32_t{pixel[c]} << 16);
     }
-  }
 }
 
 // Bias and what follows on `pixels` of a line of results from row m of C on.
@@ -408,13 +419,10 @@ void finish_tiles(Work& work, int64_t first, int64_t count, int64_t column, int6
     for (int64_t t = 0; t < run; ++t) {
       float* to = work.made + t * p.edge * width;
       if (p.tiles->result(work.products + (i + t) * width, p.result_points, width, to, line_stride, width)) continue;
+      if (p.narrow_x) widen_tile(work, {tile.image, tile.row, tile.column + t});
       for (int64_t y = 0; y < lines; ++y) {
-        const int64_t from = m + y * out_width + t * p.edge, wanted = std::min(p.edge, pixels - t * p.edge);
-        if (p.narrow_x) {
-          again_from_narrow(work, tile.image, top + y, left + t * p.edge, wanted, column, columns, width,
-                            to + y * line_stride);
-          continue;
-        }
+        const int64_t from = p.narrow_x ? y * p.edge : m + y * out_width + t * p.edge;
+        const int64_t wanted = std::min(p.edge, pixels - t * p.edge);
         Again again{to + y * line_stride, from, width};
         work.direct.epilogue = Again::store;
         work.direct.user = &again;
@@ -437,8 +445,7 @@ Status run(const Launch& launch) {
   for (int64_t unit = launch.chunk * p.units_per_chunk; unit < end; ++unit) {
     const int64_t block = unit / p.column_parts, first = block * p.tiles_step;
     const int64_t count = std::min(p.tiles_step, p.all_tiles - first);
-    if (block != transformed && p.narrow_x)
-      transform_images(work, first, count, work.direct.narrow_a, p.tiles->narrow_image);
+    if (block != transformed && p.narrow_x) transform_images(work, first, count, work.narrow_x, p.tiles->narrow_image);
     if (block != transformed && !p.narrow_x) transform_images(work, first, count, work.direct.a, p.tiles->image);
     transformed = block;
     const int64_t begin = unit % p.column_parts * p.columns_step;
