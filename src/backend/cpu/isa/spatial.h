@@ -1,5 +1,5 @@
-// Window operators that keep channels apart, channels last: depthwise convolution, maximum and
-// average pooling, the average over all pixels. Computed in fp32; images may be stored as bf16.
+// Window operators that keep channels apart, channels last: depthwise convolution, convolution in small groups, maximum
+// and average pooling, the average over all pixels. Computed in fp32; images may be stored as bf16.
 //
 // One table of functions per instruction set; channels lie in the lanes. Results do not depend on
 // how rows are split into chunks. Nothing outside the operands is touched. in and out may not
@@ -14,12 +14,13 @@ namespace sinter::cpu {
 
 struct SpatialArgs {
   Window window;
-  int64_t channels = 0;
+  int64_t channels = 0;                                      // of the result
+  int64_t group_in = 1, group_out = 1;                       // grouped: channels of a group, operand and result
   const void* in = nullptr;                                  // floats, or bf16
   bool narrow_in = false, narrow_out = false;                // bf16
   int64_t pixel_stride = 0, image_stride = 0;                // numbers
-  const float* weights = nullptr;                            // depthwise: [kernel taps][channels]
-  const float* bias = nullptr;                               // depthwise: [channels], or null
+  const float* weights = nullptr;                            // [kernel taps][channels], [taps][group_in][channels]
+  const float* bias = nullptr;                               // of convolutions: [channels], or null
   float low = -contract_no_bound, high = contract_no_bound;  // NaN passes
   bool count_padding = false;  // average: taps in pad and pad_end count, those beyond never
   void* out = nullptr;
@@ -32,8 +33,12 @@ struct SpatialArgs {
 using SpatialFunction = void (*)(const SpatialArgs&, int64_t row_begin, int64_t row_end, void* scratch);
 
 struct SpatialTable {
+  int lanes;                                    // floats of a vector
   int64_t (*scratch_size)(const SpatialArgs&);  // bytes; scratch is 64-byte aligned
   SpatialFunction depthwise;
+  // What any `lanes` neighbouring results read, from a multiple of lanes on or the last ones, are at most as many
+  // channels of the operand.
+  SpatialFunction grouped;
   SpatialFunction max_pool;      // NaN wins; a window without taps gives -infinity
   SpatialFunction average_pool;  // a window without taps gives NaN
   // out[c] = sum over pixels of in[pixel * pixel_stride + c], over divisor, for c in [c_begin, c_end); in: floats, or

@@ -211,19 +211,21 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
       width(problem.results[0].value) * out + 4 * w + width(view.x) * elements_at(problem.types[view.x], symbols);
   const double taps = static_cast<double>(taps_in_a_row(problem, view));
   const ContractTable& table = *table_of(kernel, device);
+  const double channels =
+      static_cast<double>(std::max<int64_t>(1, (*problem.types[view.w].shape)[1].evaluate(symbols)));
+  const double rows = view.groups > 1 ? groups * out / m : 0;  // that groups gather, each its own
   if (table.planes > 0) {
     // Each tap, or row of taps, is padded by itself.
-    const double channels =
-        static_cast<double>(std::max<int64_t>(1, (*problem.types[view.w].shape)[1].evaluate(symbols)));
     const double row = std::ceil(channels * taps / table.pace.depth) * table.pace.depth;
     // Lines whose pixels overlap are not padded, but their channels are turned around.
     const double numbers = elements_at(problem.types[view.x], symbols) / groups * (taps > 1 ? 1.7 : row / channels);
     return groups * contraction_cost(table, out / m, columns, row * (w / m / channels / taps), bytes / groups,
-                                     std::max(numbers, 1.0));
+                                     std::max(numbers, 1.0)) +
+           5 * rows;
   }
-  // Groups narrower than a vector waste the rest of it, and each gathers its own rows.
-  const double waste = std::max(1.0, 16.0 / columns);
-  return contraction_cost(table, out / m, m * waste, w / m, bytes) + (view.groups > 1 ? groups * out / m * 2 : 0);
+  // Groups narrower than a vector waste the rest of it; windows are gathered tap by tap.
+  const double waste = std::max(1.0, table.lanes / columns), window = w / m / channels;
+  return contraction_cost(table, out / m, m * waste, w / m, bytes) + rows * (window > 1 ? 2 + 1.5 * window : 2);
 }
 
 std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,

@@ -1,5 +1,6 @@
-// Window operators that keep channels apart, channels last: depthwise convolution with its epilogue, maximum and
-// average pooling, and mean or maximum over all pixels. They compute in f32; images may be held in bf16.
+// Window operators that keep channels apart, channels last: convolution, depthwise and in groups of few channels, with
+// its epilogue, maximum and average pooling, and mean or maximum over all pixels. They compute in f32; images may be
+// held in bf16.
 
 #include <fmt/core.h>
 
@@ -102,9 +103,9 @@ void set_window(Plan& plan, const BindContext& c, std::span<const int64_t> kerne
   const Dims& y = c.results[0];
   SpatialArgs& args = plan.args;
   args.window = make_window(x, y, kernel, window);
-  args.channels = x[1];
+  args.channels = y[1];
   args.pixel_stride = row_pitch(c.problem.operands[static_cast<size_t>(plan.x)].layout, x[1]);
-  args.out_stride = row_pitch(c.problem.results[0].layout, x[1]);
+  args.out_stride = row_pitch(c.problem.results[0].layout, y[1]);
   args.image_stride = checked_mul(product(x, 2, x.size()), args.pixel_stride, "image");
   plan.out_image = checked_mul(product(y, 2, y.size()), args.out_stride, "image");
   plan.images = x[0];
@@ -125,7 +126,10 @@ double spatial_cost(const DeviceSpec& device, double loads, double bytes) {
 bool is_narrow(const Problem& problem, uint16_t value) { return problem.types[value].dtype == DType::bf16; }
 double width_of(const Problem& problem, uint16_t value) { return is_narrow(problem, value) ? 2 : 4; }
 
-// ---- depthwise convolution ----
+// ---- convolution, depthwise and in small groups ----
+
+constexpr bool in_groups = true;  // of Kernel::self: the row of small groups
+constexpr double neighbours = 7;  // results that share what the loops load, for estimates
 
 OutputView pixels_view(size_t rank) {
   OutputView view = image_view(rank);
@@ -133,7 +137,23 @@ OutputView pixels_view(size_t rank) {
   return view;
 }
 
-Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+// Whether each vector of results reads one vector of the operand, so that lanes are not wasted.
+Answer groups_fit(int64_t lanes, int64_t groups, const Shape& weights) {
+  constexpr int64_t most = 1 << 16;
+  const auto m = weights[0].as_constant(), in = weights[1].as_constant();
+  if (!m || !in) return Answer::no("the extents of the groups are known only at run time");
+  if (*m < groups || *m % groups != 0 || *in < 1 || *in > most || groups > most || *m > most * most)
+    return Answer::no("the extents of the groups are out of range");
+  const int64_t out = *m / groups;
+  if (groups == 1 || (out == 1 && *in == 1)) return Answer::no("one group, or depthwise");
+  // Vectors begin at multiples of lanes, and the last one reaches back.
+  const bool even = out % lanes == 0 || lanes % out == 0;
+  const int64_t touched = even ? std::max<int64_t>(1, lanes / out) : (lanes - 2) / out + 2;
+  const bool fits = groups * *in <= lanes || (*m >= lanes && touched * *in <= lanes);
+  return fits ? Answer::yes() : Answer::no("a vector of results reads more than a vector of channels");
+}
+
+Answer depthwise_supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "Conv")) return Answer::no("not a Conv");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
@@ -142,8 +162,12 @@ Answer depthwise_supports(const Kernel&, const Problem& problem, const DeviceSpe
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
   const size_t rank = x.type.shape->size();
-  if (attrs.group < 1 || (*w.type.shape)[0] != Dim(attrs.group) || (*w.type.shape)[1] != Dim(1))
+  if (attrs.group < 1) return Answer::no("group out of range");
+  if (kernel.self == &in_groups) {
+    if (Answer a = groups_fit(spatial_table(device.level).lanes, attrs.group, *w.type.shape); !a) return a;
+  } else if ((*w.type.shape)[0] != Dim(attrs.group) || (*w.type.shape)[1] != Dim(1)) {
     return Answer::no("not depthwise");
+  }
   if (Answer a = window_known(rank - 2, window_ref(attrs)); !a) return a;
   if (!pixels_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
   if (w.layout.kind != Layout::Kind::any && w.layout != taps_first(rank))
@@ -157,16 +181,26 @@ Needs depthwise_needs(const Kernel&, const Problem& problem, const Config&, cons
   return filtered_needs(problem, pixels_view(rank), taps_first(rank));
 }
 
-double depthwise_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols,
+double depthwise_cost(const Kernel& kernel, const Problem& problem, std::span<const int64_t> symbols,
                       const DeviceSpec& device) {
   const Stage& stage = problem.stages[0];
   const Type& w = problem.types[stage.inputs[1]];
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
-  const double taps =
-      elements_at(w, symbols) / static_cast<double>(std::max<int64_t>(1, stage.attrs.as<ConvAttrs>().group));
+  const auto groups = static_cast<double>(std::max<int64_t>(1, stage.attrs.as<ConvAttrs>().group));
+  const auto m = kernel.self == &in_groups ? static_cast<double>((*w.shape)[0].constant()) : groups;
+  const double taps = elements_at(w, symbols) / m;  // of a result
   const double in = elements_at(problem.types[stage.inputs[0]], symbols);
-  return spatial_cost(device, out * taps,
-                      width_of(problem, stage.inputs[0]) * in + width_of(problem, problem.results[0].value) * out);
+  const double bytes = width_of(problem, stage.inputs[0]) * in + width_of(problem, problem.results[0].value) * out;
+  if (kernel.self != &in_groups) return spatial_cost(device, out * taps, bytes);
+  // Nanoseconds of a product, and of picking what several neighbouring results multiply.
+  const double product = device.level >= avx2 ? 0.018 : 0.1, pick = device.level >= avx512 ? 0.01
+                                                                    : device.level == avx2 ? 0.025
+                                                                                           : 0.66;
+  const Dim& row = w.shape->back();
+  const double kernel_row = row.is_constant() ? static_cast<double>(std::max<int64_t>(1, row.constant())) : 1;
+  const auto stride = static_cast<double>(window_step(stage.attrs.as<ConvAttrs>().strides, w.shape->size() - 3));
+  const double picks = (stride * (neighbours - 1) + kernel_row) / (neighbours * kernel_row);
+  return 500 + std::max(out * taps * (product + picks * pick), bytes / 20);
 }
 
 struct PreparedDepthwise {
@@ -187,7 +221,7 @@ std::shared_ptr<const void> depthwise_prepare(const Kernel&, const Problem& prob
   return out;
 }
 
-void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
+void depthwise_bind(const Kernel& kernel, const void* prepared_pointer, const BindContext& c, Bound& bound) {
   const auto& prepared = *static_cast<const PreparedDepthwise*>(prepared_pointer);
   const Stage& stage = c.problem.stages[0];
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
@@ -195,12 +229,18 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   const Dims& w = c.operands[stage.inputs[1]];
   const Dims& y = c.results[0];
   const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
-  if (w[0] != x[1] || w[1] != 1 || x[1] != attrs.group || y[0] != x[0] || y[1] != x[1] ||
-      (biased && c.operands[stage.inputs[2]][0] != x[1]))
+  const int64_t groups = attrs.group, out = w[0] / groups;
+  if (out * groups != w[0] || checked_mul(w[1], groups, "channels") != x[1] || y[0] != x[0] || y[1] != w[0] ||
+      (biased && c.operands[stage.inputs[2]][0] != w[0]))
     throw Error(Code::invalid_argument, "the operands of a Conv do not fit together");
   Plan& plan = emplace<Plan>(bound);
   plan.table = prepared.table;
-  plan.function = prepared.table->depthwise;
+  const bool grouped = kernel.self == &in_groups;
+  plan.function = grouped ? prepared.table->grouped : prepared.table->depthwise;
+  if (grouped) {
+    plan.args.group_in = w[1];
+    plan.args.group_out = out;
+  }
   plan.prepared = &prepared.epilogue;
   plan.x = stage.inputs[0];
   plan.weights = stage.inputs[1];
@@ -211,8 +251,8 @@ void depthwise_bind(const Kernel&, const void* prepared_pointer, const BindConte
   plan.args.narrow_out = prepared.epilogue.narrow;
   plan.by_image = !prepared.epilogue.whole_batch;
   // Rows of a program are pixels, or several of them.
-  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, x[1], std::max(x[1], flat_row));
-  plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(2)), bound);
+  plan.epilogue = bind_epilogue(prepared.epilogue, prepared.view, c, plan.by_image, w[0], std::max(w[0], flat_row));
+  plan_rows(plan, c, static_cast<double>(product(y)) * taps_of(std::span(w).subspan(1)), bound);
 }
 
 bool depthwise_overwrites(const Kernel&, const Problem& problem, size_t operand) {
@@ -472,16 +512,21 @@ constexpr Kernel other_rows[] = {
      .run = global_run},
 };
 
+constexpr Kernel convolution_row(const char* name, const void* groups) {
+  return {.name = name,
+          .self = groups,
+          .supports = depthwise_supports,
+          .needs = depthwise_needs,
+          .cost = depthwise_cost,
+          .prepare = depthwise_prepare,
+          .bind = depthwise_bind,
+          .run = rows_run,
+          .may_overwrite = depthwise_overwrites};
+}
+
 }  // namespace
 
-const Kernel depthwise_row = {.name = "depthwise_f32",
-                              .supports = depthwise_supports,
-                              .needs = depthwise_needs,
-                              .cost = depthwise_cost,
-                              .prepare = depthwise_prepare,
-                              .bind = depthwise_bind,
-                              .run = rows_run,
-                              .may_overwrite = depthwise_overwrites};
+const Kernel depthwise_row = convolution_row("depthwise_f32", nullptr);
 
 const Window& depthwise_window(const Bound& bound) { return bound.as<Plan>().args.window; }
 
@@ -522,7 +567,7 @@ int64_t depthwise_lines_scratch(const Bound& bound, int64_t least, int64_t most)
 
 std::span<const Kernel> spatial_kernels() {
   static const std::vector<Kernel> rows = [] {
-    std::vector<Kernel> all = {depthwise_row};
+    std::vector<Kernel> all = {depthwise_row, convolution_row("conv_groups_f32", &in_groups)};
     all.insert(all.end(), std::begin(other_rows), std::end(other_rows));
     return all;
   }();
