@@ -79,7 +79,25 @@ void split_into_planes(const Layout& layout, int64_t matrices, int64_t taps, int
           }
 }
 
+// Weights [C, N, taps...] of a transposed convolution as matrices [groups, C / groups, taps * N].
+Tensor as_matrices(const Tensor& weights, int64_t groups, size_t width) {
+  const Dims& dims = weights.dims();
+  const int64_t n = dims[1], taps = weights.count() / std::max<int64_t>(1, dims[0] * n);
+  Tensor out(weights.dtype(), {groups, dims[0] / groups, taps * n});
+  const auto* from = weights.as<std::byte>();
+  auto* to = out.as_mutable<std::byte>();
+  for (int64_t at = 0; at < out.count(); ++at, to += width) {
+    const int64_t row = at / (taps * n), tap = at / n % taps;
+    std::memcpy(to, from + static_cast<size_t>((row * n + at % n) * taps + tap) * width, width);
+  }
+  return out;
+}
+
 Tensor in_panels(const Tensor& tensor, const Layout& layout, size_t width) {
+  if (layout.kind == Layout::Kind::conv_panels && layout.transposed) {
+    const Layout matrices = Layout::matrix_panels(layout.width, layout.lanes, false, layout.planes);
+    return in_panels(as_matrices(tensor, layout.groups, width), matrices, width);
+  }
   const Dims& dims = tensor.dims();
   const size_t rank = dims.size();
   Tensor out(DType::u8, {layout_bytes(layout, tensor.dtype(), dims)});

@@ -58,6 +58,10 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   }
   int64_t taps = 1;
   for (size_t i = 2; i < rank; ++i) taps = checked_mul(taps, dims[i], "taps");
+  if (layout.transposed) {
+    const int64_t n = padded(checked_mul(taps, dims[1], "panel columns"));
+    return bytes(checked_mul(n, layout.groups, "panel columns"), 1, dims[0] / layout.groups);
+  }
   const int64_t columns = checked_mul(padded(dims[0] / layout.groups), layout.groups, "panel columns");
   return bytes(columns, taps, dims[1]);
 }
@@ -82,7 +86,8 @@ bool layout_fits(const Layout& layout, size_t rank) {
   switch (layout.kind) {
     case Layout::Kind::any: return true;
     case Layout::Kind::matrix_panels: return rank >= 2 && panels_fit;
-    case Layout::Kind::conv_panels: return rank >= 3 && panels_fit && layout.groups > 0;
+    case Layout::Kind::conv_panels:
+      return rank >= 3 && panels_fit && layout.groups > 0 && (!layout.transposed || layout.run == 1);
     case Layout::Kind::strided: break;
   }
   if (layout.pitch < 0 || (layout.pitch > 0 && rank == 0)) return false;
@@ -103,7 +108,8 @@ std::string to_text(const Layout& layout) {
       return fmt::format("@{}({}, {}{})", layout.transposed ? "matrix_t" : "matrix", layout.width, layout.lanes,
                          layout.planes ? fmt::format(", planes {}", layout.planes) : "");
     case Layout::Kind::conv_panels:
-      return fmt::format("@conv({}, {}, {}{})", layout.width, layout.lanes, layout.groups,
+      return fmt::format("@{}({}, {}, {}{})", layout.transposed ? "conv_t" : "conv", layout.width, layout.lanes,
+                         layout.groups,
                          layout.planes ? fmt::format(", planes {}, run {}", layout.planes, layout.run) : "");
     case Layout::Kind::strided: break;
   }
@@ -137,7 +143,8 @@ Layout parse_layout(Scanner& scanner) {
     scanner.expect(")");
     return Layout::matrix_panels(width, lanes, !plain, planes);
   }
-  if (scanner.accept("conv")) {
+  const bool forward = scanner.accept("conv");
+  if (forward || scanner.accept("conv_t")) {
     scanner.expect("(");
     const auto width = static_cast<int32_t>(number(1024));
     scanner.expect(",");
@@ -153,7 +160,9 @@ Layout parse_layout(Scanner& scanner) {
       if (run < 1) scanner.fail("number out of range in a layout");
     }
     scanner.expect(")");
-    return Layout::conv_panels(width, lanes, groups, planes, run);
+    Layout layout = Layout::conv_panels(width, lanes, groups, planes, run);
+    layout.transposed = !forward;
+    return layout;
   }
   scanner.expect("(");
   std::vector<uint8_t> order;

@@ -4,11 +4,12 @@
 // elements between rows are somebody else's. Panels are the packed weights of contractions, `width` columns each, the
 // last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
-// groups as [group][panel][tap][C][columns]. Panels of f32 may be split into `planes` of bf16, each what the planes
-// before it leave: [panel][tap][step of 32 of K][16 columns][plane][pair of K][column][2], K padded to 32; `run` taps
-// of the innermost axis then count as one tap of run * C. Panels of 8-bit integers are those of `BytePanels`, K of all
-// taps in one: signed bytes (unsigned ones less 128) and their sums. `any` is a question to a kernel and never occurs
-// in a plan.
+// groups as [group][panel][tap][C][columns]; for those of transposed convolutions, [C, N, taps...], each group as a
+// matrix of its channels and of taps * N columns. Panels of f32 may be split into `planes` of bf16, each what the
+// planes before it leave: [panel][tap][step of 32 of K][16 columns][plane][pair of K][column][2], K padded to 32; `run`
+// taps of the innermost axis then count as one tap of run * C. Panels of 8-bit integers are those of `BytePanels`, K of
+// all taps in one: signed bytes (unsigned ones less 128) and their sums. `any` is a question to a kernel and never
+// occurs in a plan.
 #pragma once
 
 #include <string>
@@ -24,7 +25,7 @@ struct Layout {
   int32_t width = 0;           // of panels
   int32_t lanes = 1;           // of panels: the last one is padded to a multiple
   int32_t groups = 1;          // of conv_panels
-  bool transposed = false;     // of matrix_panels
+  bool transposed = false;     // of matrix_panels, and of conv_panels: of a transposed convolution
   int32_t planes = 0;          // of panels of f32: bf16 planes; 0: they are f32
   int32_t run = 1;             // of conv_panels with planes
   int32_t pitch = 0;           // strided: elements from row to row of the innermost axis; 0: dense
@@ -37,6 +38,10 @@ struct Layout {
   }
   static Layout conv_panels(int32_t width, int32_t lanes, int32_t groups, int32_t planes = 0, int32_t run = 1) {
     return {Kind::conv_panels, {}, width, lanes, groups, false, planes, run};
+  }
+
+  static Layout transposed_conv_panels(int32_t width, int32_t lanes, int32_t groups, int32_t planes = 0) {
+    return {Kind::conv_panels, {}, width, lanes, groups, true, planes, 1};
   }
 
   bool is_row_major() const { return is_strided() && order.empty(); }
@@ -84,8 +89,8 @@ Dims layout_strides(const Layout& layout, const Dims& dims);
 bool layout_fits(const Layout& layout, size_t rank);
 
 // "" for row-major, else "@any", "@(0, 2, 3, 1)", "@(0, 2, 3, 1, pitch 96)", "@(pitch 96)", "@matrix(32, 16)",
-// "@matrix_t(32, 16)", "@conv(32, 16, 1)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run
-// 3)".
+// "@matrix_t(32, 16)", "@conv(32, 16, 1)", "@conv_t(32, 16, 1)"; with planes "@matrix(32, 16, planes 2)", "@conv(32,
+// 16, 1, planes 2, run 3)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);
 

@@ -16,9 +16,13 @@ namespace {
 Tensor unpack(const Layout& layout, const Tensor& packed) {
   const Dims& dims = packed.dims();
   const size_t rank = dims.size();
-  const bool conv = layout.kind == Layout::Kind::conv_panels;
-  int64_t matrices = layout.groups, taps = 1, k, n;
-  if (conv) {
+  const bool conv = layout.kind == Layout::Kind::conv_panels && !layout.transposed;
+  int64_t matrices = layout.groups, taps = 1, k, n, turned = 1;  // turned: taps of transposed convolutions
+  if (layout.kind == Layout::Kind::conv_panels && layout.transposed) {
+    for (size_t a = 2; a < rank; ++a) turned *= dims[a];
+    n = turned * dims[1];
+    k = dims[0] / layout.groups;
+  } else if (conv) {
     n = dims[0] / layout.groups;
     k = dims[1];
     for (size_t a = 2; a < rank; ++a) taps *= dims[a];
@@ -44,7 +48,9 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
             const int64_t column = first + c;
             const int64_t source = m * matrix_size + (bytes ? panels.at(t * k + row, column)
                                                             : first * k * taps + (t * k + row) * stored + c);
-            const int64_t target = conv                ? ((m * n + column) * k + row) * taps + t
+            const int64_t target = conv ? ((m * n + column) * k + row) * taps + t
+                                   : layout.kind == Layout::Kind::conv_panels
+                                       ? (m * k + row) * n + column % dims[1] * turned + column / dims[1]
                                    : layout.transposed ? (m * n + column) * k + row
                                                        : (m * k + row) * n + column;
             std::memcpy(to + static_cast<size_t>(target) * width, from + static_cast<size_t>(source) * width, width);

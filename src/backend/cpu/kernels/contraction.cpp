@@ -420,7 +420,7 @@ std::span<const Kernel> contraction_kernels() {
   static const std::vector<Kernel> rows = [] {
     std::vector<Kernel> all(std::begin(matmul_rows), std::end(matmul_rows));
     all.insert(all.end(), std::begin(conv_rows), std::end(conv_rows));
-    all.push_back(conv_transpose_row);
+    all.insert(all.end(), std::begin(conv_transpose_rows), std::end(conv_transpose_rows));
     return all;
   }();
   return rows;

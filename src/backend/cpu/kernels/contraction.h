@@ -89,6 +89,6 @@ inline constexpr int plane_counts[] = {1, 2, 3};
 double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
                         double numbers = 0);
 
-extern const Kernel matmul_rows[4], conv_rows[4], conv_transpose_row;
+extern const Kernel matmul_rows[4], conv_rows[4], conv_transpose_rows[4];
 
 }  // namespace sinter::cpu

@@ -1,7 +1,8 @@
 // ConvTranspose, channels last, with its epilogue: strips of the result's first spatial axis. Each strip multiplies the
 // rows of the operand that reach it with all taps at once, then every pixel of the result collects its taps in order:
 // no two chunks write the same pixel, and bits do not depend on the strips. Any stride, dilation, padding and group.
-// Where taps do not overlap, products go from the loops' blocks straight to the result. Images are f32 or bf16.
+// Where taps do not overlap, products go from the loops' blocks straight to the result. Images are f32 or bf16, weights
+// are panels.
 
 #include <fmt/core.h>
 
@@ -17,25 +18,24 @@ namespace sinter::cpu {
 namespace {
 
 constexpr int64_t few_channels = 8;
-constexpr int64_t strip_bytes = 512 << 10;  // of products a thread holds
+constexpr int64_t strip_bytes = 2 << 20;  // of products a thread holds: strips make the rows that they share anew
 
-// [C][taps][M / group]: the columns of the product, taps outermost.
-Layout weight_layout(size_t rank) {
-  std::vector<uint8_t> order{0};
-  for (size_t k = 2; k < rank; ++k) order.push_back(static_cast<uint8_t>(k));
-  order.push_back(1);
-  return Layout::ordered(std::move(order));
-}
-
-// The loops that multiply as exactly as asked and fast. Splitting an operand pays where each number is used often.
-const ContractTable& table_for(const Problem& problem, const DeviceSpec& device) {
+// A group's matrix has taps * M / group columns. Where taps lie side by side in the result and panels fit what those of
+// a line make, lines are products by themselves.
+Layout weights_layout(const Problem& problem, const ContractTable& table) {
   const Stage& stage = problem.stages[0];
   const auto& attrs = stage.attrs.as<ConvTransposeAttrs>();
   const Shape& w = *problem.types[stage.inputs[1]].shape;
-  const int64_t depth = w[0].as_constant().value_or(0) / attrs.group;
-  const int planes = attrs.numerics == Numerics::bf16 ? 1 : attrs.numerics != Numerics::strict && depth >= 48 ? 2 : 0;
-  const ContractTable* split = planes > 0 ? plane_table(device.level, planes) : nullptr;
-  return split ? *split : contract_table(device.level);
+  int64_t n = 1, line = 0;
+  for (size_t k = 1; k < w.size(); ++k) {
+    const int64_t extent = w[k].as_constant().value_or(0);
+    if (extent <= 0 || __builtin_mul_overflow(n, extent, &n)) n = 1 << 16;  // any width will do
+    if (k + 1 == w.size() && extent == window_step(attrs.strides, k - 2))
+      line = extent * w[1].as_constant().value_or(0);
+  }
+  const bool by_line = attrs.group == 1 && line > 0 && line % table.panel_width(line) == 0;
+  return Layout::transposed_conv_panels(table.panel_width(by_line ? line : n), table.lanes,
+                                        static_cast<int32_t>(attrs.group), table.planes);
 }
 
 // Whether stages behind the first are more than loops do themselves.
@@ -45,12 +45,13 @@ bool has_program(const Problem& problem) {
   });
 }
 
-Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.empty() || !is_op(problem.stages[0], "ConvTranspose")) return Answer::no("not a ConvTranspose");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (Answer a = convolution_operands(problem, stage, true); !a) return a;
   const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
+  if (Answer a = accurate_enough(kernel, device, attrs.numerics); !a) return a;
   const Operand& x = problem.operands[stage.inputs[0]];
   const Operand& w = problem.operands[stage.inputs[1]];
   const size_t rank = x.type.shape->size();
@@ -63,9 +64,9 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (!few(attrs.pads, 2 * (rank - 2), -high) || !few(attrs.output_padding, rank - 2, 0) ||
       !few(attrs.output_shape, rank - 2, 0))
     return Answer::no("window attributes out of range");
-  if (attrs.group < 1) return Answer::no("group out of range");
+  if (attrs.group < 1 || attrs.group > INT32_MAX) return Answer::no("group out of range");
   if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
-  if (w.layout.kind != Layout::Kind::any && w.layout != weight_layout(rank))
+  if (w.layout.kind != Layout::Kind::any && w.layout != weights_layout(problem, *table_of(kernel, device)))
     return Answer::no("the weights have another layout");
   if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
   if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
@@ -76,18 +77,23 @@ Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   return epilogue_supported(problem, image_view(rank));
 }
 
-Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
+Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const DeviceSpec& device) {
   const size_t rank = problem.types[problem.stages[0].inputs[0]].shape->size();
-  return filtered_needs(problem, image_view(rank), weight_layout(rank));
+  return filtered_needs(problem, image_view(rank), weights_layout(problem, *table_of(kernel, device)));
 }
 
-double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
+double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device) {
   const Stage& stage = problem.stages[0];
   const Type& x = problem.types[stage.inputs[0]];
   const double channels = static_cast<double>(std::max<int64_t>(1, (*x.shape)[1].evaluate(symbols)));
   const double in = elements_at(x, symbols), w = elements_at(problem.types[stage.inputs[1]], symbols);
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
-  return contraction_cost(table_for(problem, device), in / channels, w / channels, channels, 4 * (in + w + 3 * out));
+  const ContractTable& table = *table_of(kernel, device);
+  const double bytes = 4 * (in + w + 3 * out);
+  if (table.planes == 0) return contraction_cost(table, in / channels, w / channels, channels, bytes);
+  // Each group is padded by itself.
+  const auto groups = static_cast<double>(stage.attrs.as<ConvTransposeAttrs>().group);
+  return groups * contraction_cost(table, in / channels, w / channels, channels / groups, bytes / groups);
 }
 
 // Spatial axes of which there are fewer than three come first; the others have extent 1.
@@ -113,10 +119,11 @@ struct Prepared {
   Epilogue epilogue;
 };
 
-std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,
+                                    const DeviceSpec& device) {
   const Stage& stage = problem.stages[0];
   auto out = std::make_shared<Prepared>();
-  out->table = &table_for(problem, device);
+  out->table = table_of(kernel, device);
   out->convert = &spatial_table(device.level);
   out->view = image_view(problem.types[stage.inputs[0]].shape->size());
   const int bias = has(stage, 2) ? stage.inputs[2] : -1;
@@ -132,14 +139,13 @@ struct Plan {
   bool by_line = false;                    // as products of lines
   bool by_image = false;                   // the epilogue wants a call per image
   BoundEpilogue epilogue;
-  int64_t products = 0, parts = 1;  // of a pixel, and the matrices that make them
-  int64_t run = 0;                  // direct: products that lie as one in the result
-  std::vector<int64_t> run_at;      // where those of a pixel begin
-  int64_t bias_offset = 0;          // bytes into the workspace: bias by product
+  int64_t products = 0;         // of a pixel
+  int64_t run = 0;              // direct: products that lie as one in the result
+  std::vector<int64_t> run_at;  // where those of a pixel begin
   Axis axes[3];
   int64_t images = 0, groups = 1, depth = 0, columns = 0, taps = 1;  // depth, columns: channels of a group
   ContractArgs args;
-  int64_t matrix_size = 0, panels = 0;
+  int64_t matrix_size = 0;  // floats of a group's weights
   int64_t strip = 1, strips = 0;
   // Bytes into the scratch: products, the operand's rows as floats, a line of the result, of the epilogue.
   int64_t product_offset = 0, wide_offset = 0, line_offset = 0, tile_offset = 0;
@@ -223,33 +229,25 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   args.k = plan.depth;
   plan.products = args.n = checked_mul(plan.taps, plan.columns, "columns");
   args.lda = x[1];
-  bound.phases = 2;
-  bound.chunks[0] = bound.chunks[1] = 0;
+  args.nr = c.problem.operands[stage.inputs[1]].layout.width;
+  bound.chunks[0] = 0;
   if (product(y) == 0) return;
   if (plan.products == 0) throw Error(Code::invalid_argument, "the kernel of a ConvTranspose has an extent of 0");
   plan.direct = !prepared.epilogue.executor && one_tap(plan);
   if (plan.direct) plan_runs(plan);
-  plan.by_line = plan.direct && plan.groups == 1 && plan.run >= 16 && line_width(plan) >= 32 &&
+  plan.by_line = plan.direct && plan.groups == 1 && plan.run % args.nr == 0 && line_width(plan) >= 32 &&
                  (!prepared.epilogue.narrow || plan.table->planes == 1);
-  if (plan.by_line) args.n = plan.run;
-  plan.parts = plan.products / args.n;
-  args.ldc = args.n;
-  args.nr = plan.table->panel_width(args.n);
-  const int64_t matrices = checked_mul(plan.groups, plan.parts, "matrices");
+  args.ldc = plan.by_line ? plan.run : plan.products;
   plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr, 1);
-  plan.panels = (args.n + args.nr - 1) / args.nr;
-  if (plan.matrix_size > 0) bound.chunks[0] = checked_mul(matrices, plan.panels, "panels");
-  plan.bias_offset =
-      align_up(byte_size(DType::f32, checked_mul(matrices, plan.matrix_size, "packed weights")), 64, "workspace");
-  bound.workspace = plan.bias_offset;
   if (plan.direct) {
     args.low = prepared.epilogue.low;
     args.high = prepared.epilogue.high;
     args.epilogue = plan.by_line ? nullptr : scatter;
     if (prepared.epilogue.bias >= 0) {
-      bound.chunks[0] = std::max<int64_t>(1, bound.chunks[0]);
-      bound.workspace = checked_add(
-          bound.workspace, byte_size(DType::f32, checked_mul(plan.groups, plan.products, "bias")), "workspace");
+      // In a phase of its own: the bias by product.
+      bound.phases = 2;
+      bound.chunks[0] = 1;
+      bound.workspace = byte_size(DType::f32, checked_mul(plan.groups, plan.products, "bias"));
     }
   }
   plan.by_image = !prepared.epilogue.whole_batch;
@@ -270,7 +268,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   }
   if (plan.direct) plan.strip = (plan.strip + first.stride - 1) / first.stride * first.stride;
   plan.strips = (first.out + plan.strip - 1) / plan.strip;
-  bound.chunks[1] = checked_mul(checked_mul(plan.images, plan.groups, "strips"), plan.strips, "strips");
+  bound.chunks[bound.phases - 1] = checked_mul(checked_mul(plan.images, plan.groups, "strips"), plan.strips, "strips");
   int64_t scratch = 0, pixels = 0;
   for (int64_t s = 0; s < plan.strips; ++s) {
     const Reach reach = reach_of(first, s * plan.strip, std::min(first.out, (s + 1) * plan.strip));
@@ -278,7 +276,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
     if (here <= 0) continue;
     pixels = std::max(pixels, here);
     args.m = plan.by_line ? line_width(plan) : here;
-    scratch = std::max(scratch, plan.table->scratch_size(args, args.m, args.n));
+    scratch = std::max(scratch, plan.table->scratch_size(args, args.m, plan.by_line ? plan.run : args.n));
   }
   bound.scratch = scratch;
   const auto reserve = [&](int64_t count, int64_t numbers) {
@@ -295,10 +293,24 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
 
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
 
-void add_to(float* to, const float* from, int64_t n) {
+// to = start (null: 0) and all of `from`, in order.
+void sum_up(float* to, const float* start, const float* const* from, int count, int64_t n) {
+  const auto four = [](const float* p) { return *reinterpret_cast<const Four*>(p); };
   int64_t i = 0;
-  for (; i + 4 <= n; i += 4) *reinterpret_cast<Four*>(to + i) += *reinterpret_cast<const Four*>(from + i);
-  for (; i < n; ++i) to[i] += from[i];
+  for (; i + 8 <= n; i += 8) {
+    Four low = start ? four(start + i) : Four{}, high = start ? four(start + i + 4) : Four{};
+    for (int t = 0; t < count; ++t) {
+      low += four(from[t] + i);
+      high += four(from[t] + i + 4);
+    }
+    *reinterpret_cast<Four*>(to + i) = low;
+    *reinterpret_cast<Four*>(to + i + 4) = high;
+  }
+  for (; i < n; ++i) {
+    float sum = start ? start[i] : 0.0f;
+    for (int t = 0; t < count; ++t) sum += from[t][i];
+    to[i] = sum;
+  }
 }
 
 void add_numbers(float* to, const float* a, const float* b, int64_t n) {
@@ -309,6 +321,7 @@ void add_numbers(float* to, const float* a, const float* b, int64_t n) {
 }
 
 constexpr int64_t most_together = 256;  // numbers on the stack
+constexpr int most_taps = 16;           // that are summed up in registers
 
 // The same as collect where one_tap holds: what a pixel of the operand gives a line lies as one.
 void spread(const Plan& plan, const float* products, int64_t first, int64_t o0, float* out, int64_t channels,
@@ -353,10 +366,9 @@ void collect(const Plan& plan, const float* products, int64_t first, int64_t o0,
     a1.positions(o1, first1, last1);
     for (int64_t o2 = 0; o2 < a2.out; ++o2, out += channels) {
       a2.positions(o2, first2, last2);
-      if (bias)
-        std::memcpy(out, bias, static_cast<size_t>(plan.columns) * 4);
-      else
-        std::memset(out, 0, static_cast<size_t>(plan.columns) * 4);
+      const float* from[most_taps];
+      const float* start = bias;
+      int count = 0;
       for (int64_t i0 = first0; i0 < last0; ++i0) {
         const int64_t k0 = a0.tap(o0, i0);
         for (int64_t i1 = k0 < 0 ? last1 : first1; i1 < last1; ++i1) {
@@ -366,47 +378,33 @@ void collect(const Plan& plan, const float* products, int64_t first, int64_t o0,
             if (k2 < 0) continue;
             const int64_t tap = (k0 * a1.kernel + k1) * a2.kernel + k2;
             const int64_t pixel = (i0 - first) * line + i1 * a2.in + i2;
-            add_to(out, products + pixel * plan.args.n + tap * plan.columns, plan.columns);
+            from[count++] = products + pixel * plan.args.n + tap * plan.columns;
+            if (count < most_taps) continue;
+            sum_up(out, start, from, count, plan.columns);
+            start = out;
+            count = 0;
           }
         }
       }
+      if (count > 0 || start != out) sum_up(out, start, from, count, plan.columns);
     }
   }
 }
 
-// Weights as panels; with the first of a group its bias, product by product.
-void pack_chunk(const Plan& plan, const Launch& launch) {
-  const int64_t matrix = launch.chunk / plan.panels, n = launch.chunk % plan.panels * plan.args.nr;
-  const int64_t group = matrix / plan.parts, part = matrix % plan.parts;
-  const Stage& stage = launch.problem->stages[0];
-  PackArgs pack;
-  pack.src = static_cast<const float*>(launch.operands[stage.inputs[1]]) + group * plan.depth * plan.products +
-             part * plan.args.n;
-  pack.k_stride = plan.products;
-  pack.n_stride = 1;
-  pack.k = plan.depth;
-  pack.n = plan.args.n;
-  pack.nr = plan.args.nr;
-  plan.table->pack_b(pack, n, std::min(pack.n, n + pack.nr),
-                     reinterpret_cast<float*>(launch.workspace) + matrix * plan.matrix_size);
-}
-
 // What a line of the operand gives a line of the result lies as a product does. out: of the image.
-void multiply_lines(const Plan& plan, ContractArgs args, int64_t first, int64_t last, std::byte* out,
-                    const std::byte* weights, void* scratch) {
+void multiply_lines(const Plan& plan, ContractArgs args, int64_t first, int64_t last, std::byte* out, void* scratch) {
   const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
   const int64_t lines = is_flat(plan) ? 1 : a1.in;
   args.m = line_width(plan);
   for (int64_t i = first * lines; i < last * lines; ++i) {
     const int64_t base = (i / lines * a0.stride * a1.out + i % lines * a1.stride) * a2.out * plan.columns;
-    for (int64_t part = 0; part < plan.parts; ++part) {
-      const int64_t at = base + plan.run_at[static_cast<size_t>(part)];
-      args.b = reinterpret_cast<const float*>(weights) + part * plan.matrix_size;
+    for (int64_t n = 0; n < args.n; n += plan.run) {
+      const int64_t at = base + plan.run_at[static_cast<size_t>(n / plan.run)] - n;  // of column 0
       if (plan.prepared->epilogue.narrow)
         args.narrow_c = reinterpret_cast<uint16_t*>(out) + at;
       else
         args.c = reinterpret_cast<float*>(out) + at;
-      plan.table->chunk(args, 0, args.m, 0, args.n, scratch);
+      plan.table->chunk(args, 0, args.m, n, n + plan.run, scratch);
     }
     if (args.narrow_a)
       args.narrow_a += args.m * args.lda;
@@ -519,12 +517,10 @@ Status run(const Launch& launch) {
   const Stage& stage = launch.problem->stages[0];
   const int bias_operand = plan.prepared->epilogue.bias;
   const auto* bias = bias_operand >= 0 ? static_cast<const float*>(launch.operands[bias_operand]) : nullptr;
-  auto* bias_by_product = reinterpret_cast<float*>(launch.workspace + plan.bias_offset);
-  if (launch.phase == 0) {
-    if (plan.matrix_size > 0) pack_chunk(plan, launch);
-    if (launch.chunk == 0 && plan.direct && bias)
-      for (int64_t group = 0; group < plan.groups; ++group)
-        for (int64_t n = 0; n < plan.products; ++n) *bias_by_product++ = bias[group * plan.columns + n % plan.columns];
+  auto* bias_by_product = reinterpret_cast<float*>(launch.workspace);
+  if (launch.phase + 1 < launch.bound->phases) {
+    for (int64_t group = 0; group < plan.groups; ++group)
+      for (int64_t n = 0; n < plan.products; ++n) *bias_by_product++ = bias[group * plan.columns + n % plan.columns];
     return {};
   }
   const Axis* axes = plan.axes;
@@ -550,15 +546,14 @@ Status run(const Launch& launch) {
     } else {
       args.a = x ? static_cast<const float*>(x) + at + group * plan.depth : nullptr;
     }
+    args.b = static_cast<const float*>(launch.operands[stage.inputs[1]]) + group * plan.matrix_size;
     if (bias && plan.direct) args.bias = bias_by_product + group * plan.products;
     if (plan.by_line) {
       const int64_t image_numbers = axes[0].out * axes[1].out * axes[2].out * channels;
       multiply_lines(plan, args, reach.first, reach.last,
-                     out + image * image_numbers * (plan.prepared->epilogue.narrow ? 2 : 4), launch.workspace,
-                     launch.scratch);
+                     out + image * image_numbers * (plan.prepared->epilogue.narrow ? 2 : 4), launch.scratch);
       return {};
     }
-    args.b = reinterpret_cast<const float*>(launch.workspace) + group * plan.matrix_size;
     if (plan.direct) {
       const int64_t row = axes[1].out * axes[2].out * channels;
       target.out =
@@ -575,14 +570,21 @@ Status run(const Launch& launch) {
   return {};
 }
 
+constexpr Kernel row(const char* name, const void* planes) {
+  return {.name = name,
+          .self = planes,
+          .supports = supports,
+          .needs = needs,
+          .cost = cost,
+          .prepare = prepare,
+          .bind = bind,
+          .run = run};
+}
+
 }  // namespace
 
-const Kernel conv_transpose_row = {.name = "conv_transpose_f32",
-                                   .supports = supports,
-                                   .needs = needs,
-                                   .cost = cost,
-                                   .prepare = prepare,
-                                   .bind = bind,
-                                   .run = run};
+const Kernel conv_transpose_rows[4] = {row("conv_transpose_f32", nullptr), row("conv_transpose_bf16", &plane_counts[0]),
+                                       row("conv_transpose_bf16x3", &plane_counts[1]),
+                                       row("conv_transpose_bf16x6", &plane_counts[2])};
 
 }  // namespace sinter::cpu

@@ -54,6 +54,7 @@ struct Packing {
   int64_t matrices, taps, k, n, width, lanes;
   std::vector<int64_t> matrix_offsets;
   std::vector<int64_t> tap_offsets;
+  std::vector<int64_t> column_offsets;  // of columns that lie unevenly; n_stride is 0
   int64_t k_stride, n_stride;
   int64_t panels, matrix_size;
 };
@@ -87,6 +88,15 @@ Packing packing_of(const BindContext& c) {
     p.taps = 1;
     p.tap_offsets = {0};
     p.matrix_offsets = offsets(0, rank - 2);
+  } else if (to.transposed) {
+    p.k = dims[0] / to.groups;
+    p.k_stride = strides[0];
+    for (int64_t tap : offsets(2, rank))
+      for (int64_t i = 0; i < dims[1]; ++i) p.column_offsets.push_back(tap + i * strides[1]);
+    p.n = static_cast<int64_t>(p.column_offsets.size());
+    p.taps = 1;
+    p.tap_offsets = {0};
+    for (int64_t g = 0; g < to.groups; ++g) p.matrix_offsets.push_back(g * p.k * strides[0]);
   } else {
     p.n = dims[0] / to.groups;
     if (p.n == 0) return p;  // more groups than columns: nothing is stored
@@ -108,6 +118,17 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   bound.chunks[0] = p.matrices * p.panels;
 }
 
+// Columns [first, first + columns) of a row.
+void copy_row(const Packing& p, const float* from, int64_t first, int64_t columns, float* to) {
+  if (!p.column_offsets.empty()) {
+    const int64_t* at = p.column_offsets.data() + first;
+    for (int64_t i = 0; i < columns; ++i) to[i] = from[at[i]];
+  } else {
+    from += first * p.n_stride;
+    for (int64_t i = 0; i < columns; ++i) to[i] = from[i * p.n_stride];
+  }
+}
+
 Status run(const Launch& launch) {
   const Packing& p = launch.bound->as<Packing>();
   const int64_t matrix = launch.chunk / p.panels, panel = launch.chunk % p.panels;
@@ -118,8 +139,7 @@ Status run(const Launch& launch) {
   auto* to = static_cast<float*>(launch.operands[1]) + matrix * p.matrix_size + first * p.k * p.taps;
   for (int64_t t = 0; t < p.taps; ++t)
     for (int64_t k = 0; k < p.k; ++k) {
-      const float* from = source + p.tap_offsets[static_cast<size_t>(t)] + k * p.k_stride + first * p.n_stride;
-      for (int64_t i = 0; i < columns; ++i) to[i] = from[i * p.n_stride];
+      copy_row(p, source + p.tap_offsets[static_cast<size_t>(t)] + k * p.k_stride, first, columns, to);
       for (int64_t i = columns; i < stored; ++i) to[i] = 0;
       to += stored;
     }
@@ -130,6 +150,7 @@ Status run(const Launch& launch) {
 
 struct PlanePacking {
   const ContractTable* table;
+  Packing from;  // of transposed convolutions: panels are gathered in the scratch
   PackArgs args;
   int64_t panels, matrix_size, matrix_stride;
 };
@@ -152,6 +173,13 @@ void bind_planes(const Kernel&, const void*, const BindContext& c, Bound& bound)
     p.args.k_stride = to.transposed ? 1 : p.args.n;
     p.args.n_stride = to.transposed ? p.args.k : 1;
     p.matrix_stride = p.args.k * p.args.n;
+  } else if (to.transposed) {
+    p.from = packing_of(c);
+    p.args.n = p.from.n;
+    p.args.k = p.from.k;
+    p.args.k_stride = p.args.nr;
+    p.args.n_stride = 1;
+    bound.scratch = byte_size(DType::f32, checked_mul(p.args.k, p.args.nr, "scratch"));
   } else {
     p.args.n = dims[0] / to.groups;
     p.args.k = dims[1];
@@ -171,7 +199,20 @@ Status run_planes(const Launch& launch) {
   const PlanePacking& p = launch.bound->as<PlanePacking>();
   const int64_t matrix = launch.chunk / p.panels, n = launch.chunk % p.panels * p.args.nr;
   PackArgs args = p.args;
-  args.src = static_cast<const float*>(launch.operands[0]) + matrix * p.matrix_stride;
+  const auto* source = static_cast<const float*>(launch.operands[0]);
+  if (!p.from.column_offsets.empty()) {
+    auto* rows = reinterpret_cast<float*>(launch.scratch);
+    args.n = std::min(args.nr + int64_t{0}, args.n - n);
+    for (int64_t k = 0; k < args.k; ++k)
+      copy_row(p.from, source + p.from.matrix_offsets[static_cast<size_t>(matrix)] + k * p.from.k_stride, n, args.n,
+               rows + k * args.nr);
+    args.src = rows;
+    p.table->pack_b(args, 0, args.n,
+                    static_cast<float*>(launch.operands[1]) + matrix * p.matrix_size +
+                        p.table->packed_size(1, args.k, n, args.nr, 1));
+    return {};
+  }
+  args.src = source + matrix * p.matrix_stride;
   p.table->pack_b(args, n, std::min(args.n, n + args.nr),
                   static_cast<float*>(launch.operands[1]) + matrix * p.matrix_size);
   return {};
@@ -183,6 +224,7 @@ Answer supports_bytes(const Kernel&, const Problem& problem, const DeviceSpec&) 
   if (Answer a = packs(problem); !a) return a;
   if (!BytePanels::hold(problem.operands[0].type.dtype)) return Answer::no("not 8-bit integers");
   const Layout& to = problem.results[0].layout;
+  if (to.kind == Layout::Kind::conv_panels && to.transposed) return Answer::no("panels of a transposed convolution");
   if (to.planes > 0 || to.width != integer_columns || to.lanes != BytePanels::tile)
     return Answer::no("panels of another width");
   return Answer::yes();
