@@ -36,10 +36,10 @@ struct Args {
     // A bf16 number is off by 4e-3 at most, one of f16 by 5e-4, and networks magnify that.
     constexpr double with_bf16 = 3e-2, with_f16 = 5e-3;
     const bool bf16 = build.bf16 || has(*module.main, DType::bf16);
+    const bool f16 = build.fp16 || has(*module.main, DType::f16);
     Tolerance out = tolerance;
     for (double Tolerance::*part : {&Tolerance::rtol, &Tolerance::atol})
-      if ((bf16 || has(*module.main, DType::f16)) && out.*part == Tolerance().*part)
-        out.*part = bf16 ? with_bf16 : with_f16;
+      if ((bf16 || f16) && out.*part == Tolerance().*part) out.*part = bf16 ? with_bf16 : with_f16;
     return out;
   }
 

@@ -144,7 +144,7 @@ void look_at_problems(Facts& facts, const std::string& path, const std::string& 
   for (const std::string& line : lines_of(path)) {
     Scanner scanner(line);
     if (scanner.at_end()) continue;
-    for (const char* word : {"reference", "bf16", "tiles"})
+    for (const char* word : {"reference", "bf16", "f16", "tiles"})
       if (scanner.accept(word)) break;
     const Problem problem = parse_problem(scanner);
     for (const Stage& stage : problem.stages) facts.core[stage.op->name].tests.insert(shown);

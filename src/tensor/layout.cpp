@@ -44,10 +44,13 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
       const int64_t depth = align_up(checked_mul(taps, k, "panels"), BytePanels::depth, "panels");
       return checked_mul(columns, checked_add(depth, 4, "panels"), "panels");
     }
-    if (layout.planes == 0) return byte_size(dtype, checked_mul(columns, checked_mul(taps, k, "panels"), "panels"));
+    const int planes = plane_count(layout.numbers);
+    if (planes == 0)
+      return byte_size(layout.numbers == PanelNumbers::plain ? dtype : DType::bf16,
+                       checked_mul(columns, checked_mul(taps, k, "panels"), "panels"));
     const int64_t depth =
         checked_mul(taps / layout.run, align_up(checked_mul(k, layout.run, "panels"), 32, "panels"), "panels");
-    return byte_size(DType::bf16, checked_mul(columns, checked_mul(depth, layout.planes, "planes"), "planes"));
+    return byte_size(DType::bf16, checked_mul(columns, checked_mul(depth, planes, "planes"), "planes"));
   };
   if (layout.kind == Layout::Kind::matrix_panels) {
     const int64_t n = layout.transposed ? dims[rank - 2] : dims[rank - 1];
@@ -81,8 +84,7 @@ Dims layout_strides(const Layout& layout, const Dims& dims) {
 
 bool layout_fits(const Layout& layout, size_t rank) {
   const bool panels_fit = layout.lanes > 0 && layout.width > 0 && layout.width <= 1024 &&
-                          layout.width % layout.lanes == 0 && layout.planes >= 0 && layout.planes <= 3 &&
-                          layout.run >= 1;
+                          layout.width % layout.lanes == 0 && layout.run >= 1;
   switch (layout.kind) {
     case Layout::Kind::any: return true;
     case Layout::Kind::matrix_panels: return rank >= 2 && panels_fit;
@@ -101,16 +103,41 @@ bool layout_fits(const Layout& layout, size_t rank) {
   return seen == (uint64_t{1} << rank) - 1;
 }
 
+namespace {
+
+std::string numbers_text(PanelNumbers numbers) {
+  switch (numbers) {
+    case PanelNumbers::plain: return "";
+    case PanelNumbers::bf16: return ", bf16";
+    case PanelNumbers::f16: return ", f16";
+    case PanelNumbers::f16_plane: return ", f16 plane";
+    default: return fmt::format(", planes {}", plane_count(numbers));
+  }
+}
+
+PanelNumbers parse_numbers(Scanner& scanner) {
+  if (!scanner.accept(",")) return PanelNumbers::plain;
+  if (scanner.accept("bf16")) return PanelNumbers::bf16;
+  if (scanner.accept("f16")) return scanner.accept("plane") ? PanelNumbers::f16_plane : PanelNumbers::f16;
+  scanner.expect("planes");
+  const int64_t planes = scanner.integer();
+  for (const PanelNumbers numbers : {PanelNumbers::planes1, PanelNumbers::planes2, PanelNumbers::planes3})
+    if (plane_count(numbers) == planes) return numbers;
+  scanner.fail("number out of range in a layout");
+}
+
+}  // namespace
+
 std::string to_text(const Layout& layout) {
   switch (layout.kind) {
     case Layout::Kind::any: return "@any";
     case Layout::Kind::matrix_panels:
       return fmt::format("@{}({}, {}{})", layout.transposed ? "matrix_t" : "matrix", layout.width, layout.lanes,
-                         layout.planes ? fmt::format(", planes {}", layout.planes) : "");
+                         numbers_text(layout.numbers));
     case Layout::Kind::conv_panels:
-      return fmt::format("@{}({}, {}, {}{})", layout.transposed ? "conv_t" : "conv", layout.width, layout.lanes,
-                         layout.groups,
-                         layout.planes ? fmt::format(", planes {}, run {}", layout.planes, layout.run) : "");
+      return fmt::format("@{}({}, {}, {}{}{})", layout.transposed ? "conv_t" : "conv", layout.width, layout.lanes,
+                         layout.groups, numbers_text(layout.numbers),
+                         plane_count(layout.numbers) ? fmt::format(", run {}", layout.run) : "");
     case Layout::Kind::strided: break;
   }
   if (layout.is_row_major()) return "";
@@ -128,20 +155,15 @@ Layout parse_layout(Scanner& scanner) {
     if (v < 0 || v > high) scanner.fail("number out of range in a layout");
     return v;
   };
-  const auto planes_next = [&]() -> int32_t {
-    if (!scanner.accept(",")) return 0;
-    scanner.expect("planes");
-    return static_cast<int32_t>(number(3));
-  };
   const bool plain = scanner.accept("matrix");
   if (plain || scanner.accept("matrix_t")) {
     scanner.expect("(");
     const auto width = static_cast<int32_t>(number(1024));
     scanner.expect(",");
     const auto lanes = static_cast<int32_t>(number(1024));
-    const int32_t planes = planes_next();
+    const PanelNumbers numbers = parse_numbers(scanner);
     scanner.expect(")");
-    return Layout::matrix_panels(width, lanes, !plain, planes);
+    return Layout::matrix_panels(width, lanes, !plain, numbers);
   }
   const bool forward = scanner.accept("conv");
   if (forward || scanner.accept("conv_t")) {
@@ -151,16 +173,16 @@ Layout parse_layout(Scanner& scanner) {
     const auto lanes = static_cast<int32_t>(number(1024));
     scanner.expect(",");
     const auto groups = static_cast<int32_t>(number(INT32_MAX));
-    const int32_t planes = planes_next();
+    const PanelNumbers numbers = parse_numbers(scanner);
     int32_t run = 1;
-    if (planes > 0) {
+    if (plane_count(numbers) > 0) {
       scanner.expect(",");
       scanner.expect("run");
       run = static_cast<int32_t>(number(INT32_MAX));
       if (run < 1) scanner.fail("number out of range in a layout");
     }
     scanner.expect(")");
-    Layout layout = Layout::conv_panels(width, lanes, groups, planes, run);
+    Layout layout = Layout::conv_panels(width, lanes, groups, numbers, run);
     layout.transposed = !forward;
     return layout;
   }

@@ -5,43 +5,63 @@
 // last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
 // groups as [group][panel][tap][C][columns]; for those of transposed convolutions, [C, N, taps...], each group as a
-// matrix of its channels and of taps * N columns. Panels of f32 may be split into `planes` of bf16, each what the
-// planes before it leave: [panel][tap][step of 32 of K][16 columns][plane][pair of K][column][2], K padded to 32; `run`
-// taps of the innermost axis then count as one tap of run * C. Panels of 8-bit integers are those of `BytePanels`, K of
-// all taps in one: signed bytes (unsigned ones less 128) and their sums. `any` is a question to a kernel and never
-// occurs in a plan.
+// matrix of its channels and of taps * N columns. Panels of f32 may hold the nearest bf16 or f16 instead, or be split
+// into planes of bf16, each what the planes before it leave, or one of f16: [panel][tap][step of 32 of K][16 columns]
+// [plane][pair of K][column][2], K padded to 32; `run` taps of the innermost axis then count as one tap of run * C.
+// Panels of 8-bit integers are those of `BytePanels`, K of all taps in one: signed bytes (unsigned ones less 128) and
+// their sums. `any` is a question to a kernel and never occurs in a plan.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "tensor/panel_numbers.h"
 #include "tensor/type.h"
 
 namespace sinter {
 
+// Planes that numbers in tiles are split into; 0: they lie in rows.
+constexpr int plane_count(PanelNumbers numbers) {
+  switch (numbers) {
+    case PanelNumbers::planes1:
+    case PanelNumbers::f16_plane: return 1;
+    case PanelNumbers::planes2: return 2;
+    case PanelNumbers::planes3: return 3;
+    default: return 0;
+  }
+}
+// Bytes of an f32 number in such panels.
+constexpr int panel_bytes(PanelNumbers numbers) {
+  if (const int planes = plane_count(numbers)) return 2 * planes;
+  return numbers == PanelNumbers::plain ? 4 : 2;
+}
+
 struct Layout {
   enum class Kind : uint8_t { strided, any, matrix_panels, conv_panels } kind = Kind::strided;
-  std::vector<uint8_t> order;  // strided: axes from outermost to innermost; empty: row-major
-  int32_t width = 0;           // of panels
-  int32_t lanes = 1;           // of panels: the last one is padded to a multiple
-  int32_t groups = 1;          // of conv_panels
-  bool transposed = false;     // of matrix_panels, and of conv_panels: of a transposed convolution
-  int32_t planes = 0;          // of panels of f32: bf16 planes; 0: they are f32
-  int32_t run = 1;             // of conv_panels with planes
-  int32_t pitch = 0;           // strided: elements from row to row of the innermost axis; 0: dense
+  std::vector<uint8_t> order;                  // strided: axes from outermost to innermost; empty: row-major
+  int32_t width = 0;                           // of panels
+  int32_t lanes = 1;                           // of panels: the last one is padded to a multiple
+  int32_t groups = 1;                          // of conv_panels
+  bool transposed = false;                     // of matrix_panels, and of conv_panels: of a transposed convolution
+  PanelNumbers numbers = PanelNumbers::plain;  // of panels
+  int32_t run = 1;                             // of conv_panels with planes
+  int32_t pitch = 0;                           // strided: elements from row to row of the innermost axis; 0: dense
 
-  static Layout any() { return {Kind::any, {}, 0, 1, 1, false, 0, 1}; }
+  static Layout any() { return {Kind::any, {}, 0, 1, 1, false, PanelNumbers::plain, 1}; }
   static Layout ordered(std::vector<uint8_t> order);  // the identity becomes row-major
   static Layout channels_last(size_t rank);           // [N, C, spatial...] stored as N, spatial..., C
-  static Layout matrix_panels(int32_t width, int32_t lanes, bool transposed, int32_t planes = 0) {
-    return {Kind::matrix_panels, {}, width, lanes, 1, transposed, planes, 1};
+  static Layout matrix_panels(int32_t width, int32_t lanes, bool transposed,
+                              PanelNumbers numbers = PanelNumbers::plain) {
+    return {Kind::matrix_panels, {}, width, lanes, 1, transposed, numbers, 1};
   }
-  static Layout conv_panels(int32_t width, int32_t lanes, int32_t groups, int32_t planes = 0, int32_t run = 1) {
-    return {Kind::conv_panels, {}, width, lanes, groups, false, planes, run};
+  static Layout conv_panels(int32_t width, int32_t lanes, int32_t groups, PanelNumbers numbers = PanelNumbers::plain,
+                            int32_t run = 1) {
+    return {Kind::conv_panels, {}, width, lanes, groups, false, numbers, run};
   }
 
-  static Layout transposed_conv_panels(int32_t width, int32_t lanes, int32_t groups, int32_t planes = 0) {
-    return {Kind::conv_panels, {}, width, lanes, groups, true, planes, 1};
+  static Layout transposed_conv_panels(int32_t width, int32_t lanes, int32_t groups,
+                                       PanelNumbers numbers = PanelNumbers::plain) {
+    return {Kind::conv_panels, {}, width, lanes, groups, true, numbers, 1};
   }
 
   bool is_row_major() const { return is_strided() && order.empty(); }
@@ -89,8 +109,8 @@ Dims layout_strides(const Layout& layout, const Dims& dims);
 bool layout_fits(const Layout& layout, size_t rank);
 
 // "" for row-major, else "@any", "@(0, 2, 3, 1)", "@(0, 2, 3, 1, pitch 96)", "@(pitch 96)", "@matrix(32, 16)",
-// "@matrix_t(32, 16)", "@conv(32, 16, 1)", "@conv_t(32, 16, 1)"; with planes "@matrix(32, 16, planes 2)", "@conv(32,
-// 16, 1, planes 2, run 3)".
+// "@matrix_t(32, 16)", "@conv(32, 16, 1)", "@conv_t(32, 16, 1)"; of 16 bits "@matrix(32, 16, bf16)", "@conv(32, 16, 1,
+// f16)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run 3)", "@matrix(32, 16, f16 plane)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);
 

@@ -7,6 +7,7 @@
 
 #include "backend/definition.h"
 #include "base/checked.h"
+#include "tensor/convert.h"
 #include "tune/bisect.h"
 
 namespace sinter {
@@ -33,12 +34,22 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
     k = dims[layout.transposed ? rank - 1 : rank - 2];
   }
   Tensor out(packed.dtype(), dims);
+  const auto element = [&](int64_t m, int64_t t, int64_t row, int64_t column) {
+    return conv                                       ? ((m * n + column) * k + row) * taps + t
+           : layout.kind == Layout::Kind::conv_panels ? (m * k + row) * n + column % dims[1] * turned + column / dims[1]
+           : layout.transposed                        ? (m * n + column) * k + row
+                                                      : (m * k + row) * n + column;
+  };
   const auto width = static_cast<size_t>(bit_size(packed.dtype()) / 8);
   const auto* from = packed.as<std::byte>();
   auto* to = out.as_mutable<std::byte>();
-  const bool bytes = BytePanels::hold(packed.dtype());
+  const bool bytes = BytePanels::hold(packed.dtype()), plain = layout.numbers == PanelNumbers::plain;
   const BytePanels panels{taps * k, n, layout.width, layout.lanes};
-  const int64_t matrix_size = bytes ? panels.bytes() : align_up(n, layout.lanes) * k * taps;
+  const bool halves = layout.numbers == PanelNumbers::f16 || layout.numbers == PanelNumbers::f16_plane;
+  const auto number = [&](uint16_t bits) { return halves ? half_to_float(bits) : bfloat_to_float(bits); };
+  const int planes = plane_count(layout.numbers);
+  const int64_t depth = planes > 0 ? taps / layout.run * align_up(k * layout.run, 32) : taps * k;
+  const int64_t matrix_size = bytes ? panels.bytes() : align_up(n, layout.lanes) * depth * std::max(planes, 1);
   for (int64_t m = 0; m < matrices; ++m)
     for (int64_t first = 0; first < n; first += layout.width) {
       const int64_t columns = std::min<int64_t>(layout.width, n - first), stored = align_up(columns, layout.lanes);
@@ -46,14 +57,26 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
         for (int64_t row = 0; row < k; ++row)
           for (int64_t c = 0; c < columns; ++c) {
             const int64_t column = first + c;
+            const auto target = static_cast<size_t>(element(m, t, row, column));
+            if (planes > 0) {
+              const int64_t at = t % layout.run * k + row;  // in its row of taps
+              const int64_t step = t / layout.run * (align_up(k * layout.run, 32) / 32) + at / 32;
+              const auto* tile = packed.as<uint16_t>() + m * matrix_size + first * depth * planes +
+                                 (step * (stored / 16) + c / 16) * planes * 512;
+              float sum = 0;
+              for (int plane = 0; plane < planes; ++plane)
+                sum += number(tile[plane * 512 + at % 32 / 2 * 32 + c % 16 * 2 + at % 2]);
+              std::memcpy(to + target * width, &sum, width);
+              continue;
+            }
             const int64_t source = m * matrix_size + (bytes ? panels.at(t * k + row, column)
                                                             : first * k * taps + (t * k + row) * stored + c);
-            const int64_t target = conv ? ((m * n + column) * k + row) * taps + t
-                                   : layout.kind == Layout::Kind::conv_panels
-                                       ? (m * k + row) * n + column % dims[1] * turned + column / dims[1]
-                                   : layout.transposed ? (m * n + column) * k + row
-                                                       : (m * k + row) * n + column;
-            std::memcpy(to + static_cast<size_t>(target) * width, from + static_cast<size_t>(source) * width, width);
+            if (plain) {
+              std::memcpy(to + target * width, from + static_cast<size_t>(source) * width, width);
+              continue;
+            }
+            const float x = number(packed.as<uint16_t>()[source]);
+            std::memcpy(to + target * width, &x, width);
           }
     }
   if (packed.dtype() == DType::u8)  // they lie as signed bytes

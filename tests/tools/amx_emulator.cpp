@@ -47,12 +47,22 @@ typedef float Floats __attribute__((vector_size(64), may_alias));
 VECTORS inline Words& row_of(Tile& tile, int row) { return *reinterpret_cast<Words*>(tile.row[row]); }
 VECTORS inline const Words& row_of(const Tile& tile, int row) { return *reinterpret_cast<const Words*>(tile.row[row]); }
 
-VECTORS inline Floats first_of_pairs(Words pairs) { return (Floats)(pairs << 16); }
-VECTORS inline Floats second_of_pairs(Words pairs) { return (Floats)(pairs & 0xffff0000); }
+// Of 16 pairs the first numbers, which are the low halves, and the second ones. Denormals of f16 are numbers.
+template <bool F16>
+VECTORS inline Floats first_of_pairs(Words pairs) {
+  // Masked: of others gcc 12 warns.
+  if (F16) return (Floats)_mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)pairs));
+  return (Floats)(pairs << 16);
+}
+template <bool F16>
+VECTORS inline Floats second_of_pairs(Words pairs) {
+  return F16 ? first_of_pairs<F16>(pairs >> 16) : (Floats)(pairs & 0xffff0000);
+}
 
 // As the manual has it: first and second halves of pairs are summed apart, then together, then to what is there; no
-// denormals go in or come out, whatever MXCSR says.
-VECTORS __attribute__((noinline)) void add_products_bf16(Tile& c, const Tile& a, const Tile& b) {
+// denormals of f32 go in or come out, whatever MXCSR says.
+template <bool F16>
+VECTORS __attribute__((noinline)) void add_products_of_halves(Tile& c, const Tile& a, const Tile& b) {
   constexpr uint32_t nearest_without_denormals = 0x9fc0;
   uint32_t mode;
   __asm__ volatile("stmxcsr %0" : "=m"(mode) : : "memory");
@@ -63,8 +73,8 @@ VECTORS __attribute__((noinline)) void add_products_bf16(Tile& c, const Tile& a,
       uint32_t pair;
       std::memcpy(&pair, a.row[m] + 4 * k, 4);
       const Words left = Words{} + pair, right = row_of(b, k);
-      first = (Floats)_mm512_fmadd_ps(first_of_pairs(left), first_of_pairs(right), first);
-      second = (Floats)_mm512_fmadd_ps(second_of_pairs(left), second_of_pairs(right), second);
+      first = (Floats)_mm512_fmadd_ps(first_of_pairs<F16>(left), first_of_pairs<F16>(right), first);
+      second = (Floats)_mm512_fmadd_ps(second_of_pairs<F16>(left), second_of_pairs<F16>(right), second);
     }
     const Floats sums = (Floats)row_of(c, m) + (first + second);
     row_of(c, m) = (Words)sums;
@@ -177,7 +187,8 @@ constexpr Form forms[] = {
     {"tileloadd", pF2, 0x4b, Takes::tile_and_rows, load},
     {"tileloaddt1", p66, 0x4b, Takes::tile_and_rows, load},
     {"tilestored", pF3, 0x4b, Takes::tile_and_rows, store},
-    {"tdpbf16ps", pF3, 0x5c, Takes::three_tiles, multiply<add_products_bf16>},
+    {"tdpbf16ps", pF3, 0x5c, Takes::three_tiles, multiply<add_products_of_halves<false>>},
+    {"tdpfp16ps", pF2, 0x5c, Takes::three_tiles, multiply<add_products_of_halves<true>>},
     {"tdpbssd", pF2, 0x5e, Takes::three_tiles, multiply<add_products_of_bytes<true, true>>},
     {"tdpbsud", pF3, 0x5e, Takes::three_tiles, multiply<add_products_of_bytes<true, false>>},
     {"tdpbusd", p66, 0x5e, Takes::three_tiles, multiply<add_products_of_bytes<false, true>>},
@@ -340,7 +351,7 @@ DeviceSpec machine_with_tiles() {
   }();
   if (!installed) return machine;
   machine.level = cpu::amx;
-  machine.features |= cpu::feature_amx_tile | cpu::feature_amx_bf16 | cpu::feature_amx_int8;
+  machine.features |= cpu::feature_amx_tile | cpu::feature_amx_bf16 | cpu::feature_amx_int8 | cpu::feature_amx_fp16;
   return machine;
 }
 

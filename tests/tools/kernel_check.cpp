@@ -4,11 +4,11 @@
 //
 // A file holds one problem a line, as to_text(Problem) prints it, then values of its symbols for as many runs as there
 // are bars: `(f32[s0, 4]) { Relu(0); } -> (1) | s0 = 3 | s0 = 0`. A line that starts with `reference` expects that no
-// row but the reference takes the problem, one that starts with `bf16` that rows do where bf16 is multiplied, one that
-// starts with `tiles` that rows do where there are tiles. '#'
-// starts a comment. Every row of every backend that supports a problem is checked at every instruction set level of
-// this machine, and at level amx by emulation where only tiles are missing, and gives the same bits with one, two
-// and five threads, wherever values begin. With --every-row, a row that no line has reached is a failure.
+// row but the reference takes the problem, one that starts with `bf16`, `tiles` or `f16` that rows do where bf16 is
+// multiplied, there are tiles, or tiles multiply f16. '#' starts a comment. Every row of every backend that supports a
+// problem is checked at every instruction set level of this machine, and at level amx by emulation where only tiles are
+// missing, and gives the same bits with one, two and five threads, wherever values begin. With --every-row, a row that
+// no line has reached is a failure.
 #include <fmt/core.h>
 
 #include <signal.h>
@@ -127,29 +127,36 @@ void check_row(const Problem& problem, const Kernel& kernel, const DeviceSpec& d
 // What a contraction that may round its operands is given to besides: rows that refuse it when it must be strict.
 void check_looser(const Problem& problem, const std::vector<int64_t>& symbols, uint64_t seed,
                   const std::string& where) {
-  for (const Numerics numerics : {Numerics::tf32, Numerics::bf16}) {
+  const auto with = [&](Numerics numerics) {
     Problem looser = problem;
     for (Stage& stage : looser.stages)
       if (numerics_of(stage.attrs)) stage.attrs = with_numerics(stage.attrs, numerics);
+    return looser;
+  };
+  const Problem tf32 = with(Numerics::tf32);
+  for (const Numerics numerics : {Numerics::tf32, Numerics::bf16, Numerics::fp16}) {
+    const Problem looser = with(numerics);
+    // Most that may round to fp16 are those of tf32.
+    const Problem& refused = numerics == Numerics::fp16 ? tf32 : problem;
     for (const DeviceSpec& device : levels())
       for (const Backend* backend : backends())
         for (const Kernel* kernel : backend->kernels())
-          if (!kernel->supports(*kernel, problem, device) && kernel->supports(*kernel, looser, device))
+          if (!kernel->supports(*kernel, refused, device) && kernel->supports(*kernel, looser, device))
             check_row(looser, *kernel, device, symbols, seed,
                       fmt::format("{} {}", where, enum_names(numerics)[static_cast<size_t>(numerics)]));
   }
 }
 
-enum class Expected { always, with_bf16, with_tiles, never };  // a row that takes the problem
+enum class Expected { always, with_bf16, with_tiles, with_f16, never };  // a row that takes the problem
 
 void check(const Problem& problem, const std::vector<int64_t>& symbols, Expected expected, uint64_t seed,
            const std::string& where) {
   if (std::any_of(problem.stages.begin(), problem.stages.end(),
                   [](const Stage& stage) { return numerics_of(stage.attrs).has_value(); }))
     check_looser(problem, symbols, seed, where);
-  const uint8_t least = expected == Expected::with_tiles  ? cpu::amx
-                        : expected == Expected::with_bf16 ? cpu::avx512_bf16
-                                                          : cpu::portable;
+  const uint8_t least = expected == Expected::with_tiles || expected == Expected::with_f16 ? cpu::amx
+                        : expected == Expected::with_bf16                                  ? cpu::avx512_bf16
+                                                                                           : cpu::portable;
   for (const DeviceSpec& device : levels()) {
     int rows = 0;
     std::string refusals;
@@ -168,7 +175,8 @@ void check(const Problem& problem, const std::vector<int64_t>& symbols, Expected
     }
     if (expected == Expected::never)
       report(rows == 0, where, "a row takes what only the reference should");
-    else if (rows == 0 && device.level >= least)
+    else if (rows == 0 && device.level >= least &&
+             (expected != Expected::with_f16 || (device.features & cpu::feature_amx_fp16) != 0))
       report(false, where, "no row takes it" + refusals);
   }
 }
@@ -180,6 +188,7 @@ void check_line(const std::string& line, uint64_t seed, const std::string& where
   const Expected expected = scanner.accept("reference") ? Expected::never
                             : scanner.accept("bf16")    ? Expected::with_bf16
                             : scanner.accept("tiles")   ? Expected::with_tiles
+                            : scanner.accept("f16")     ? Expected::with_f16
                                                         : Expected::always;
   Problem problem = parse_problem(scanner);
   // What is printed parses back to the same.

@@ -11,6 +11,7 @@
 
 #include "backend/cpu/device.h"
 #include "op_testing.h"
+#include "tensor/convert.h"
 
 #ifdef SINTER_X86
 #include <immintrin.h>
@@ -235,6 +236,9 @@ TileConfig config_of(const Extents& x) {
     _tile_release();                                                               \
   }
 PRODUCT(product_bf16, _tile_dpbf16ps)
+// tdpfp16ps tmm2, tmm7, tmm5, which older compilers do not know.
+#define MULTIPLY_F16(c, a, b) __asm__ volatile(".byte 0xc4, 0xe2, 0x53, 0x5c, 0xd7")
+PRODUCT(product_f16, MULTIPLY_F16)
 PRODUCT(product_ss, _tile_dpbssd)
 PRODUCT(product_su, _tile_dpbsud)
 PRODUCT(product_us, _tile_dpbusd)
@@ -276,18 +280,22 @@ TEST_F(Amx, ProductsOfBytes) {
 
 float without_denormals(float x) { return std::abs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
 
-float from_bf16(uint16_t bits) {
-  const uint32_t wide = uint32_t{bits} << 16;
-  float value;
-  std::memcpy(&value, &wide, 4);
-  return without_denormals(value);
-}
+// Numbers of 16 bits and the instruction that multiplies them.
+struct Halves {
+  int fraction_bits;
+  float (*value)(uint16_t bits);
+  void (*product)(const Extents&, const uint8_t*, const uint8_t*, uint8_t*);
+};
+constexpr Halves bf16 = {7, [](uint16_t bits) { return without_denormals(bfloat_to_float(bits)); }, product_bf16};
+constexpr Halves f16 = {10, half_to_float, product_f16};
 
 // Operands of any sign and fraction, with exponents of these.
-Bytes random_bf16(std::mt19937& random, int64_t count, std::vector<uint32_t> exponents) {
+Bytes random_halves(std::mt19937& random, int64_t count, std::vector<uint32_t> exponents, int fraction_bits) {
   Bytes out;
+  const uint32_t others = 0x8000 | ((1u << fraction_bits) - 1);
   for (int64_t i = 0; i < count; ++i) {
-    const auto bits = static_cast<uint16_t>((random() & 0x807f) | exponents[random() % exponents.size()] << 7);
+    const auto bits =
+        static_cast<uint16_t>((random() & others) | exponents[random() % exponents.size()] << fraction_bits);
     out.push_back(static_cast<uint8_t>(bits));
     out.push_back(static_cast<uint8_t>(bits >> 8));
   }
@@ -295,20 +303,22 @@ Bytes random_bf16(std::mt19937& random, int64_t count, std::vector<uint32_t> exp
 }
 
 // Step by step as the manual has it; NaN only where NaN is due.
-void expect_product_bf16(const std::vector<uint32_t>& exponents, const std::vector<uint32_t>& exponents_of_c) {
+void expect_product(const Halves& halves, const std::vector<uint32_t>& exponents,
+                    const std::vector<uint32_t>& exponents_of_c) {
   std::mt19937 random(6);
   for (const Extents& x : extents) {
-    const Bytes a = random_bf16(random, 2 * x.m * x.k, exponents), b = random_bf16(random, 2 * x.k * x.n, exponents);
-    const Bytes before = random_bf16(random, 2 * x.m * x.n, exponents_of_c);
+    const Bytes a = random_halves(random, 2 * x.m * x.k, exponents, halves.fraction_bits);
+    const Bytes b = random_halves(random, 2 * x.k * x.n, exponents, halves.fraction_bits);
+    const Bytes before = random_halves(random, 2 * x.m * x.n, exponents_of_c, 7);  // pairs of which are f32
     Bytes c = before;
-    product_bf16(x, a.data(), b.data(), c.data());
+    halves.product(x, a.data(), b.data(), c.data());
     for (int m = 0; m < x.m; ++m)
       for (int n = 0; n < x.n; ++n) {
         float sums[2] = {};
         for (int k = 0; k < x.k; ++k)
           for (int i = 0; i < 2; ++i)
-            sums[i] = without_denormals(std::fma(from_bf16(read<uint16_t>(a, 2 * (m * x.k + k) + i)),
-                                                 from_bf16(read<uint16_t>(b, 2 * (k * x.n + n) + i)), sums[i]));
+            sums[i] = without_denormals(std::fma(halves.value(read<uint16_t>(a, 2 * (m * x.k + k) + i)),
+                                                 halves.value(read<uint16_t>(b, 2 * (k * x.n + n) + i)), sums[i]));
         const float sum = without_denormals(without_denormals(read<float>(before, m * x.n + n)) +
                                             without_denormals(sums[0] + sums[1]));
         const float made = read<float>(c, m * x.n + n);
@@ -320,18 +330,26 @@ void expect_product_bf16(const std::vector<uint32_t>& exponents, const std::vect
 }
 
 TEST_F(Amx, ProductsOfBf16) {
-  expect_product_bf16({127}, {127});
-  expect_product_bf16({100, 120, 125, 127, 130}, {120, 140, 127});
+  expect_product(bf16, {127}, {127});
+  expect_product(bf16, {100, 120, 125, 127, 130}, {120, 140, 127});
 }
 
 TEST_F(Amx, DenormalsAreZero) {
-  expect_product_bf16({0, 127}, {0, 127});
-  expect_product_bf16({63, 64}, {0, 1, 2});  // products around the smallest number
+  expect_product(bf16, {0, 127}, {0, 127});
+  expect_product(bf16, {63, 64}, {0, 1, 2});  // products around the smallest number
 }
 
 TEST_F(Amx, InfinityAndNan) {
-  expect_product_bf16({0, 127, 127, 127, 127, 127, 127, 127, 254, 255}, {127});
-  expect_product_bf16({190, 191, 192}, {254, 255});
+  expect_product(bf16, {0, 127, 127, 127, 127, 127, 127, 127, 254, 255}, {127});
+  expect_product(bf16, {190, 191, 192}, {254, 255});
+}
+
+TEST_F(Amx, ProductsOfF16) {
+  if ((testing::machine_with_tiles().features & cpu::feature_amx_fp16) == 0) GTEST_SKIP() << "not of this machine";
+  expect_product(f16, {15}, {127});
+  expect_product(f16, {1, 10, 13, 15, 18, 30}, {120, 140, 127});
+  expect_product(f16, {0, 15}, {0, 127});  // denormals are numbers
+  expect_product(f16, {0, 15, 15, 15, 15, 15, 15, 15, 30, 31}, {127});
 }
 
 TEST_F(Amx, RoundingIsTheTileUnits) {

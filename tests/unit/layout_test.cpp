@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/scanner.h"
 
 namespace sinter {
 namespace {
@@ -40,6 +41,38 @@ TEST(Layout, PanelsOfBytesOfConvolutionsCountTapsAsDepth) {
 
 TEST(Layout, PanelsOfBytesAreWholeTiles) {
   EXPECT_THROW(layout_bytes(Layout::matrix_panels(64, 8, false), DType::i8, {4, 4}), Error);
+}
+
+TEST(Layout, NumbersOfPanelsAreSaidAndSized) {
+  const auto read = [](const char* text) {
+    Scanner scanner(text);
+    return parse_layout(scanner);
+  };
+  const struct {
+    const char* text;
+    PanelNumbers numbers;
+    int64_t bytes;  // of [20, 50], 50 columns as 64
+  } matrices[] = {{"@matrix(32, 16)", PanelNumbers::plain, 20 * 64 * 4},
+                  {"@matrix(32, 16, bf16)", PanelNumbers::bf16, 20 * 64 * 2},
+                  {"@matrix(32, 16, f16)", PanelNumbers::f16, 20 * 64 * 2},
+                  {"@matrix(32, 16, planes 1)", PanelNumbers::planes1, 32 * 64 * 2},
+                  {"@matrix(32, 16, f16 plane)", PanelNumbers::f16_plane, 32 * 64 * 2},
+                  {"@matrix(32, 16, planes 3)", PanelNumbers::planes3, 32 * 64 * 6}};
+  for (const auto& m : matrices) {
+    const Layout layout = read(m.text);
+    EXPECT_EQ(layout, Layout::matrix_panels(32, 16, false, m.numbers)) << m.text;
+    EXPECT_EQ(to_text(layout), m.text);
+    EXPECT_EQ(layout_bytes(layout, DType::f32, {20, 50}), m.bytes) << m.text;
+  }
+  const Layout conv = read("@conv(32, 16, 2, f16)");
+  EXPECT_EQ(conv, Layout::conv_panels(32, 16, 2, PanelNumbers::f16));
+  EXPECT_EQ(to_text(conv), "@conv(32, 16, 2, f16)");
+  EXPECT_EQ(layout_bytes(conv, DType::f32, {20, 3, 3, 3}), 2 * 16 * 27 * 2);
+  EXPECT_EQ(to_text(read("@conv(32, 16, 1, planes 2, run 3)")), "@conv(32, 16, 1, planes 2, run 3)");
+  EXPECT_EQ(to_text(read("@conv(32, 16, 1, f16 plane, run 3)")), "@conv(32, 16, 1, f16 plane, run 3)");
+  for (const char* text : {"@matrix(32, 16, f32)", "@matrix(32, 16, planes 4)", "@matrix(32, 16, planes 0)",
+                           "@matrix(32, 16, planes -1)", "@conv(32, 16, 1, planes 2)", "@conv(32, 16, 1, bf16, run 3)"})
+    EXPECT_THROW(read(text), Error) << text;
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Products of f32 over planes of bf16 on adversarial operands: any magnitude, special values, numbers that bf16 holds.
+// Products of f32 over planes of bf16 and over weights of 16 bits on adversarial operands: any magnitude, special
+// values, numbers that bf16 holds.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,6 +10,8 @@
 #include "backend/cpu/device.h"
 #include "backend/cpu/isa/contract.h"
 #include "op_testing.h"
+#include "tensor/convert.h"
+#include "tensor/layout.h"
 
 namespace sinter {
 namespace {
@@ -68,22 +71,37 @@ std::vector<float> product_of(const ContractTable& table, const Matrices& x) {
 }
 
 // Largest part of sum |a| |b| that a class may be off by. A plane leaves 2^-8 of what it is to hold: one of each
-// operand 2^-7 in all; two leave 2^-17 of each, and their second ones are not multiplied, 2^-16. Sums of f32 round.
-double allowed(int planes) { return planes == 1 ? 8.0e-3 : planes == 2 ? 3.1e-5 : 2.0e-6; }
+// operand 2^-7 in all; two leave 2^-17 of each, and their second ones are not multiplied, 2^-16. Those in bf16 are off
+// by 2^-8 and in f16 by 2^-11, weights alone or all. Sums of f32 round.
+double allowed(PanelNumbers numbers) {
+  switch (numbers) {
+    case PanelNumbers::planes1: return 8.0e-3;
+    case PanelNumbers::planes2: return 3.1e-5;
+    case PanelNumbers::bf16: return 4.0e-3;
+    case PanelNumbers::f16: return 5.0e-4;
+    case PanelNumbers::f16_plane: return 1.0e-3;
+    default: return 2.0e-6;
+  }
+}
 
 struct Unit {
   Level level;
-  int planes;
+  PanelNumbers numbers;
 };
 
 class Planes : public ::testing::TestWithParam<Unit> {
  protected:
   void SetUp() override {
     if (testing::machine_with_tiles().level < GetParam().level) GTEST_SKIP() << "this machine lacks the level";
-    table = plane_table(GetParam().level, planes);
+    DeviceSpec device = testing::machine_with_tiles();
+    device.level = GetParam().level;
+    table = contract_table(device, numbers);
+    if (numbers == PanelNumbers::f16_plane && (device.features & feature_amx_fp16) == 0)
+      GTEST_SKIP() << "the tiles of this machine do not multiply f16";
     ASSERT_NE(table, nullptr);
   }
-  const int planes = GetParam().planes;
+  const PanelNumbers numbers = GetParam().numbers;
+  const bool halves = numbers == PanelNumbers::f16 || numbers == PanelNumbers::f16_plane;
   const ContractTable* table = nullptr;
 };
 
@@ -107,12 +125,16 @@ TEST_P(Planes, AnyMagnitude) {
   std::uniform_real_distribution<double> mantissa(1, 2);
   // Denormals of bf16 are zeros, so an operand's planes lose that much, and so does each of their products.
   constexpr double smallest = 0x1p-126;
+  const int planes = plane_count(numbers);
   const double products = planes * (planes + 1) / 2 + 1;
+  const bool one_bf16 = numbers == PanelNumbers::planes1 || numbers == PanelNumbers::bf16;
   for (const Magnitudes& range : magnitudes)
     for (const int64_t k : {1, 31, 33, 200}) {
+      if (halves && std::min(range.a_low, range.b_low) < -14) continue;  // beyond what f16 holds
+      if (halves && std::max(range.a_high, range.b_high) > 14) continue;
       Matrices x = filled(19, 37, k, 0);
       const auto draw = [&](int low, int high) {
-        if (planes == 1) high = std::min(high, 126);  // one plane rounds what is larger to infinity
+        if (one_bf16) high = std::min(high, 126);  // what is larger rounds to infinity
         low = std::min(low, high);
         const int exponent = low + static_cast<int>(random() % static_cast<uint64_t>(high - low + 1));
         const double value = std::ldexp(mantissa(random), exponent);
@@ -131,7 +153,7 @@ TEST_P(Planes, AnyMagnitude) {
             lost += smallest * (std::abs(a) + std::abs(b) + products);
           }
           ASSERT_LT(size, static_cast<double>(largest) * 0.99) << "the test asks for more than f32 holds";
-          ASSERT_LE(std::abs(made[static_cast<size_t>(r * x.n + c)] - sum), allowed(planes) * size + lost)
+          ASSERT_LE(std::abs(made[static_cast<size_t>(r * x.n + c)] - sum), allowed(numbers) * size + lost)
               << "exponents " << range.a_low << " to " << range.a_high << ", " << range.b_low << " to " << range.b_high
               << ", k " << k << ", element " << r << ", " << c;
         }
@@ -157,6 +179,7 @@ TEST_P(Planes, WhatBf16HoldsIsExact) {
 
 TEST_P(Planes, InfinitiesAreWhatF32Says) {
   for (const float other : {1.0f, -0.5f, 1.1f, 3e36f}) {
+    if (halves && other > 65504) continue;
     Matrices x = filled(20, 40, 50, 0.25f);
     x.at_a(3, 7) = infinite;
     x.at_a(4, 49) = -infinite;
@@ -189,7 +212,7 @@ TEST_P(Planes, NanStaysInItsRow) {
 // Up to what rounding may push beyond the largest number.
 TEST_P(Planes, NearTheLargestNumber) {
   constexpr float high = largest * 0.9999f;
-  if (planes == 1) return;  // bf16 rounds it to infinity, as documented
+  if (numbers == PanelNumbers::planes1 || numbers == PanelNumbers::f16_plane) return;  // infinite, as documented
   Matrices x = filled(16, 16, 32, 0);
   x.at_a(2, 3) = high;
   x.at_b(3, 4) = 0.5f;
@@ -204,10 +227,57 @@ TEST_P(Planes, ZerosGiveZero) {
   for (float v : product_of(*table, x)) EXPECT_EQ(v, 0);
 }
 
+// Few rows and many, and panels of every width.
+TEST_P(Planes, WeightsAreTheNearest) {
+  if (plane_count(numbers) > 0) return;
+  std::mt19937_64 random(11);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (const int64_t m : {1, 3, 4, 5, 13, 29})
+    for (const int64_t n : {1, 8, 15, 16, 24, 33, 40, 64, 100}) {
+      Matrices x = filled(m, n, 70, 0);
+      for (float& v : x.a) v = uniform(random);
+      for (float& v : x.b) v = uniform(random);
+      const std::vector<float> made = product_of(*table, x);
+      for (float& v : x.b)
+        v = numbers == PanelNumbers::f16 ? half_to_float(float_to_half(v)) : bfloat_to_float(float_to_bfloat(v));
+      // The same sums in the same order.
+      EXPECT_EQ(made, product_of(contract_table(GetParam().level), x)) << m << " x " << n;
+    }
+}
+
+TEST_P(Planes, WhatF16CannotHold) {
+  if (!halves) return;
+  Matrices x = filled(3, 20, 4, 0);
+  for (float& v : x.a) v = 1;
+  x.at_b(1, 0) = 65504;
+  x.at_b(1, 1) = 65519;  // rounds down
+  x.at_b(1, 2) = 65520;
+  x.at_b(1, 3) = -1e30f;
+  x.at_b(1, 4) = 0x1p-24f;
+  x.at_b(1, 5) = 0x1.8p-26f;
+  x.at_b(1, 6) = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> made = product_of(*table, x);
+  const float expected[] = {65504, 65504, infinite, -infinite, 0x1p-24f, 0};
+  for (size_t c = 0; c < std::size(expected); ++c) EXPECT_EQ(made[c], expected[c]) << c;
+  EXPECT_TRUE(std::isnan(made[6]));
+  x.at_a(2, 0) = 70000;
+  x.at_b(0, 7) = 0.5f;
+  EXPECT_EQ(product_of(*table, x)[2 * 20 + 7], numbers == PanelNumbers::f16 ? 35000 : infinite);
+}
+
 INSTANTIATE_TEST_SUITE_P(Units, Planes,
-                         ::testing::Values(Unit{avx512_bf16, 1}, Unit{amx, 1}, Unit{amx, 2}, Unit{amx, 3}),
+                         ::testing::Values(Unit{avx512_bf16, PanelNumbers::planes1}, Unit{amx, PanelNumbers::planes1},
+                                           Unit{amx, PanelNumbers::planes2}, Unit{amx, PanelNumbers::planes3},
+                                           Unit{amx, PanelNumbers::f16_plane}, Unit{avx2, PanelNumbers::bf16},
+                                           Unit{avx2, PanelNumbers::f16}, Unit{avx512, PanelNumbers::bf16},
+                                           Unit{avx512, PanelNumbers::f16}),
                          [](const auto& info) {
-                           return std::string(level_name(info.param.level)) + "_" + std::to_string(info.param.planes);
+                           const PanelNumbers numbers = info.param.numbers;
+                           return std::string(level_name(info.param.level)) + "_" +
+                                  (numbers == PanelNumbers::bf16        ? "wbf16"
+                                   : numbers == PanelNumbers::f16       ? "wf16"
+                                   : numbers == PanelNumbers::f16_plane ? "f16"
+                                                                        : std::to_string(plane_count(numbers)));
                          });
 
 }  // namespace

@@ -114,19 +114,21 @@ const ContractTable& contract_table(uint8_t level) {
   return contract_portable;
 }
 
-const ContractTable* plane_table(uint8_t level, int planes) {
+const ContractTable* contract_table(const DeviceSpec& device, PanelNumbers numbers) {
+  const uint8_t level = device.level;
+  if (numbers == PanelNumbers::plain) return &contract_table(level);
 #ifdef SINTER_X86
-  if (level == avx512_bf16 && planes == 1) return &contract_avx512_bf16;
-  if (level < amx) return nullptr;
-  switch (planes) {
-    case 1: return &contract_amx_bf16;
-    case 2: return &contract_amx_bf16x3;
-    case 3: return &contract_amx_bf16x6;
-    default: break;
+  const auto from = [&](uint8_t least, const ContractTable& table) { return level >= least ? &table : nullptr; };
+  switch (numbers) {
+    case PanelNumbers::plain: break;
+    case PanelNumbers::bf16: return from(avx2, level >= avx512 ? contract_avx512_wbf16 : contract_avx2_wbf16);
+    case PanelNumbers::f16: return from(avx2, level >= avx512 ? contract_avx512_wf16 : contract_avx2_wf16);
+    case PanelNumbers::planes1: return from(avx512_bf16, level >= amx ? contract_amx_bf16 : contract_avx512_bf16);
+    case PanelNumbers::planes2: return from(amx, contract_amx_bf16x3);
+    case PanelNumbers::planes3: return from(amx, contract_amx_bf16x6);
+    case PanelNumbers::f16_plane: return device.features & feature_amx_fp16 ? from(amx, contract_amx_f16) : nullptr;
   }
 #endif
-  (void)level;
-  (void)planes;
   return nullptr;
 }
 

@@ -2,7 +2,8 @@
 //
 // A level is a set of CPUID feature bits together with the operating system's promise to save the registers; model
 // numbers are never asked. An engine names the level it was built for and its kernels run at that level, also on a
-// machine that could do more: packed weights and bits of results are then the same.
+// machine that could do more: packed weights and bits of results are then the same. What few rows use beside a level
+// (VNNI, AMX-INT8, AMX-FP16) is a feature that they ask for: a level of its own would put it before all others.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +44,9 @@ const char* level_name(uint8_t level);
 
 // The loops of a level; levels that this build does not have give those of the portable one.
 const ContractTable& contract_table(uint8_t level);
-// The loops of contractions over this many bf16 planes; null where the level has none.
-const ContractTable* plane_table(uint8_t level, int planes);
+// The loops of contractions whose weights lie in panels of these numbers; null where the level, or its
+// features, have none.
+const ContractTable* contract_table(const DeviceSpec& device, PanelNumbers numbers);
 const SpatialTable& spatial_table(uint8_t level);
 const PlanarTable& planar_table(uint8_t level);
 const WinogradTable& winograd_table(uint8_t level);

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "tensor/panel_numbers.h"
+
 namespace sinter::cpu {
 
 // Positions of a window over [depth, height, width]; a missing leading dimension has extent 1.
@@ -68,19 +70,20 @@ struct Pace {
   double products;  // multiply-adds in a nanosecond
   double split;     // nanoseconds to read a number of A, or to make a plane of it
   double finish;    // nanoseconds to finish a sum, beyond what loops without planes take
+  double stream;    // bytes of a B that comes from memory in a nanosecond
   int rows, depth;  // rows and K are padded to multiples
 };
 
 struct ContractTable {
   Pace pace;
-  int lanes;     // floats of a vector
-  int max_rows;  // rows of the tallest tile: a good unit for splitting M
-  int planes;    // bf16 planes of a packed B; 0: it is f32
+  int lanes;             // floats of a vector
+  int max_rows;          // rows of the tallest tile: a good unit for splitting M
+  PanelNumbers numbers;  // of a packed B; where they are planes, A is split into as many
   // Columns of a panel for N columns: a function of the level and n alone, so that it may be
   // decided when weights are packed.
   int (*panel_width)(int64_t n);
   // Floats of packed B, or their room: [panel][tap][k][nr], zeros beyond N; the last panel is as wide as its columns
-  // rounded up to lanes. Planes as tensor/layout.h says; only they depend on `run`.
+  // rounded up to lanes. Planes as tensor/layout.h says; only they depend on `run`. Numbers of 16 bits take half.
   int64_t (*packed_size)(int64_t taps, int64_t k, int64_t n, int nr, int64_t run);
   // Packs the panels that hold columns [n_begin, n_end); n_begin is a multiple of nr.
   void (*pack_b)(const PackArgs&, int64_t n_begin, int64_t n_end, float* dst);
@@ -101,10 +104,14 @@ extern const ContractTable contract_portable;
 #ifdef SINTER_X86
 extern const ContractTable contract_avx2;
 extern const ContractTable contract_avx512;
+// The same with B in 16 bits, each number as wide as others once it is in a register.
+extern const ContractTable contract_avx2_wbf16, contract_avx2_wf16, contract_avx512_wbf16, contract_avx512_wf16;
 // Operands as one plane of bf16, with the instructions of AVX-512 BF16.
 extern const ContractTable contract_avx512_bf16;
 // Operands as one, two and three planes of bf16, multiplied in one, three and six terms.
 extern const ContractTable contract_amx_bf16, contract_amx_bf16x3, contract_amx_bf16x6;
+// Operands as one plane of f16, with AMX-FP16.
+extern const ContractTable contract_amx_f16;
 #endif
 
 }  // namespace sinter::cpu

@@ -3,7 +3,7 @@
 
 #define SINTER_CONTRACT_TABLE contract_portable
 #define SINTER_PACE \
-  { 4, 0.1, 0, 1, 1 }
+  { 4, 0.1, 0, 20, 1, 1 }
 #define SINTER_TILE_HEIGHTS \
   { 8, 6 }
 #define SINTER_PANEL_ORDER \

@@ -29,20 +29,15 @@ constexpr int64_t block_bytes = 64 << 10;  // of scores, about
 constexpr int64_t block_unit = 32;         // rows
 constexpr int64_t pack_bytes = 128 << 10;  // of a chunk that packs
 
-// The products over this many planes; null where the level has none.
-const AttentionTable* tile_products(uint8_t level, int planes) {
+// The products of blocks in cache that belong to loops; null where these do all by themselves.
+const AttentionTable* tile_products(const ContractTable& table) {
 #ifdef SINTER_X86
-  if (level == avx512_bf16 && planes == 1) return &attention_avx512_bf16;
-  if (level < amx) return nullptr;
-  switch (planes) {
-    case 1: return &attention_amx_bf16;
-    case 2: return &attention_amx_bf16x3;
-    case 3: return &attention_amx_bf16x6;
-    default: break;
-  }
+  if (&table == &contract_avx512_bf16) return &attention_avx512_bf16;
+  if (&table == &contract_amx_bf16) return &attention_amx_bf16;
+  if (&table == &contract_amx_bf16x3) return &attention_amx_bf16x3;
+  if (&table == &contract_amx_bf16x6) return &attention_amx_bf16x6;
 #endif
-  (void)level;
-  (void)planes;
+  (void)table;
   return nullptr;
 }
 
@@ -52,7 +47,7 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (Answer a = find_attention(problem, form); !a) return a;
   for (size_t s : {form.first, form.second})
     if (Answer a = accurate_enough(kernel, device, problem.stages[s].attrs.as<MatMulAttrs>().numerics); !a) return a;
-  const bool narrow = table_of(kernel, device)->planes == 1;
+  const bool narrow = takes_bf16(*table_of(kernel, device));
   for (uint16_t v : {form.q, form.k, form.v}) {
     if (Answer a = view_supported(problem, v, 2); !a) return a;
     if (!narrow && problem.types[viewed_operand(problem, v)].dtype != DType::f32)
@@ -233,7 +228,7 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
                                     const DeviceSpec& device) {
   auto out = std::make_shared<Prepared>();
   out->table = table_of(kernel, device);
-  out->tiles = tile_products(device.level, out->table->planes);
+  out->tiles = tile_products(*out->table);
   if (Answer a = find_attention(problem, out->form); !a) throw Error(Code::internal, a.reason());
   out->level = device.level;
   const Shape& whole = *problem.types[out->form.weights].shape;
@@ -368,9 +363,9 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bound.chunks[bound.phases - 1] = p.chunks;
 }
 
-constexpr Kernel row(const char* name, const void* planes) {
+constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
   return {.name = name,
-          .self = planes,
+          .self = numbers,
           .supports = supports,
           .needs = settled_needs,
           .cost = cost,
@@ -384,8 +379,9 @@ constexpr Kernel row(const char* name, const void* planes) {
 
 using attention::row;
 
-const Kernel attention_rows[4] = {row("attention_f32", nullptr), row("attention_bf16", &plane_counts[0]),
-                                  row("attention_bf16x3", &plane_counts[1]), row("attention_bf16x6", &plane_counts[2])};
+const Kernel attention_rows[4] = {
+    row("attention_f32", &row_of<PanelNumbers::plain>), row("attention_bf16", &row_of<PanelNumbers::planes1>),
+    row("attention_bf16x3", &row_of<PanelNumbers::planes2>), row("attention_bf16x6", &row_of<PanelNumbers::planes3>)};
 
 std::span<const Kernel> attention_kernels() { return attention_rows; }
 

@@ -52,7 +52,7 @@ Place place_of(const Dims& dims, int64_t call) {
 void split_call(Plan& plan, int64_t wanted, double ns, int threads) {
   const ContractArgs& args = plan.product.args;
   const ContractTable& table = *plan.prepared->table;
-  const int64_t row_unit = table.planes > 0 ? 16 : table.max_rows;
+  const int64_t row_unit = planes_of(table) > 0 ? 16 : table.max_rows;
   const int64_t col_unit = plan.product.unpacked ? unpacked_cols : args.nr;
   const int64_t row_units = std::max<int64_t>(1, ceil_div(args.m, row_unit));
   const int64_t col_units = std::max<int64_t>(1, ceil_div(args.n, col_unit));
@@ -61,8 +61,8 @@ void split_call(Plan& plan, int64_t wanted, double ns, int threads) {
   // comes from another core's cache. In nanoseconds:
   const auto m = static_cast<double>(args.m), n = static_cast<double>(args.n), k = static_cast<double>(args.k);
   const auto sharing = static_cast<double>(std::min<int64_t>(wanted, threads));
-  const double streamed = n * k * static_cast<double>(args.taps) * (table.planes > 0 ? 2 * table.planes : 4) / 30;
-  const double read = m * k * table.pace.split * std::max(table.planes, 1);
+  const double streamed = n * k * static_cast<double>(args.taps) * panel_bytes(table.numbers) / 30;
+  const double read = m * k * table.pace.split * std::max(planes_of(table), 1);
   const double exchanged = (m * k + m * n) * 4 / 17 * (sharing - 1) / sharing;
   double least = 0;
   int64_t row_step = row_units, col_step = col_units;
@@ -159,28 +159,40 @@ Answer convolution_operands(const Problem& problem, const Stage& stage, bool nar
 }
 
 LoopsCan loops_can(const ContractTable& table) {
-  return {.add = true, .add_narrow = table.planes == 1, .store_narrow = table.planes == 1};
+  return {.add = true, .add_narrow = takes_bf16(table), .store_narrow = takes_bf16(table)};
 }
 
 Layout matrix_layout(const ContractTable& table, int64_t n, bool transposed) {
-  return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed, table.planes);
+  return Layout::matrix_panels(table.panel_width(n), table.lanes, transposed, table.numbers);
 }
 
 Layout conv_layout(const ContractTable& table, int64_t n_per_group, int64_t groups, int64_t run) {
   return Layout::conv_panels(table.panel_width(n_per_group), table.lanes, narrow<int32_t>(groups, "groups"),
-                             table.planes, table.planes > 0 ? narrow<int32_t>(run, "taps") : 1);
+                             table.numbers, planes_of(table) > 0 ? narrow<int32_t>(run, "taps") : 1);
 }
 
 const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device) {
-  if (kernel.self == nullptr) return &contract_table(device.level);
-  return plane_table(device.level, *static_cast<const int*>(kernel.self));
+  return contract_table(device, *static_cast<const PanelNumbers*>(kernel.self));
 }
 
 Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics) {
   const ContractTable* table = table_of(kernel, device);
-  if (table == nullptr) return Answer::no("the instruction set level does not multiply planes");
-  if (table->planes == 1 && numerics != Numerics::bf16) return Answer::no("multiplying in bf16 is not allowed");
-  if (table->planes == 2 && numerics == Numerics::strict) return Answer::no("the contraction must be strict");
+  if (table == nullptr) return Answer::no("the instruction set level does not multiply such numbers");
+  switch (table->numbers) {
+    case PanelNumbers::bf16:
+    case PanelNumbers::planes1:
+      if (numerics != Numerics::bf16) return Answer::no("rounding to bf16 is not allowed");
+      break;
+    case PanelNumbers::f16:
+    case PanelNumbers::f16_plane:
+      if (numerics != Numerics::fp16) return Answer::no("rounding to fp16 is not allowed");
+      break;
+    case PanelNumbers::planes2:
+      if (numerics == Numerics::strict) return Answer::no("the contraction must be strict");
+      break;
+    case PanelNumbers::plain:
+    case PanelNumbers::planes3: break;
+  }
   return Answer::yes();
 }
 
@@ -220,7 +232,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   } else if (p.b_packed) {
     plan.matrix_size = table.packed_size(args.taps, args.k, args.n, args.nr, args.run);
   }
-  if (table.planes > 0 && p.windowed) {
+  if (planes_of(table) > 0 && p.windowed) {
     if (p.turn_a) {
       // Splitting turns around as well.
       p.turn_a = false;
@@ -401,19 +413,24 @@ int64_t product_lines_scratch(const Bound& bound, int64_t count) {
 
 double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
                         double numbers) {
-  if (table.planes == 0) {
-    return 1000 + std::max(rows * columns * depth / table.pace.products, bytes / 20);
-  }
+  const int planes = planes_of(table);
+  const auto moved = [&](double stored_depth) {
+    constexpr double cached = 4 << 20;  // of B: read again it comes from a cache, as fast as all else
+    const double of_b = panel_bytes(table.numbers) * columns * stored_depth;
+    return (bytes - 4 * columns * stored_depth + of_b) / 20 +
+           (of_b < cached ? 0 : of_b / table.pace.stream - of_b / 20);
+  };
+  // What gains little is not worth rounding weights.
+  const double reluctance = rounds_weights(table) ? 1.05 : 1;
+  if (planes == 0) return 1000 + reluctance * std::max(rows * columns * depth / table.pace.products, moved(depth));
   // What is padded is multiplied too; splitting A and finishing C go by the element.
   const auto up = [](double n, double unit) { return std::ceil(n / unit) * unit; };
   constexpr double terms[] = {0, 1, 3, 6};
   const Pace& pace = table.pace;
   const double of_a = up(rows, pace.rows) * up(depth, pace.depth), padded = of_a * up(columns, 16);
-  const double split = pace.split * table.planes * (numbers > 0 ? numbers : of_a);
+  const double split = pace.split * planes * (numbers > 0 ? numbers : of_a);
   const double finish = pace.finish * rows * columns;
-  // `bytes` counts four for each weight; planes take two each.
-  const double moved = bytes + (2 * table.planes - 4) * columns * up(depth, 32);
-  return 1500 + std::max(padded * terms[table.planes] / pace.products + split + finish, moved / 20);
+  return 1500 + std::max(padded * terms[planes] / pace.products + split + finish, moved(up(depth, 32)));
 }
 
 std::span<const Kernel> contraction_kernels() {

@@ -77,18 +77,28 @@ void run_product_lines(const Launch& part, const ProductLines& lines);
 // Bytes of scratch for up to `count` lines.
 int64_t product_lines_scratch(const Bound& bound, int64_t count);
 
-// Rows of a family differ in the bf16 planes that their operands are split into (Kernel::self points to the number;
-// none: f32). The loops of a row, or null where the level has none.
+// Rows of a family differ in the numbers of the panels that they multiply: Kernel::self is one of these.
+template <PanelNumbers numbers>
+inline constexpr PanelNumbers row_of = numbers;
+// The loops of a row, or null where the level has none.
 const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device);
 // Whether a row's loops are there and are as accurate as the contraction asks.
 Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics);
-inline constexpr int plane_counts[] = {1, 2, 3};
+// Planes that the loops split A into; 0: it stays as it is.
+inline int planes_of(const ContractTable& table) { return plane_count(table.numbers); }
+// Whether they take A and what is added in bf16, and make C in it.
+inline bool takes_bf16(const ContractTable& table) { return table.numbers == PanelNumbers::planes1; }
+// Whether they take B in panels that are made while building alone.
+inline bool rounds_weights(const ContractTable& table) {
+  return table.numbers == PanelNumbers::bf16 || table.numbers == PanelNumbers::f16;
+}
 
-// Estimated nanoseconds of `rows` x `columns` results of `depth` multiply-adds each, and of bytes, with these loops.
+// Estimated nanoseconds of `rows` x `columns` results of `depth` multiply-adds each, and of bytes, with these loops;
+// bytes: with four for each number of B.
 // numbers: of A, which loops that multiply planes split; 0: rows * depth.
 double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
                         double numbers = 0);
 
-extern const Kernel matmul_rows[4], conv_rows[4], conv_transpose_rows[4];
+extern const Kernel matmul_rows[7], conv_rows[7], conv_transpose_rows[4];
 
 }  // namespace sinter::cpu

@@ -148,6 +148,13 @@ Answer reach_known(const Problem& problem, const View& view) {
   return Answer::yes();
 }
 
+// Whether the weights are panels, or become so while building.
+bool will_be_panels(const Problem& problem, const View& view) {
+  const Operand& w = problem.operands[view.w];
+  if (w.layout.kind != Layout::Kind::any) return w.layout.kind == Layout::Kind::conv_panels;
+  return w.constant && columns(problem, view) && !in_epilogue(problem, view.w);
+}
+
 Layout weights_layout(const Problem& problem, const View& view, const ContractTable& table, int64_t columns) {
   return conv_layout(table, columns, view.groups, taps_in_a_row(problem, view));
 }
@@ -157,11 +164,11 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   if (Answer a = accurate_enough(kernel, device, stage.attrs.as<ConvAttrs>().numerics); !a) return a;
-  if (Answer a = convolution_operands(problem, stage, table_of(kernel, device)->planes == 1); !a) return a;
+  if (Answer a = convolution_operands(problem, stage, takes_bf16(*table_of(kernel, device))); !a) return a;
   const View view = view_of(problem);
   if (Answer a = window_known(view.rank - 2, window_ref(stage.attrs.as<ConvAttrs>())); !a) return a;
   if (view.groups < 1 || view.groups > INT32_MAX) return Answer::no("group out of range");
-  if (table_of(kernel, device)->planes > 0)
+  if (planes_of(*table_of(kernel, device)) > 0)
     if (Answer a = reach_known(problem, view); !a) return a;
   if (view.x == view.w || view.bias == view.w || view.bias == view.x) return Answer::no("an operand stands twice");
   const Layout& x = problem.operands[view.x].layout;
@@ -173,6 +180,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
     if (!n || in_epilogue(problem, view.w) || w != weights_layout(problem, view, *table_of(kernel, device), *n))
       return Answer::no("the weights have a layout of another kernel");
   }
+  if (rounds_weights(*table_of(kernel, device)) && !will_be_panels(problem, view))
+    return Answer::no("the weights are not known while building");
   return epilogue_supported(problem, view.output);
 }
 
@@ -187,9 +196,10 @@ Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const D
       if (i == view.x) {
         layout = last;
       } else if (i == view.w) {
-        const auto n = columns(problem, view);
-        const bool packs = operand.constant && n && !in_epilogue(problem, i);
-        layout = packs ? weights_layout(problem, view, *table_of(kernel, device), *n) : Layout();
+        if (will_be_panels(problem, view))
+          layout = weights_layout(problem, view, *table_of(kernel, device), *columns(problem, view));
+        else
+          layout = Layout();
       } else {
         layout = in_epilogue(problem, i) ? epilogue_layout(problem, view.output, i) : Layout();
       }
@@ -214,7 +224,7 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double channels =
       static_cast<double>(std::max<int64_t>(1, (*problem.types[view.w].shape)[1].evaluate(symbols)));
   const double rows = view.groups > 1 ? groups * out / m : 0;  // that groups gather, each its own
-  if (table.planes > 0) {
+  if (planes_of(table) > 0) {
     // Each tap, or row of taps, is padded by itself.
     const double row = std::ceil(channels * taps / table.pace.depth) * table.pace.depth;
     // Lines whose pixels overlap are not padded, but their channels are turned around.
@@ -316,9 +326,9 @@ bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
   return epilogue_overwrites(problem, view_of(problem).output, operand);
 }
 
-constexpr Kernel row(const char* name, const void* planes) {
+constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
   return {.name = name,
-          .self = planes,
+          .self = numbers,
           .supports = supports,
           .needs = needs,
           .cost = cost,
@@ -330,7 +340,10 @@ constexpr Kernel row(const char* name, const void* planes) {
 
 }  // namespace
 
-const Kernel conv_rows[4] = {row("conv_f32", nullptr), row("conv_bf16", &plane_counts[0]),
-                             row("conv_bf16x3", &plane_counts[1]), row("conv_bf16x6", &plane_counts[2])};
+const Kernel conv_rows[7] = {
+    row("conv_f32", &row_of<PanelNumbers::plain>),      row("conv_bf16", &row_of<PanelNumbers::planes1>),
+    row("conv_bf16x3", &row_of<PanelNumbers::planes2>), row("conv_bf16x6", &row_of<PanelNumbers::planes3>),
+    row("conv_f16", &row_of<PanelNumbers::f16_plane>),  row("conv_wbf16", &row_of<PanelNumbers::bf16>),
+    row("conv_wf16", &row_of<PanelNumbers::f16>)};
 
 }  // namespace sinter::cpu

@@ -35,7 +35,7 @@ Layout weights_layout(const Problem& problem, const ContractTable& table) {
   }
   const bool by_line = attrs.group == 1 && line > 0 && line % table.panel_width(line) == 0;
   return Layout::transposed_conv_panels(table.panel_width(by_line ? line : n), table.lanes,
-                                        static_cast<int32_t>(attrs.group), table.planes);
+                                        static_cast<int32_t>(attrs.group), table.numbers);
 }
 
 // Whether stages behind the first are more than loops do themselves.
@@ -90,7 +90,7 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
   const ContractTable& table = *table_of(kernel, device);
   const double bytes = 4 * (in + w + 3 * out);
-  if (table.planes == 0) return contraction_cost(table, in / channels, w / channels, channels, bytes);
+  if (planes_of(table) == 0) return contraction_cost(table, in / channels, w / channels, channels, bytes);
   // Each group is padded by itself.
   const auto groups = static_cast<double>(stage.attrs.as<ConvTransposeAttrs>().group);
   return groups * contraction_cost(table, in / channels, w / channels, channels / groups, bytes / groups);
@@ -202,7 +202,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   plan.prepared = &prepared;
   plan.table = prepared.table;
   plan.narrow_in = c.problem.types[stage.inputs[0]].dtype == DType::bf16;
-  plan.widens = plan.narrow_in && plan.table->planes != 1;
+  plan.widens = plan.narrow_in && !takes_bf16(*plan.table);
   plan.images = x[0];
   plan.groups = attrs.group;
   plan.columns = w[1];
@@ -236,7 +236,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   plan.direct = !prepared.epilogue.executor && one_tap(plan);
   if (plan.direct) plan_runs(plan);
   plan.by_line = plan.direct && plan.groups == 1 && plan.run % args.nr == 0 && line_width(plan) >= 32 &&
-                 (!prepared.epilogue.narrow || plan.table->planes == 1);
+                 (!prepared.epilogue.narrow || takes_bf16(*plan.table));
   args.ldc = plan.by_line ? plan.run : plan.products;
   plan.matrix_size = plan.table->packed_size(1, args.k, args.n, args.nr, 1);
   if (plan.direct) {
@@ -570,9 +570,9 @@ Status run(const Launch& launch) {
   return {};
 }
 
-constexpr Kernel row(const char* name, const void* planes) {
+constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
   return {.name = name,
-          .self = planes,
+          .self = numbers,
           .supports = supports,
           .needs = needs,
           .cost = cost,
@@ -583,8 +583,9 @@ constexpr Kernel row(const char* name, const void* planes) {
 
 }  // namespace
 
-const Kernel conv_transpose_rows[4] = {row("conv_transpose_f32", nullptr), row("conv_transpose_bf16", &plane_counts[0]),
-                                       row("conv_transpose_bf16x3", &plane_counts[1]),
-                                       row("conv_transpose_bf16x6", &plane_counts[2])};
+const Kernel conv_transpose_rows[4] = {row("conv_transpose_f32", &row_of<PanelNumbers::plain>),
+                                       row("conv_transpose_bf16", &row_of<PanelNumbers::planes1>),
+                                       row("conv_transpose_bf16x3", &row_of<PanelNumbers::planes2>),
+                                       row("conv_transpose_bf16x6", &row_of<PanelNumbers::planes3>)};
 
 }  // namespace sinter::cpu

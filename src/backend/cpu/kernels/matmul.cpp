@@ -70,7 +70,7 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   if (stage.inputs.size() != 2) return Answer::no("not two operands");
   if (Answer a = accurate_enough(kernel, device, stage.attrs.as<MatMulAttrs>().numerics); !a) return a;
   for (size_t i = 0; i < 2; ++i)
-    if (Answer a = device_f32(problem, stage.inputs[i], i == 0 && table_of(kernel, device)->planes == 1); !a) return a;
+    if (Answer a = device_f32(problem, stage.inputs[i], i == 0 && takes_bf16(*table_of(kernel, device))); !a) return a;
   const View view = view_of(problem);
   if (view.a_rank == 0 || view.b_rank == 0) return Answer::no("an operand is a scalar");
   if (view.transpose_b && view.b_rank < 2) return Answer::no("a vector cannot be transposed");
@@ -85,6 +85,8 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   }
   if (problem.operands[view.a].type.dtype == DType::bf16 && !will_be_panels(problem, view))
     return Answer::no("an A of bf16 needs a B of panels");
+  if (rounds_weights(*table_of(kernel, device)) && !will_be_panels(problem, view))
+    return Answer::no("B is no weights that are known while building");
   return epilogue_supported(problem, view.output);
 }
 
@@ -213,9 +215,9 @@ bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
   return epilogue_overwrites(problem, view_of(problem).output, operand);
 }
 
-constexpr Kernel row(const char* name, const void* planes) {
+constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
   return {.name = name,
-          .self = planes,
+          .self = numbers,
           .supports = supports,
           .needs = needs,
           .cost = cost,
@@ -227,7 +229,10 @@ constexpr Kernel row(const char* name, const void* planes) {
 
 }  // namespace
 
-const Kernel matmul_rows[4] = {row("matmul_f32", nullptr), row("matmul_bf16", &plane_counts[0]),
-                               row("matmul_bf16x3", &plane_counts[1]), row("matmul_bf16x6", &plane_counts[2])};
+const Kernel matmul_rows[7] = {
+    row("matmul_f32", &row_of<PanelNumbers::plain>),      row("matmul_bf16", &row_of<PanelNumbers::planes1>),
+    row("matmul_bf16x3", &row_of<PanelNumbers::planes2>), row("matmul_bf16x6", &row_of<PanelNumbers::planes3>),
+    row("matmul_f16", &row_of<PanelNumbers::f16_plane>),  row("matmul_wbf16", &row_of<PanelNumbers::bf16>),
+    row("matmul_wf16", &row_of<PanelNumbers::f16>)};
 
 }  // namespace sinter::cpu

@@ -1,5 +1,5 @@
-// Weights into the panels that contractions read: f32, split into planes of bf16, or bytes with their sums. Runs in the
-// init plan for constants, and as an ordinary step for weights that are computed.
+// Weights into the panels that contractions read: f32, rounded to 16 bits, split into planes of bf16, or bytes with
+// their sums. Runs in the init plan for constants, and as an ordinary step for weights that are computed.
 
 #include <cstring>
 
@@ -25,21 +25,16 @@ Answer packs(const Problem& problem) {
   return Answer::yes();
 }
 
-Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+// f32 into panels of `plain` numbers, or of others.
+Answer supports_f32(const Problem& problem, bool plain) {
   if (Answer a = packs(problem); !a) return a;
   if (problem.operands[0].type.dtype != DType::f32) return Answer::no("only f32 is packed");
-  const Layout& to = problem.results[0].layout;
-  if ((to.planes > 0) != (kernel.self != nullptr)) return Answer::no("the panels hold other numbers");
-  if (to.planes > 0) {
-    const ContractTable* table = plane_table(device.level, to.planes);
-    if (table == nullptr) return Answer::no("the instruction set level does not multiply planes");
-    if (to.width != table->panel_width(0) || to.lanes != table->lanes) return Answer::no("panels of another width");
-    if (!problem.operands[0].layout.is_row_major()) return Answer::no("the operand must be row-major");
-    const Shape& shape = *problem.operands[0].type.shape;
-    if (to.run > 1 && shape.back() != Dim(to.run)) return Answer::no("taps are taken together in another way");
-  }
+  if ((problem.results[0].layout.numbers == PanelNumbers::plain) != plain)
+    return Answer::no("the panels hold other numbers");
   return Answer::yes();
 }
+
+Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) { return supports_f32(problem, true); }
 
 Needs needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
   return {{problem.operands[0].layout}, {problem.results[0].layout}};
@@ -146,21 +141,42 @@ Status run(const Launch& launch) {
   return {};
 }
 
-// ---- planes
+// ---- by the loops that read them: 16 bits, in rows or as planes
 
-struct PlanePacking {
+Answer supports_narrow(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+  if (Answer a = supports_f32(problem, false); !a) return a;
+  const Layout& to = problem.results[0].layout;
+  const bool planes = plane_count(to.numbers) > 0;
+  if (planes != *static_cast<const bool*>(kernel.self)) return Answer::no("the panels hold other numbers");
+  const ContractTable* table = contract_table(device, to.numbers);
+  if (table == nullptr) return Answer::no("the instruction set level does not multiply such numbers");
+  if (to.lanes != table->lanes || (planes && to.width != table->panel_width(0)))
+    return Answer::no("panels of another width");
+  if (!problem.operands[0].layout.is_row_major()) return Answer::no("the operand must be row-major");
+  const Shape& shape = *problem.operands[0].type.shape;
+  if (to.run > 1 && (!planes || shape.back() != Dim(to.run)))
+    return Answer::no("taps are taken together in another way");
+  return Answer::yes();
+}
+
+std::shared_ptr<const void> prepare_narrow(const Kernel&, const Problem& problem, const Config&,
+                                           const DeviceSpec& device) {
+  return std::make_shared<const ContractTable*>(contract_table(device, problem.results[0].layout.numbers));
+}
+
+struct NarrowPacking {
   const ContractTable* table;
   Packing from;  // of transposed convolutions: panels are gathered in the scratch
   PackArgs args;
   int64_t panels, matrix_size, matrix_stride;
 };
 
-void bind_planes(const Kernel&, const void*, const BindContext& c, Bound& bound) {
-  PlanePacking& p = emplace<PlanePacking>(bound);
+void bind_narrow(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
+  NarrowPacking& p = emplace<NarrowPacking>(bound);
   const Layout& to = c.problem.results[0].layout;
   const Dims& dims = c.operands[0];
   const size_t rank = dims.size();
-  p.table = plane_table(to.planes == 1 ? avx512_bf16 : amx, to.planes);  // bind is not told the level
+  p.table = *static_cast<const ContractTable* const*>(prepared);
   p.args.nr = to.width;
   p.args.run = to.run;
   bound.chunks[0] = 0;
@@ -195,8 +211,8 @@ void bind_planes(const Kernel&, const void*, const BindContext& c, Bound& bound)
   bound.chunks[0] = matrices * p.panels;
 }
 
-Status run_planes(const Launch& launch) {
-  const PlanePacking& p = launch.bound->as<PlanePacking>();
+Status run_narrow(const Launch& launch) {
+  const NarrowPacking& p = launch.bound->as<NarrowPacking>();
   const int64_t matrix = launch.chunk / p.panels, n = launch.chunk % p.panels * p.args.nr;
   PackArgs args = p.args;
   const auto* source = static_cast<const float*>(launch.operands[0]);
@@ -225,7 +241,7 @@ Answer supports_bytes(const Kernel&, const Problem& problem, const DeviceSpec&) 
   if (!BytePanels::hold(problem.operands[0].type.dtype)) return Answer::no("not 8-bit integers");
   const Layout& to = problem.results[0].layout;
   if (to.kind == Layout::Kind::conv_panels && to.transposed) return Answer::no("panels of a transposed convolution");
-  if (to.planes > 0 || to.width != integer_columns || to.lanes != BytePanels::tile)
+  if (to.numbers != PanelNumbers::plain || to.width != integer_columns || to.lanes != BytePanels::tile)
     return Answer::no("panels of another width");
   return Answer::yes();
 }
@@ -274,22 +290,26 @@ Status run_bytes(const Launch& launch) {
   return {};
 }
 
-constexpr bool splits = true;  // of Kernel::self: the row that makes planes
+constexpr bool makes_planes = true, makes_rows = false;  // Kernel::self
 
-constexpr Kernel plane_row = {.name = "pack_planes",
-                              .self = &splits,
-                              .supports = supports,
-                              .needs = needs,
-                              .cost = cost,
-                              .bind = bind_planes,
-                              .run = run_planes};
+constexpr Kernel narrow_row(const char* name, const bool* makes) {
+  return {.name = name,
+          .self = makes,
+          .supports = supports_narrow,
+          .needs = needs,
+          .cost = cost,
+          .prepare = prepare_narrow,
+          .bind = bind_narrow,
+          .run = run_narrow};
+}
 
 }  // namespace
 
 std::span<const Kernel> packing_kernels() {
   static const Kernel rows[] = {
       {.name = "pack_f32", .supports = supports, .needs = needs, .cost = cost, .bind = bind, .run = run},
-      plane_row,
+      narrow_row("pack_planes", &makes_planes),
+      narrow_row("pack_rounded", &makes_rows),
       {.name = "pack_bytes",
        .supports = supports_bytes,
        .needs = needs,

@@ -358,7 +358,8 @@ constexpr Kernel row(const char* name, const Kernel* conv) {
 
 // By the row that makes their products.
 constexpr Kernel rows[] = {row("strip_f32", &conv_rows[0]), row("strip_bf16", &conv_rows[1]),
-                           row("strip_bf16x3", &conv_rows[2]), row("strip_bf16x6", &conv_rows[3])};
+                           row("strip_bf16x3", &conv_rows[2]), row("strip_bf16x6", &conv_rows[3]),
+                           row("strip_f16", &conv_rows[4])};
 
 }  // namespace
 
