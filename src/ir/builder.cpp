@@ -11,7 +11,7 @@ constexpr int64_t fold_bytes = 64 << 10;
 constexpr int64_t fold_operand_bytes = 64 << 20;
 
 bool foldable(const Graph& graph, const Op& op, const Ids& inputs, const Inferred& inferred) {
-  if (!op.is.deterministic || op.is.never_fold || inputs.empty()) return false;
+  if (!op.is.deterministic || op.is.never_fold || op.is.compact || inputs.empty()) return false;
   if (!op.eval && !op.pointwise) return false;
   int64_t operands = 0;
   for (ValueId v : inputs) {

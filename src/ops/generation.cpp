@@ -1,4 +1,4 @@
-// Range, EyeLike, RandomUniform, RandomNormal, Multinomial.
+// Range, Band, EyeLike, RandomUniform, RandomNormal, Multinomial.
 
 #include "ops/generation.h"
 
@@ -247,8 +247,75 @@ void eval_multinomial(EvalContext& c) {
   }
 }
 
+// ---- Band ----
+
+void infer_band(InferContext& c) {
+  c.set(0, DType::boolean);
+  Shape batch;
+  for (size_t i : {size_t{1}, size_t{2}}) {
+    if (!c.has(i)) continue;
+    if (c.dtype(i) != DType::i64) c.fail(fmt::format("bound {} is {}, it must be i64", i, dtype_name(c.dtype(i))));
+    const Shape& bound = c.shape(i);
+    for (size_t k = bound.size() < 2 ? 0 : bound.size() - 2; k < bound.size(); ++k)
+      c.require_equal(bound[k], 1, "extent of a bound along rows and columns");
+    if (bound.size() > 2) batch = c.broadcast(batch, Shape(bound.begin(), bound.end() - 2));
+  }
+  if (!is_integer(c.dtype(0))) c.fail(fmt::format("the shape is {}, integers are needed", dtype_name(c.dtype(0))));
+  if (c.type(0).has_shape()) {
+    if (c.rank(0) != 1) c.fail(fmt::format("the shape has rank {}, it must be a list", c.rank(0)));
+    c.require_equal(c.shape(0)[0], 2, "number of extents");
+  }
+  const auto known = c.integers(0);
+  if (known && known->size() != 2) c.fail(fmt::format("{} extents, rows and columns are needed", known->size()));
+  for (size_t k = 0; k < 2; ++k) {
+    if (known) c.require_at_least((*known)[k], 0, "extent");
+    batch.push_back(known ? (*known)[k] : c.host_decided(0, batch.size()));
+  }
+  c.set(0, DType::boolean, std::move(batch));
+}
+
+void eval_band(EvalContext& c) {
+  Tensor& y = c.out(0);
+  const int64_t rows = y.dims()[y.rank() - 2], columns = y.dims()[y.rank() - 1];
+  const Dims batch(y.dims().begin(), y.dims().end() - 2);
+  const auto bound = [&](size_t i, int64_t matrix, int64_t otherwise) {
+    if (!c.has(i)) return otherwise;
+    const Tensor& t = c.in(i);
+    int64_t at = 0, stride = 1;
+    for (size_t k = batch.size(), own = t.rank(); k-- > 0; matrix /= batch[k]) {
+      const int64_t extent = own > 2 ? t.dims()[own-- - 3] : 1;
+      if (extent > 1) at += matrix % batch[k] * stride;
+      stride *= extent;
+    }
+    return t.get_integer(at);
+  };
+  for (int64_t i = 0; i < y.count(); ++i) {
+    const int64_t matrix = i / columns / rows, diagonal = i % columns - i / columns % rows;
+    y.set_integer(i, bound(1, matrix, INT64_MIN) <= diagonal && diagonal <= bound(2, matrix, INT64_MAX));
+  }
+}
+
+// Bounds around the main diagonal, such that most rows see something.
+Tensor sample_band(const Op&, const Attrs&, size_t input, std::span<const Type> types, uint64_t seed) {
+  Tensor tensor = sample_values(types[input], seed);
+  if (input == 0) return tensor;
+  std::mt19937_64 random(seed);
+  for (int64_t i = 0; i < tensor.count(); ++i) {
+    const auto near = static_cast<int64_t>(random() % 97);
+    tensor.set_integer(i, input == 1 ? -near : near - 8);
+  }
+  return tensor;
+}
+
 constexpr Op table[] = {
     {.name = "Range", .inputs = {3, 3}, .host_inputs = 0b111, .infer = infer_range, .eval = eval_range},
+    {.name = "Band",
+     .inputs = {1, 3},
+     .host_inputs = 0b1,
+     .is = {.compact = true},
+     .infer = infer_band,
+     .eval = eval_band,
+     .sample = sample_band},
     {.name = "EyeLike", .fields = fields<EyeLikeAttrs>, .infer = infer_eye_like, .eval = eval_eye_like},
     {.name = "RandomUniform",
      .fields = fields<RandomUniformAttrs>,

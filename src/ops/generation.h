@@ -1,5 +1,9 @@
-// Attributes of operators that make values: Range(start, limit, delta), EyeLike(x), RandomUniform(shape),
-// RandomNormal(shape), Multinomial(x). All operands of Range and the shapes are host operands.
+// Attributes of operators that make values: Range(start, limit, delta), Band(shape, first, last), EyeLike(x),
+// RandomUniform(shape), RandomNormal(shape), Multinomial(x). All operands of Range and the shapes are host operands.
+//
+// Band makes matrices of truth: row r and column c of [rows, columns] are true where first <= c - r <= last. Absent
+// bounds bound nothing; bounds are i64, one number for each matrix: scalars, or [..., 1, 1] with axes in front that
+// broadcast. It is what masks of causality and windows are, so that nobody has to store one.
 //
 // Random operators are not deterministic: a negative `seed` means one of the run's own, another gives the same numbers
 // in every run of the node: those of ONNX's reference evaluator, which are NumPy's RandomState(seed).

@@ -168,6 +168,7 @@ struct Op {
     bool moves_only = false;  // every output element is some input element of operand 0 (or of any for Concat)
     bool commutative = false;
     bool never_fold = false;
+    bool compact = false;  // says its result in less room: kept as it is where operands are known, made while building
   } is = {};
   void (*infer)(InferContext&) = nullptr;
   void (*eval)(EvalContext&) = nullptr;

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "ir/rewriter.h"
 #include "ops/reduction.h"
 #include "ops/views.h"
 
@@ -162,7 +163,12 @@ class Finder {
         return !leaves_[v] && std::all_of(readers_[v].begin(), readers_[v].end(),
                                           [&](NodeId reader) { return nodes.count(reader) > 0; });
       });
-      if (taken_[n] || !own || !take_view(node, joinable)) continue;
+      if (taken_[n] || !own) continue;
+      if (is_named(node, "Band")) {
+        nodes.insert(n);
+        continue;
+      }
+      if (!take_view(node, joinable)) continue;
       nodes.insert(n);
       look(node.inputs[0]);
     }
@@ -200,5 +206,32 @@ class Finder {
 }  // namespace
 
 std::vector<std::vector<NodeId>> find_attentions(const Graph& graph) { return Finder(graph).run(); }
+
+void divide_bands(Graph& graph) {
+  std::vector<std::vector<NodeId>> readers(graph.values.size());
+  for (NodeId n = 0; n < graph.nodes.size(); ++n)
+    for (ValueId v : graph.nodes[n].inputs)
+      if (v != no_id && (readers[v].empty() || readers[v].back() != n)) readers[v].push_back(n);
+  std::vector<Node> nodes;
+  std::vector<std::map<ValueId, ValueId>> renamed(graph.nodes.size());
+  for (NodeId n = 0; n < graph.nodes.size(); ++n) {
+    Node& node = graph.nodes[n];
+    for (ValueId& v : node.inputs)
+      if (const auto at = renamed[n].find(v); at != renamed[n].end()) v = at->second;
+    // Extents that are not known yet have one place that finds them out.
+    if (is_named(node, "Band") && graph[node.inputs[0]].has_contents())
+      for (size_t i = 1; i < readers[node.outputs[0]].size(); ++i) {
+        Node copy = node;
+        Value value = graph[node.outputs[0]];
+        copy.outputs = {static_cast<ValueId>(graph.values.size())};
+        renamed[readers[node.outputs[0]][i]].emplace(node.outputs[0], copy.outputs[0]);
+        graph.values.push_back(std::move(value));
+        nodes.push_back(std::move(copy));
+      }
+    nodes.push_back(std::move(node));
+  }
+  graph.nodes = std::move(nodes);
+  define_values(graph);
+}
 
 }  // namespace sinter

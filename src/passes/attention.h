@@ -9,7 +9,10 @@ namespace sinter {
 
 // Sets of nodes in ascending order, disjoint: MatMul(q, k), pointwise nodes and reductions over the last axis behind
 // it, MatMul(weights, v) that ends them, views (ops/views.h) before and behind. Only the last node's result
-// is read outside of a set, and k and v are no constants.
+// is read outside of a set, and k and v are no constants. What a Band makes belongs to the set where it alone reads it.
 std::vector<std::vector<NodeId>> find_attentions(const Graph& graph);
+
+// A Band (ops/generation.h) of its own for each node that reads one, so that each attention may take its own.
+void divide_bands(Graph& graph);
 
 }  // namespace sinter

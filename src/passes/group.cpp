@@ -50,6 +50,7 @@ class Grouping {
   explicit Grouping(Graph& graph) : graph_(graph) {}
 
   void run() {
+    divide_bands(graph_);
     find_makers();
     constexpr uint32_t none = UINT32_MAX;
     region_of_.assign(graph_.nodes.size(), none);

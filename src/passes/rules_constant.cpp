@@ -17,7 +17,8 @@ constexpr int64_t max_compared_bytes = 256;
 // Building the node again folds it when all its operands have become constants.
 bool fold(Site& site, NodeId n) {
   const Node& node = site.graph.nodes[n];
-  if (!node.bodies.empty() || !node.op->is.deterministic || node.op->is.never_fold || node.inputs.empty()) return false;
+  const auto& is = node.op->is;
+  if (!node.bodies.empty() || !is.deterministic || is.never_fold || is.compact || node.inputs.empty()) return false;
   Ids inputs;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     const ValueId v = site.in(n, i);

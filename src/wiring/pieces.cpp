@@ -120,6 +120,10 @@ ValueId extent(GraphBuilder& b, ValueId x, int64_t axis) {
   return scalar_of(b, b.op("Shape", ShapeAttrs{.start = at, .end = at + 1}, {x}));
 }
 
+ValueId band(GraphBuilder& b, const Dim& rows, const Dim& columns, ValueId first, ValueId last) {
+  return b.op("Band", {b.dims({rows, columns}), first, last});
+}
+
 ValueId iota(GraphBuilder& b, ValueId count) {
   return b.op("Range", {b.scalar(DType::i64, 0), count, b.scalar(DType::i64, 1)});
 }

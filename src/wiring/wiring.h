@@ -48,6 +48,9 @@ ValueId extent(GraphBuilder& b, ValueId x, int64_t axis);
 ValueId scalar_of(GraphBuilder& b, ValueId x);
 // 0, 1, ..., count - 1 as i64; count is an i64 scalar.
 ValueId iota(GraphBuilder& b, ValueId count);
+// bool[..., rows, columns], true where first <= column - row <= last; bounds as ops/generation.h has them, no_id where
+// there is none.
+ValueId band(GraphBuilder& b, const Dim& rows, const Dim& columns, ValueId first, ValueId last);
 // x viewed with its extents along `axis` of a result of rank `rank` and ones elsewhere; x has rank 1.
 ValueId along(GraphBuilder& b, ValueId x, int64_t axis, size_t rank);
 // The nodes of a closed graph, appended with its parameters replaced; gives its results.

@@ -22,10 +22,43 @@ Problem attention_problem(Numerics numerics) {
   return problem;
 }
 
-TEST(Attention, infinities_and_nan_come_out_as_defined) {
-  int rows = 0;
+std::vector<DeviceSpec> all_devices() {
   std::vector<DeviceSpec> devices = {this_machine(1), testing::machine_with_tiles()};
   if (devices[0].level == devices[1].level) devices.pop_back();
+  return devices;
+}
+
+// Rows that take the problem, each compared with the reference; `low` to `high` elements are infinite or NaN.
+int compare_rows(const Problem& problem, const std::vector<Tensor>& operands, double tolerance, int64_t low,
+                 int64_t high) {
+  int rows = 0;
+  const std::vector<Tensor> expected = run_reference(problem, {}, operands);
+  const float* wanted = expected[0].as<float>();
+  int64_t special = 0;
+  for (int64_t i = 0; i < expected[0].count(); ++i) special += !std::isfinite(wanted[i]);
+  EXPECT_GE(special, low);
+  EXPECT_LE(special, high);
+  for (const DeviceSpec& device : all_devices())
+    for (const Kernel* kernel : cpu_backend().kernels()) {
+      if (!kernel->supports(*kernel, problem, device)) continue;
+      ++rows;
+      const std::vector<Tensor> made = run_kernel(problem, *kernel, device, {}, operands);
+      const auto* got = reinterpret_cast<const float*>(made[0].as<std::byte>());
+      int64_t wrong = 0, first = -1;
+      for (int64_t i = 0; i < expected[0].count(); ++i) {
+        const bool good = std::isnan(wanted[i])   ? std::isnan(got[i])
+                          : std::isinf(wanted[i]) ? got[i] == wanted[i]
+                                                  : std::abs(got[i] - wanted[i]) <= tolerance;
+        wrong += !good;
+        if (!good && first < 0) first = i;
+      }
+      EXPECT_EQ(wrong, 0) << kernel->name << " level " << int{device.level} << ", first at " << first;
+    }
+  return rows;
+}
+
+TEST(Attention, infinities_and_nan_come_out_as_defined) {
+  int rows = 0;
   for (const Numerics numerics : {Numerics::strict, Numerics::tf32, Numerics::bf16}) {
     const Problem problem = attention_problem(numerics);
     std::vector<Tensor> operands = sample_operands(problem, {}, 1);
@@ -42,32 +75,80 @@ TEST(Attention, infinities_and_nan_come_out_as_defined) {
     v[6 * 20 + 3] = INFINITY;      // of the key that nothing sees: 0 times infinity
     v[(33 + 30) * 20 + 2] = NAN;
     v[(33 + 31) * 20 + 4] = -INFINITY;
-    const std::vector<Tensor> expected = run_reference(problem, {}, operands);
-    const float* wanted = expected[0].as<float>();
-    int64_t special = 0;
-    for (int64_t i = 0; i < expected[0].count(); ++i) special += !std::isfinite(wanted[i]);
-    ASSERT_GT(special, 200);
-    ASSERT_LT(special, expected[0].count() / 2);
-    for (const DeviceSpec& device : devices)
-      for (const Kernel* kernel : cpu_backend().kernels()) {
-        if (!kernel->supports(*kernel, problem, device)) continue;
-        ++rows;
-        const std::vector<Tensor> made = run_kernel(problem, *kernel, device, {}, operands);
-        const auto* got = reinterpret_cast<const float*>(made[0].as<std::byte>());
-        for (int64_t i = 0; i < expected[0].count(); ++i) {
-          SCOPED_TRACE(std::string(kernel->name) + " level " + std::to_string(device.level) + " element " +
-                       std::to_string(i));
-          if (std::isnan(wanted[i])) {
-            ASSERT_TRUE(std::isnan(got[i]));
-          } else if (std::isinf(wanted[i])) {
-            ASSERT_EQ(got[i], wanted[i]);
-          } else {
-            ASSERT_NEAR(got[i], wanted[i], numerics == Numerics::bf16 ? 0.05 : 1e-4);
-          }
-        }
-      }
+    rows += compare_rows(problem, operands, numerics == Numerics::bf16 ? 0.05 : 1e-4, 201, 799);
   }
-  EXPECT_GE(rows, 3 * std::ssize(devices));
+  EXPECT_GE(rows, 3 * std::ssize(all_devices()));
+}
+
+// Query r of matrix b sees keys from r - 60 to r + last[b].
+Problem band_problem(Numerics numerics, int64_t queries) {
+  const std::string m = std::to_string(queries);
+  Problem problem = parse_problem(
+      "(f32[2, " + m + ", 32], f32[2, 133, 32], f32[2, 133, 20], host [" + m +
+      ", 133], i64[], i64[2, 1, 1], f32[], host [2]) { MatMul{transpose_b=true}(0, 1); Band(3, 4, 5); Where(9, 8, 6); "
+      "ReduceMax(10, 7); Sub(10, 11); Exp(12); ReduceSum(13, 7); Div(13, 14); MatMul(15, 2); } -> (16)");
+  for (Stage& stage : problem.stages)
+    if (numerics_of(stage.attrs)) stage.attrs = with_numerics(stage.attrs, numerics);
+  return problem;
+}
+
+std::vector<Tensor> band_operands(const Problem& problem, float fill) {
+  std::vector<Tensor> operands = sample_operands(problem, {}, 1);
+  operands[4].as_mutable<int64_t>()[0] = -60;
+  operands[5].as_mutable<int64_t>()[0] = 0;
+  operands[5].as_mutable<int64_t>()[1] = -3;  // the first queries see nothing
+  operands[6].as_mutable<float>()[0] = fill;
+  return operands;
+}
+
+TEST(Attention, keys_that_are_left_out_change_nothing) {
+  int rows = 0;
+  for (const Numerics numerics : {Numerics::strict, Numerics::tf32, Numerics::bf16}) {
+    const double tolerance = numerics == Numerics::bf16 ? 0.05 : 1e-4;
+    const Problem problem = band_problem(numerics, 140);
+    std::vector<Tensor> operands = band_operands(problem, -INFINITY);
+    float* k = operands[1].as_mutable<float>();
+    float* v = operands[2].as_mutable<float>();
+    rows += compare_rows(problem, operands, tolerance, 60, 60);
+    // Queries that weigh all keys alike, where the fill is no infinity.
+    operands[6].as_mutable<float>()[0] = -3e38f;
+    compare_rows(problem, operands, tolerance, 0, 0);
+    operands[6].as_mutable<float>()[0] = -2;
+    compare_rows(problem, operands, tolerance, 0, 0);
+    operands[6].as_mutable<float>()[0] = -INFINITY;
+    // Seen by the later queries alone: scores of what is hidden are none.
+    k[120 * 32] = NAN;
+    k[(133 + 110) * 32 + 1] = INFINITY;
+    compare_rows(problem, operands, tolerance, 400, 1500);
+    // 0 times infinity where the key is hidden.
+    v[131 * 20 + 3] = INFINITY;
+    v[(133 + 1) * 20 + 4] = NAN;
+    compare_rows(problem, operands, tolerance, 600, 1700);
+    // A fill that is no number.
+    operands[6].as_mutable<float>()[0] = NAN;
+    compare_rows(problem, operands, tolerance, 5000, 5600);
+    operands[6].as_mutable<float>()[0] = INFINITY;
+    compare_rows(problem, operands, tolerance, 5000, 5600);
+    // So few queries that keys are read as they lie.
+    const Problem few = band_problem(numerics, 5);
+    std::vector<Tensor> its = band_operands(few, -INFINITY);
+    compare_rows(few, its, tolerance, 60, 60);
+    its[2].as_mutable<float>()[132 * 20 + 2] = INFINITY;
+    compare_rows(few, its, tolerance, 65, 65);
+  }
+  EXPECT_GE(rows, 3 * std::ssize(all_devices()));
+}
+
+// Bounds are numbers that a run reads: whatever they are, masks stay within their memory.
+TEST(Attention, bounds_may_be_any_numbers) {
+  const Problem problem = band_problem(Numerics::strict, 70);
+  for (const int64_t first : {INT64_MIN, int64_t{-1}, INT64_MAX})
+    for (const int64_t last : {INT64_MIN, int64_t{200}, INT64_MAX}) {
+      std::vector<Tensor> operands = band_operands(problem, -2);
+      operands[4].as_mutable<int64_t>()[0] = first;
+      operands[5].as_mutable<int64_t>()[0] = operands[5].as_mutable<int64_t>()[1] = last;
+      EXPECT_GE(compare_rows(problem, operands, 1e-4, 0, 0), 1);
+    }
 }
 
 // ---- views

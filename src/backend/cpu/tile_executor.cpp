@@ -485,11 +485,14 @@ class Run {
 
 namespace {
 
-// Runs compiled code, unless buffers lie as it does not take them.
-bool run_code(const TileExecutor& e, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
+// Whether there is compiled code and buffers lie as it takes them.
+bool has_code(const TileExecutor& e, std::span<const TileBuffer> buffers) {
+  return e.code && std::all_of(e.dense_columns.begin(), e.dense_columns.end(),
+                               [&](uint16_t n) { return buffers[n].col_stride == 1; });
+}
+
+void run_code(const TileExecutor& e, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
               int64_t cols, void* scratch) {
-  for (uint16_t n : e.dense_columns)
-    if (buffers[n].col_stride != 1) return false;
   jit::TileCall call{buffers.data(), row_begin, row_end - row_begin, cols, static_cast<std::byte*>(scratch), 0};
   if (e.code->parts > 0) {
     call.part = rounded_up(cols * 4);
@@ -502,7 +505,6 @@ bool run_code(const TileExecutor& e, std::span<const TileBuffer> buffers, int64_
     }
   }
   e.code->run(&call);
-  return true;
 }
 
 }  // namespace
@@ -512,10 +514,16 @@ int64_t tile_scratch(const TileExecutor& executor, int64_t cols) {
   return executor.code ? std::max(interpreted, executor.code->parts * rounded_up(cols * 4)) : interpreted;
 }
 
+TileUnits tile_units(const TileExecutor& executor, std::span<const TileBuffer> buffers) {
+  // Reductions take turns over four vectors, of 16 numbers at most; loops do so in each tile.
+  constexpr int64_t turn = 64;
+  return {has_code(executor, buffers) ? turn : executor.tile, turn};
+}
+
 void run_tile(const TileExecutor& executor, std::span<const TileBuffer> buffers, int64_t row_begin, int64_t row_end,
               int64_t cols, void* scratch) {
   if (row_begin >= row_end) return;
-  if (executor.code && run_code(executor, buffers, row_begin, row_end, cols, scratch)) return;
+  if (has_code(executor, buffers)) return run_code(executor, buffers, row_begin, row_end, cols, scratch);
   Run(executor, buffers, cols, scratch).rows(row_begin, row_end);
 }
 

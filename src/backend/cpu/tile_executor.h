@@ -37,6 +37,12 @@ bool is_compiled(const TileExecutor& executor);
 
 // Bytes of scratch for rows of at most `cols` elements; 64-byte aligned and private to the thread.
 int64_t tile_scratch(const TileExecutor& executor, int64_t cols);
+// Rows may begin at multiples of `first` and end at multiples of `last` of their columns: if what is left out is
+// neutral to every reduction, results have the same bits.
+struct TileUnits {
+  int64_t first, last;
+};
+TileUnits tile_units(const TileExecutor& executor, std::span<const TileBuffer> buffers);
 // Runs rows [row_begin, row_end) of columns [0, cols): buffers by operand, then by result. A result may be exactly an
 // operand's buffer (in place). Programs with reductions see whole rows; rows of no elements give reductions their
 // neutral values.

@@ -67,12 +67,10 @@ ValueId as_bias(GraphBuilder& b, ValueId allowed, DType dtype) {
   return wiring::where(b, allowed, b.scalar(dtype, 0), b.scalar(dtype, minus_infinity));
 }
 
-ValueId causal_bias(GraphBuilder& b, const Dim& queries, const Dim& keys, const Dim& past, DType dtype) {
-  const auto count = [&](const Dim& d) { return wiring::scalar_of(b, b.dims({d})); };
-  const ValueId column = wiring::iota(b, count(keys));
-  ValueId row = wiring::unsqueeze(b, wiring::iota(b, count(queries)), {1});
-  if (!(past == Dim(0))) row = add(b, row, count(past));
-  return as_bias(b, b.op("LessOrEqual", {column, row}), dtype);
+ValueId count_of(GraphBuilder& b, const Dim& d) { return wiring::scalar_of(b, b.dims({d})); }
+
+ValueId hidden_but(GraphBuilder& b, ValueId seen, ValueId scores) {
+  return wiring::where(b, seen, scores, like(b, scores, minus_infinity));
 }
 
 ValueId rotated(GraphBuilder& b, ValueId x, ValueId cosine, ValueId sine, const Dim& turned, bool interleaved) {
@@ -159,7 +157,6 @@ void import_attention(NodeContext& c) {
   ValueId bias = no_id;
   const auto and_bias = [&](ValueId more) { bias = bias == no_id ? more : add(b, bias, more); };
   if (c.has(3)) and_bias(grouped(c, mask_bias(c, c.in(3), ks[2], work), heads));
-  if (c.integer("is_causal", 0) != 0) and_bias(causal_bias(b, qs[2], ks[2], past, work));
   if (c.has(6)) {
     const ValueId lengths =
         wiring::unsqueeze(b, cast(b, c.in(6), DType::i64), wiring::axis_range(1, heads.grouped ? 5 : 4));
@@ -167,6 +164,9 @@ void import_attention(NodeContext& c) {
     and_bias(as_bias(b, b.op("Less", {column, lengths}), work));
   }
   if (bias != no_id) scores = add(b, scores, bias);
+  // Query i sees keys up to i + past.
+  if (c.integer("is_causal", 0) != 0)
+    scores = hidden_but(b, wiring::band(b, qs[2], ks[2], no_id, count_of(b, past)), scores);
   show(2);
   // Precisions above the one we work in are honoured; below it there is nothing to gain.
   const bool precise = c.has_attr("softmax_precision") && c.dtype("softmax_precision", work) == DType::f64;

@@ -31,8 +31,10 @@ ValueId usual_scale(NodeContext& c, const Dim& size, DType dtype);
 
 // 0 where allowed, minus infinity elsewhere.
 ValueId as_bias(GraphBuilder& b, ValueId allowed, DType dtype);
-// Query i sees keys up to i + past.
-ValueId causal_bias(GraphBuilder& b, const Dim& queries, const Dim& keys, const Dim& past, DType dtype);
+// An extent as i64[].
+ValueId count_of(GraphBuilder& b, const Dim& d);
+// Scores where `seen`, elsewhere minus infinity: whatever the scores of what is hidden are.
+ValueId hidden_but(GraphBuilder& b, ValueId seen, ValueId scores);
 
 // Rotary embedding of the first `turned` elements of the last axis of x (rank 4); cosine and sine broadcast against
 // half of them.

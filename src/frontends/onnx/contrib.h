@@ -45,7 +45,6 @@ ValueId gated_unit(GraphBuilder& b, ValueId gate, ValueId up, const GatedUnit& u
 
 // ---- attention (contrib_attention.cpp) ----
 
-ValueId count_of(GraphBuilder& b, const Dim& d);             // i64 scalar
 ValueId per_batch(GraphBuilder& b, ValueId x, size_t rank);  // [B] as [B, 1, ...]
 ValueId number(NodeContext& c, size_t i);                    // an operand of one element as i64 scalar
 int64_t heads_of(NodeContext& c, std::string_view name);     // a positive attribute
@@ -60,6 +59,8 @@ ValueId angles(NodeContext& c, ValueId table, ValueId positions, DType dtype);
 
 struct Attend {
   ValueId bias = no_id;  // broadcasts against [B, H, S, T]
+  // Query i sees keys from i + first to i + last, as far as they are given; i64, [] or [B].
+  ValueId first = no_id, last = no_id;
   double softcap = 0;
   ValueId sink = no_id;  // [H]: a further score of each head that has no value
 };

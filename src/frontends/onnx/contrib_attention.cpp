@@ -22,8 +22,6 @@ using wiring::cast;
 using wiring::like;
 using wiring::mul;
 
-ValueId count_of(GraphBuilder& b, const Dim& d) { return wiring::scalar_of(b, b.dims({d})); }
-
 // [B, 1, 1, 1] or [B, 1]
 ValueId per_batch(GraphBuilder& b, ValueId x, size_t rank) {
   return wiring::unsqueeze(b, x, wiring::axis_range(1, rank));
@@ -99,6 +97,11 @@ ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& op
     if (heads.grouped && b.rank(bias) == 4 && !b.shape(bias)[1].is_constant())
       bias = b.op("Expand", {bias, b.dims({1, qs[1], 1, 1})});
     scores = add(b, scores, grouped(c, bias, heads));
+  }
+  if (options.first != no_id || options.last != no_id) {
+    const size_t rank = b.rank(scores);
+    const auto bound = [&](ValueId x) { return x == no_id || b.rank(x) == 0 ? x : per_batch(b, x, rank); };
+    scores = hidden_but(b, wiring::band(b, qs[2], ks[2], bound(options.first), bound(options.last)), scores);
   }
   if (scores_out) *scores_out = cast(b, ungrouped(c, scores, heads), dtype);
   if (options.sink == no_id) {
@@ -210,8 +213,9 @@ void rotate_by_place(NodeContext& c, ValueId& q, ValueId& k, ValueId start) {
 
 // Caches of fixed room that are written in place where ONNX Runtime runs: `past` tokens are there already.
 struct Buffers {
-  ValueId k, v;     // with the new tokens behind the old ones
-  ValueId visible;  // bias that hides what is no token yet; with causality, what is too new
+  ValueId k, v;  // with the new tokens behind the old ones
+  // Without causality the bias that hides what is no token yet.
+  ValueId visible;
 };
 
 Buffers in_buffers(NodeContext& c, ValueId old_k, ValueId old_v, ValueId k, ValueId v, ValueId past) {
@@ -220,14 +224,19 @@ Buffers in_buffers(NodeContext& c, ValueId old_k, ValueId old_v, ValueId k, Valu
   const ValueId total = add(b, past, count_of(b, s[2]));
   const Cache cache = cache_of(c, s[2], wiring::fill(b, total, b.dims({s[0]})), total, old_k);
   Buffers out{cached(c, cache, old_k, k), cached(c, cache, old_v, v), no_id};
+  if (c.integer("unidirectional", 0) != 0) return out;
   const ValueId column = wiring::iota(b, wiring::extent(b, out.k, 2));
-  ValueId seen = b.op("Less", {column, total});
-  if (c.integer("unidirectional", 0) != 0) {
-    const ValueId row = add(b, wiring::iota(b, count_of(b, s[2])), past);
-    seen = b.op("LessOrEqual", {column, wiring::unsqueeze(b, row, {1})});
-  }
-  out.visible = as_bias(b, seen, b.dtype(wiring::widened(b, k)));
+  out.visible = as_bias(b, b.op("Less", {column, total}), b.dtype(wiring::widened(b, k)));
   return out;
+}
+
+// Causality by the past, which buffers know when they run, and what else hides places of buffers.
+void hide(NodeContext& c, Attend& options, const Buffers& buffers, const Dim& past, size_t length_at) {
+  const bool shared = buffers.k != no_id;
+  if (c.integer("unidirectional", 0) != 0)
+    options.last = shared ? number(c, length_at) : count_of(c.b, past);
+  else if (shared)
+    join(c.b, options.bias, buffers.visible);
 }
 
 // A mask of keys or pairs, or a bias, lengthened to the room of a buffer.
@@ -306,10 +315,7 @@ void attention_of(NodeContext& c, ValueId projected, const std::vector<Dim>& siz
   const auto long_enough = [&](size_t i) { return shared ? lengthened(c, c.in(i), ks[2]) : c.in(i); };
   if (c.has(mask)) join(b, options.bias, mask_bias(c, long_enough(mask), qs[0], qs[2], ks[2], work));
   if (c.has(bias_at)) join(b, options.bias, cast(b, long_enough(bias_at), work));
-  if (shared)
-    join(b, options.bias, buffers.visible);
-  else if (c.integer("unidirectional", 0) != 0)
-    join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
+  hide(c, options, buffers, past, length_at);
   c.out(0, attend(c, q, k, v, options));
 }
 
@@ -420,10 +426,7 @@ void import_multi_head(NodeContext& c) {
   const auto long_enough = [&](size_t i) { return shared ? lengthened(c, c.in(i), ks[2]) : c.in(i); };
   if (c.has(4)) join(b, options.bias, mask_bias(c, long_enough(4), qs[0], qs[2], ks[2], work));
   if (c.has(5)) join(b, options.bias, cast(b, long_enough(5), work));
-  if (shared)
-    join(b, options.bias, buffers.visible);
-  else if (c.integer("unidirectional", 0) != 0)
-    join(b, options.bias, causal_bias(b, qs[2], ks[2], past, work));
+  hide(c, options, buffers, past, 8);
   ValueId scores = no_id;
   c.out(0, attend(c, q, k, v, options, &scores));
   if (c.wants(3)) c.out(3, scores);

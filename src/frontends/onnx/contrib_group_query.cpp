@@ -90,28 +90,24 @@ void import_group_query(NodeContext& c) {
   // Query i of entry b sees keys up to past[b] + i, of a window the newest ones.
   Attend options;
   options.softcap = c.real("softcap", 0);
-  const ValueId column = wiring::iota(b, wiring::extent(b, keys, 2));
-  const ValueId row = wiring::unsqueeze(b, position, {1, 3});  // [B, 1, S, 1]
-  ValueId seen;
-  if (c.integer("causal", 1) != 0) {
-    seen = b.op("LessOrEqual", {column, row});
-    const int64_t window = c.integer("local_window_size", -1);
-    if (window > 0) {
-      const ValueId oldest = wiring::sub(b, row, b.constant(Tensor::scalar_i64(window)));
-      seen = b.op("And", {seen, b.op("Less", {oldest, column})});
-    }
+  const bool causal = c.integer("causal", 1) != 0;
+  ValueId seen = no_id;
+  if (causal) {
+    options.last = cache.past;
+    if (const int64_t window = c.integer("local_window_size", -1); window > 0)
+      options.first = wiring::sub(b, cache.past, b.constant(Tensor::scalar_i64(window - 1)));
   } else {
-    const ValueId length = add(b, per_batch(b, cache.past, 4), count_of(b, tokens));
-    seen = b.op("Less", {column, length});
+    const ValueId column = wiring::iota(b, wiring::extent(b, keys, 2));
+    seen = b.op("Less", {column, add(b, per_batch(b, cache.past, 4), count_of(b, tokens))});
+    options.bias = as_bias(b, seen, work);
   }
-  options.bias = as_bias(b, seen, work);
   if (c.has(10)) {
     ValueId more = cast(b, c.in(10), work);
     // The cache may have room for more keys than the bias speaks of; they are hidden anyway.
     const ValueId missing = wiring::sub(b, wiring::extent(b, keys, 2), wiring::extent(b, more, 3));
     const ValueId pads = wiring::concat(b, {b.integers({0}), wiring::unsqueeze(b, missing, {0})}, 0);
     more = b.op("Pad", PadAttrs{}, {more, pads, b.scalar(work, 0), b.integers({3})});
-    options.bias = add(b, options.bias, more);
+    join(b, options.bias, more);
   }
   if (c.has(11))
     options.sink = c.in(11);
@@ -123,6 +119,10 @@ void import_group_query(NodeContext& c) {
   if (!c.wants(3)) return;
   if (shown != 1 && shown != 2) c.fail(fmt::format("qk_output {} is neither 1 nor 2", shown));
   if (shown == 2 && options.sink != no_id) c.unsupported("weights after softmax beside a sink");
+  if (causal) {
+    const auto bound = [&](ValueId x) { return x == no_id ? x : per_batch(b, x, 4); };
+    seen = wiring::band(b, tokens, b.shape(keys)[2], bound(options.first), bound(options.last));
+  }
   // What is hidden reads as 0.
   c.out(3, shown == 1 ? wiring::where(b, seen, scores, like(b, scores, 0)) : wiring::softmax(b, scores, -1));
 }

@@ -152,7 +152,7 @@ void import_attention(NodeContext& c) {
   Attend options;
   if (c.has(17)) join(b, options.bias, mask_bias(c, c.in(17), s[0], s[2], s[2], DType::f32));
   if (c.has(19)) join(b, options.bias, cast(b, c.in(19), DType::f32));
-  if (c.integer("unidirectional", 0) != 0) join(b, options.bias, causal_bias(b, s[2], s[2], 0, DType::f32));
+  if (c.integer("unidirectional", 0) != 0) options.last = b.scalar(DType::i64, 0);
   put(c, attend(c, q, k, v, options), 16, order_of(c, "order_output", Order::row));
 }
 

@@ -41,6 +41,13 @@ const AttentionTable* tile_products(const ContractTable& table) {
   return nullptr;
 }
 
+// Which band makes a value, or -1.
+int band_number(const Problem& problem, const AttentionForm& form, uint16_t value) {
+  for (size_t i = 0; i < form.bands.size(); ++i)
+    if (problem.first_result[form.bands[i]] == value) return static_cast<int>(i);
+  return -1;
+}
+
 Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
   if (problem.stages.size() < 3) return Answer::no("not an attention");
   AttentionForm form;
@@ -59,14 +66,15 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
   const Problem between = problem_between(problem, form, sources);
   if (Answer a = stages_supported(between, 0, true); !a) return a;
   for (size_t i = 1; i < sources.size(); ++i) {
-    if (between.operands[i].host) continue;
+    if (between.operands[i].host || band_number(problem, form, sources[i]) >= 0) continue;
     if (Answer a = view_supported(problem, sources[i], 2); !a) return a;
     if (problem.types[sources[i]].dtype != problem.types[viewed_operand(problem, sources[i])].dtype)
       return Answer::no("an operand between the products is cast");
     if (problem.types[sources[i]].shape->size() > problem.types[form.weights].shape->size())
       return Answer::no("an operand of a higher rank than the scores");
   }
-  if (sources.size() + 1 > max_buffers) return Answer::no("too many operands");
+  if (form.bands.size() > max_bands) return Answer::no("too many bands");
+  if (sources.size() + 3 > max_buffers) return Answer::no("too many operands");
   return Answer::yes();
 }
 
@@ -198,18 +206,37 @@ std::shared_ptr<const TileExecutor> executor_for(const StageProgram& stages, con
   return make_executor(program, level);
 }
 
-// Program operands; the scores themselves are a dense block.
-std::vector<Part> program_parts(const Between& between, const BindContext& c, const Dims& whole) {
+// Program operands; the scores themselves are a dense block, and so is what bands make.
+std::vector<Part> program_parts(const Between& between, const AttentionForm& form, const BindContext& c,
+                                const Dims& whole) {
   std::vector<Part> parts;
-  for (uint16_t operand : between.stages.operands)
-    parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, between.sources[operand], whole));
+  for (uint16_t operand : between.stages.operands) {
+    const int band = band_number(c.problem, form, between.sources[operand]);
+    if (band >= 0)
+      parts.push_back({0, 1, 0, {}, {}, {}, 1, 1, band});
+    else
+      parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, between.sources[operand], whole));
+  }
   return parts;
+}
+
+Band band_of(const BindContext& c, size_t stage, const Dims& whole) {
+  Band band;
+  const std::vector<uint16_t>& inputs = c.problem.stages[stage].inputs;
+  const auto bound = [&](size_t i, std::optional<Part>& to) {
+    if (i >= inputs.size() || inputs[i] == absent_operand) return;
+    to = spread_over(c, inputs[i], whole);
+    if (to->row != 0 || to->col != 0) throw Error(Code::invalid_argument, "a band has one bound for each matrix");
+  };
+  bound(1, band.first);
+  bound(2, band.last);
+  return band;
 }
 
 // whole: of the weights.
 void compile(Between& between, const Shape& whole, uint8_t level) {
   std::vector<bool> row_valued(between.problem.types.size(), false);
-  if (between.sums) row_valued[between.problem.results[1].value] = true;
+  for (size_t r = 1; r < between.problem.results.size(); ++r) row_valued[between.problem.results[r].value] = true;
   between.stages = compile_stages(between.problem, 0, std::nullopt, row_valued);
   between.stages.program.results[0].spread = Spread::full;
   // Binding finds out whether masks lie otherwise than their types say.
@@ -278,7 +305,12 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   p.unpacked = p.m <= few_rows && direct(p.k) && direct(p.v);
   p.tiled = prepared.tiles && !p.unpacked && p.n > 0 && p.depth > 0;
   p.between = p.tiled ? &prepared.open : &prepared.between;
-  p.parts = program_parts(*p.between, c, matrices_of(p.batch, p.m, p.n));
+  const Dims whole = matrices_of(p.batch, p.m, p.n);
+  p.parts = program_parts(*p.between, form, c, whole);
+  for (size_t stage : form.bands) p.bands.push_back(band_of(c, stage, whole));
+  // Products over planes that are not on tiles have no part of their sums alone.
+  p.hides = form.hidden && (p.tiled || p.unpacked || table.planes == 0);
+  if (p.hides) p.fill = spread_over(c, form.hidden->fill, whole);
   const std::vector<Spread> spreads = spreads_of(p.parts);
   bool expected = true;
   for (size_t i = 0; i < spreads.size(); ++i)
@@ -307,12 +339,18 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
     p.v_offset = take(p.v.floats);
   } else if (!p.unpacked) {
     p.v_offset = byte_size(DType::f32, checked_mul(p.k.matrices, p.k.floats, "panels"));
-    bound.workspace =
+    p.finite_offset =
         checked_add(p.v_offset, byte_size(DType::f32, checked_mul(p.v.matrices, p.v.floats, "panels")), "panels");
+    bound.workspace =
+        checked_add(p.finite_offset, p.hides ? checked_mul(p.v.matrices, p.v.packs, "panels") : 0, "panels");
   }
   // Tiles are whole.
   const int64_t rows = p.tiled ? align_up(p.rows, 16, "rows") : p.rows;
   p.scores_offset = take(checked_mul(rows, p.ld, "scores"));
+  // Bytes of each band: of diagonals, as rows see them one place further each.
+  p.band_size = align_up(checked_add(p.n, p.rows, "band"), 64, "band");
+  p.bands_offset = take(checked_mul(static_cast<int64_t>(p.bands.size()), p.band_size / 4, "bands"));
+  p.largest_offset = take(form.hidden ? rows : 0);
   if (p.copies_q) p.q_offset = take(checked_mul(p.rows, p.depth, "queries"));
   if (p.tiled) {
     const int64_t planes = prepared.tiles->planes;
@@ -342,9 +380,11 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   second.n = p.d;
   second.k = p.n;
   second.nr = p.v.pack.nr;
+  ContractArgs panel = second;  // where keys are hidden, panels are multiplied one by one
+  panel.n = std::min<int64_t>(p.d, second.nr);
   int64_t shared = tile_scratch(*p.executor, p.n);
   const int64_t last = p.m - (p.blocks - 1) * p.rows;
-  for (const ContractArgs& args : {first, second})
+  for (const ContractArgs& args : {first, second, panel})
     // Whole blocks; rows that a product on tiles spoilt are made again turn_rows at a time.
     for (int64_t rows : {p.rows, last, std::min(p.rows, turn_rows), p.rows % turn_rows, last % turn_rows})
       if (rows > 0) shared = std::max(shared, table.scratch_size(args, rows, args.n));

@@ -55,7 +55,8 @@ void mark_way(const Problem& problem, uint16_t value, std::vector<bool>& marked)
 
 // Where a softmax ends: e = Exp(x - its largest), s = ReduceSum(e), weights = e / s. Every e is at most 1 and one is.
 struct Ending {
-  size_t exp = 0, sum = 0, division = 0;  // stages
+  size_t exp = 0, sum = 0, division = 0, largest = 0;  // stages
+  uint16_t x = 0;
 };
 std::optional<Ending> softmax_ending(const Problem& problem, const AttentionForm& form) {
   const auto made_by = [&](uint16_t v, std::string_view name) -> std::optional<size_t> {
@@ -78,7 +79,42 @@ std::optional<Ending> softmax_ending(const Problem& problem, const AttentionForm
     if ((t != *division && reads(problem.stages[t], problem.first_result[*sum])) ||
         reads(problem.stages[t], form.weights))
       return std::nullopt;
-  return Ending{*exp, *sum, *division};
+  return Ending{*exp, *sum, *division, *largest, input(*largest, 0)};
+}
+
+// A mask of the extents of the scores; its bounds are views of operands.
+Answer band_fits(const Problem& problem, const Stage& stage, const AttentionForm& form, const Shape& made) {
+  const Shape& whole = *problem.types[form.weights].shape;
+  for (size_t back : {size_t{1}, size_t{2}})
+    if (!(made[made.size() - back] == whole[whole.size() - back]))
+      return Answer::no("a band of other extents than the weights");
+  for (size_t i = 1; i < stage.inputs.size(); ++i) {
+    const uint16_t v = stage.inputs[i];
+    if (v == absent_operand) continue;
+    if (Answer a = view_supported(problem, v, 2); !a) return a;
+  }
+  return Answer::yes();
+}
+
+// What hides keys last of all; nothing where other reductions than the softmax's see them.
+std::optional<AttentionForm::Hidden> hidden_keys(const Problem& problem, const AttentionForm& form) {
+  const std::optional<Ending> ending = softmax_ending(problem, form);
+  if (!ending || ending->x < problem.operands.size()) return std::nullopt;
+  const Stage& where = problem.stages[stage_of(problem, ending->x)];
+  if (!is_op(where, "Where") || problem.types[ending->x].dtype != DType::f32) return std::nullopt;
+  for (size_t s : form.between)
+    if (is_reduction(problem.stages[s]) && s != ending->sum && s != ending->largest) return std::nullopt;
+  const uint16_t fill = where.inputs[2];
+  if (fill >= problem.operands.size() || problem.operands[fill].type.shape->size() > 0) return std::nullopt;
+  for (size_t i = 0; i < form.bands.size(); ++i)
+    if (where.inputs[0] == problem.first_result[form.bands[i]]) return AttentionForm::Hidden{i, fill, ending->largest};
+  return std::nullopt;
+}
+
+// A stage of the whole problem whose result is one number a row, as a further result.
+void add_row_result(Problem& part, std::span<const size_t> stages, size_t stage) {
+  const auto at = static_cast<size_t>(std::find(stages.begin(), stages.end(), stage) - stages.begin());
+  part.results.push_back({static_cast<uint16_t>(part.operands.size() + at), {}});
 }
 
 }  // namespace
@@ -143,19 +179,26 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
       if (is_reduction(stage) && !from_scores[stage.inputs[0]]) return Answer::no("a reduction of no scores");
       from_scores[made] = true;
       form.between.push_back(s);
+    } else if (is_op(stage, "Band")) {
+      if (Answer a = band_fits(problem, stage, form, *problem.types[made].shape); !a) return a;
+      form.bands.push_back(s);
     } else if (!is_movement_view(*stage.op) && !(on_way[s] && widens_bf16(problem, stage, made))) {
       return Answer::no(fmt::format("{} before the products", stage.op->name));
     }
   }
   if (form.between.empty()) return Answer::no("nothing between the products");
   if (form.weights == form.scores || problem.results[0].value != last) return Answer::no("an inner value is a result");
-  return rows_fit(problem, form);
+  if (Answer a = rows_fit(problem, form); !a) return a;
+  form.hidden = hidden_keys(problem, form);
+  return Answer::yes();
 }
 
 Problem problem_between(const Problem& problem, const AttentionForm& form, std::vector<uint16_t>& sources) {
   sources = {form.scores};
   Problem out = part_of(problem, form.between, form.weights, sources);
+  if (form.hidden) add_row_result(out, form.between, form.hidden->largest);
   for (Operand& operand : out.operands) operand.layout = Layout();
+  complete(out);
   return out;
 }
 
@@ -167,10 +210,8 @@ Problem problem_between(const Problem& problem, const AttentionForm& form, bool 
   sums = ending.has_value();
   sources = {form.scores};
   Problem out = part_of(problem, stages, ending ? problem.first_result[ending->exp] : form.weights, sources);
-  if (ending) {
-    const auto at = static_cast<size_t>(std::find(stages.begin(), stages.end(), ending->sum) - stages.begin());
-    out.results.push_back({static_cast<uint16_t>(out.operands.size() + at), {}});
-  }
+  if (ending) add_row_result(out, stages, ending->sum);
+  if (form.hidden) add_row_result(out, stages, form.hidden->largest);
   if (narrow) {
     const auto rounded = static_cast<uint16_t>(out.operands.size() + stages.size());
     out.stages.push_back({&op_named("Cast"), CastAttrs{.to = DType::bf16}, {out.results[0].value}});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backend/cpu/isa/attention.h"
@@ -14,6 +15,7 @@
 namespace sinter::cpu::attention {
 
 constexpr size_t max_buffers = 64;
+constexpr size_t max_bands = 4;
 constexpr int64_t turn_rows = 32;  // rows of y that tiles make at a time
 
 // What comes between the products, as a program.
@@ -41,6 +43,12 @@ struct Part {
   Dims batch;             // strides
   Dims inner, outer;      // of batch axes of two strides, see views.h
   int64_t row = 0, col = 0;
+  int band = -1;  // of a program operand: the band that it is instead
+};
+
+// Bounds of a mask; absent ones bound nothing.
+struct Band {
+  std::optional<Part> first, last;
 };
 
 // A factor that becomes panels: k along the sum, n along the columns.
@@ -67,9 +75,14 @@ struct Plan {
   Part q, y;
   Factor k, v;
   std::vector<Part> parts;  // program operands
+  std::vector<Band> bands;
+  bool hides = false;  // keys that the form's band hides from a block may be left out
+  Part fill;
   int64_t chunks = 0;
   // Bytes into the scratch; panels of v into the workspace.
   int64_t v_offset = 0, scores_offset = 0, q_offset = 0, y_offset = 0, tile_offset = 0, panels_offset = 0;
+  int64_t bands_offset = 0, band_size = 0, largest_offset = 0;
+  int64_t finite_offset = 0;  // into the workspace: by chunk that packs v, whether its numbers are finite
   bool copies_q = false, copies_y = false;
   // On tiles. Weights of one plane come from the program as bf16, rows weights_ld apart; more planes are split from
   // the scores, turn_rows at a time.

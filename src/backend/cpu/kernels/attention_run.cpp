@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "backend/cpu/kernels/attention_plan.h"
 #include "base/checked.h"
@@ -48,6 +49,39 @@ void pack(const Plan& plan, const Launch& launch, const Factor& f, const Positio
   plan.prepared->table->pack_b(args, n_begin, n_end, to);
 }
 
+// Whether no number of columns [n_begin, n_end) of a factor is infinite or NaN: then weights of 0 make 0 of it.
+template <typename T>
+bool all_finite(const T* from, int64_t outer, int64_t inner, int64_t outer_stride, int64_t inner_stride) {
+  constexpr auto exponent = static_cast<T>(sizeof(T) == 4 ? 0x7f800000u : 0x7f80u);
+  bool infinite = false;
+  for (int64_t i = 0; i < outer && !infinite; ++i, from += outer_stride) {
+    if (inner_stride == 1)
+      for (int64_t j = 0; j < inner; ++j) infinite |= (from[j] & exponent) == exponent;
+    else
+      for (int64_t j = 0; j < inner; ++j) infinite |= (from[j * inner_stride] & exponent) == exponent;
+  }
+  return !infinite;
+}
+
+bool all_finite(const Factor& f, const std::byte* from, int64_t n_begin, int64_t n_end) {
+  if (f.pack.k == 0 || n_begin >= n_end) return true;
+  int64_t outer = f.pack.k, inner = n_end - n_begin, outer_stride = f.pack.k_stride, inner_stride = f.pack.n_stride;
+  from += n_begin * inner_stride * f.part.width;
+  if (outer_stride == 1) {
+    std::swap(outer, inner);
+    std::swap(outer_stride, inner_stride);
+  }
+  if (f.part.width == 2)
+    return all_finite(reinterpret_cast<const uint16_t*>(from), outer, inner, outer_stride, inner_stride);
+  return all_finite(reinterpret_cast<const uint32_t*>(from), outer, inner, outer_stride, inner_stride);
+}
+
+// Keys [begin, end).
+struct Span {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
+};
+
 float widened(uint16_t half) { return std::bit_cast<float>(uint32_t{half} << 16); }
 uint16_t rounded(float x) { return static_cast<uint16_t>(encode_float(DType::bf16, static_cast<double>(x))); }
 
@@ -59,6 +93,7 @@ class Blocks {
         launch_(launch),
         scores_(at<float>(plan.scores_offset)),
         sums_(at<float>(plan.sums_offset)),
+        largest_(at<float>(plan.largest_offset)),
         scratch_(launch.scratch + plan.tile_offset) {
     if (!plan.tiled) return;
     tiles().begin(plan.m);
@@ -83,7 +118,9 @@ class Blocks {
     size_t count = 0;
     for (; count < p_.parts.size(); ++count) {
       const Part& part = p_.parts[count];
-      if (operands[count] == 0)
+      if (part.band >= 0)
+        buffers_[count] = {nullptr, -1, 1};  // by block
+      else if (operands[count] == 0)
         buffers_[count] = {scores_, p_.ld, 1};
       else
         buffers_[count] = {static_cast<std::byte*>(launch_.operands[part.argument]) + position.of(part) * part.width,
@@ -94,27 +131,69 @@ class Blocks {
     else
       buffers_[count++] = {scores_, p_.ld, 1};
     if (p_.between->sums) buffers_[count++] = {sums_, 1, 1};
+    if (p_.prepared->form.hidden) buffers_[count++] = {largest_, 1, 1};
+    count_ = count;
+    for (size_t i = 0; i < p_.bands.size(); ++i) {
+      const auto bound = [&](const std::optional<Part>& part, int64_t otherwise) {
+        if (!part) return otherwise;
+        return std::clamp(*reinterpret_cast<const int64_t*>(matrix_at(launch_, *part, position)), -max_elements,
+                          max_elements);
+      };
+      diagonals_[i] = {bound(p_.bands[i].first, -max_elements), bound(p_.bands[i].last, max_elements)};
+    }
+    if (!p_.hides) return;
+    fill_ = *reinterpret_cast<const float*>(matrix_at(launch_, p_.fill, position));
+    units_ = tile_units(*p_.executor, std::span(buffers_, count));
+    values_ = matrix_at(launch_, p_.v.part, position);
   }
 
-  void run(int64_t block) {
+  // finite: whether values of the head are, as far as that is known.
+  void run(int64_t block, std::optional<bool>& finite) {
     const int64_t begin = block * p_.rows, rows = std::min(p_.rows, p_.m - begin);
-    if (p_.tiled) return run_tiled(begin, rows);
-    int64_t lda = 0;
-    const float* q = p_.depth > 0 ? queries(begin, rows, lda) : scores_;  // read only where there is a sum
-    if (p_.n > 0) {
-      multiply(p_.k, rows, q, lda, k_, scores_, p_.ld);
-      between(begin, rows);
+    const Span whole{0, p_.n}, span = p_.hides ? visible(begin, rows) : whole;
+    if (span.size() < whole.size()) {
+      if (!finite) finite = all_finite(p_.v, values_, 0, p_.d);
+      if (*finite && run(begin, rows, span)) return;
     }
-    if (!p_.copies_y) {
-      multiply(p_.v, rows, scores_, p_.ld, v_, reinterpret_cast<float*>(result(begin)), p_.y.row);
-      return;
-    }
-    auto* made = at<float>(p_.y_offset);
-    multiply(p_.v, rows, scores_, p_.ld, v_, made, p_.d);
-    copy_result(made, p_.d, rows, result(begin));
+    run(begin, rows, whole);
   }
 
  private:
+  // False where keys outside of the span weigh something after all.
+  bool run(int64_t begin, int64_t rows, const Span& span) {
+    if (p_.tiled) return run_tiled(begin, rows, span);
+    int64_t lda = 0;
+    const float* q = p_.depth > 0 ? queries(begin, rows, lda) : scores_;  // read only where there is a sum
+    if (p_.n > 0) {
+      multiply_keys(rows, q, lda, span);
+      between(begin, rows, span);
+      if (span.size() < p_.n && !hidden(rows)) return false;
+    }
+    if (!p_.copies_y) {
+      multiply_values(rows, span, reinterpret_cast<float*>(result(begin)), p_.y.row);
+      return true;
+    }
+    auto* made = at<float>(p_.y_offset);
+    multiply_values(rows, span, made, p_.d);
+    copy_result(made, p_.d, rows, result(begin));
+    return true;
+  }
+
+  // Keys that a row of the block may see, and some more: whole turns of what adds up rows.
+  Span visible(int64_t begin, int64_t rows) const {
+    const auto& [first, last] = diagonals_[p_.prepared->form.hidden->band];
+    const int64_t from = std::clamp<int64_t>(begin + first, 0, p_.n);
+    const int64_t behind = std::clamp<int64_t>(begin + rows + last, 0, p_.n);
+    if (from >= behind) return {0, p_.n};
+    const int64_t turns = (behind + units_.last - 1) / units_.last;
+    return {from / units_.first * units_.first, std::min(p_.n, turns * units_.last)};
+  }
+
+  // Whether the fill is so far below each row's largest score that its exponential is 0.
+  bool hidden(int64_t rows) const {
+    return std::all_of(largest_, largest_ + rows, [&](float largest) { return fill_ - largest < -128; });
+  }
+
   template <typename T>
   T* at(int64_t offset) const {
     return reinterpret_cast<T*>(launch_.scratch + offset);
@@ -157,12 +236,9 @@ class Blocks {
       }
   }
 
-  void multiply(const Factor& f, int64_t rows, const float* a, int64_t lda, const float* b, float* c, int64_t ldc) {
-    const ContractTable& table = *p_.prepared->table;
-    if (p_.unpacked) {
-      table.unpacked(rows, f.pack.k, a, lda, b, f.pack.k_stride, f.pack.n_stride, 0, f.pack.n, c, ldc);
-      return;
-    }
+  // Columns [first, last) of a product: whole panels.
+  void multiply(const Factor& f, int64_t rows, const float* a, int64_t lda, const float* b, float* c, int64_t ldc,
+                int64_t first, int64_t last) {
     ContractArgs args;
     args.m = rows;
     args.n = f.pack.n;
@@ -173,28 +249,94 @@ class Blocks {
     args.nr = f.pack.nr;
     args.c = c;
     args.ldc = ldc;
-    table.chunk(args, 0, rows, 0, args.n, scratch_);
+    p_.prepared->table->chunk(args, 0, rows, first, last, scratch_);
   }
 
-  void between(int64_t begin, int64_t rows) {
+  // Scores of the keys in the span lie where those of all keys would.
+  void multiply_keys(int64_t rows, const float* q, int64_t lda, const Span& span) {
+    const PackArgs& k = p_.k.pack;
+    if (p_.unpacked) {
+      p_.prepared->table->unpacked(rows, k.k, q, lda, k_, k.k_stride, k.n_stride, span.begin, span.end, scores_, p_.ld);
+      return;
+    }
+    const int64_t last = (span.end + k.nr - 1) / k.nr * k.nr;
+    multiply(p_.k, rows, q, lda, k_, scores_, p_.ld, span.begin / k.nr * k.nr, std::min(k.n, last));
+  }
+
+  void multiply_values(int64_t rows, const Span& span, float* to, int64_t ld) {
+    const ContractTable& table = *p_.prepared->table;
+    const PackArgs& v = p_.v.pack;
+    const float* weights = scores_ + span.begin;
+    if (p_.unpacked) {
+      table.unpacked(rows, span.size(), weights, p_.ld, v_ + span.begin * v.k_stride, v.k_stride, v.n_stride, 0, v.n,
+                     to, ld);
+      return;
+    }
+    if (span.size() == v.k) return multiply(p_.v, rows, weights, p_.ld, v_, to, ld, 0, v.n);
+    // A part of the sums, of one panel after the other.
+    for (int64_t n = 0; n < v.n; n += v.nr) {
+      const int64_t cols = std::min<int64_t>(v.nr, v.n - n);
+      const int64_t width = std::min<int64_t>(v.nr, (cols + table.lanes - 1) / table.lanes * table.lanes);
+      ContractArgs args;
+      args.m = rows;
+      args.n = cols;
+      args.k = span.size();
+      args.a = weights;
+      args.lda = p_.ld;
+      args.b = v_ + n * v.k + span.begin * width;
+      args.nr = v.nr;
+      args.c = to + n;
+      args.ldc = ld;
+      table.chunk(args, 0, rows, 0, cols, scratch_);
+    }
+  }
+
+  void between(int64_t begin, int64_t rows, const Span& span) {
     TileBuffer buffers[max_buffers];
-    const size_t count = p_.parts.size() + (p_.between->sums ? 2 : 1);
-    std::copy(buffers_, buffers_ + count, buffers);
-    for (size_t i = 0; i < p_.parts.size() && begin > 0; ++i)
-      if (p_.between->stages.operands[i] != 0)
-        buffers[i].data = static_cast<std::byte*>(buffers[i].data) + begin * p_.parts[i].row * p_.parts[i].width;
-    run_tile(*p_.executor, std::span(buffers, count), 0, rows, p_.n, scratch_);
+    std::copy(buffers_, buffers_ + count_, buffers);
+    for (size_t i = 0; i < p_.bands.size(); ++i) make_band(i, begin, rows);
+    const auto move = [&](size_t i, int64_t bytes) {
+      buffers[i].data = static_cast<std::byte*>(buffers[i].data) + bytes;
+    };
+    for (size_t i = 0; i < p_.parts.size(); ++i) {
+      const Part& part = p_.parts[i];
+      if (part.band >= 0)
+        buffers[i].data = band(static_cast<size_t>(part.band)) + rows - 1;
+      else if (p_.between->stages.operands[i] != 0)
+        move(i, begin * part.row * part.width);
+      move(i, span.begin * part.col * part.width);
+    }
+    // The weights are the first result.
+    move(p_.parts.size(), span.begin * (p_.tiled && tiles().planes == 1 ? 2 : 4));
+    run_tile(*p_.executor, std::span(buffers, count_), 0, rows, span.size(), scratch_);
+  }
+
+  uint8_t* band(size_t i) const { return at<uint8_t>(p_.bands_offset) + static_cast<int64_t>(i) * p_.band_size; }
+
+  // Column c of row `begin` + r is byte c - r + rows - 1: all rows are the same diagonals.
+  void make_band(size_t i, int64_t begin, int64_t rows) {
+    const auto [first, last] = diagonals_[i];
+    const int64_t size = p_.n + rows - 1, shift = begin + rows - 1;
+    const int64_t from = std::clamp<int64_t>(first + shift, 0, size);
+    const int64_t behind = std::clamp<int64_t>(last + shift + 1, from, size);
+    std::fill(band(i), band(i) + from, uint8_t{0});
+    std::fill(band(i) + from, band(i) + behind, uint8_t{1});
+    std::fill(band(i) + behind, band(i) + size, uint8_t{0});
   }
 
   // ---- on tiles
 
-  void run_tiled(int64_t begin, int64_t rows) {
+  // Floats from one step of a panel of B to the next, by its columns.
+  int64_t step_of(int64_t columns) const { return (columns > 16 ? 2 : 1) * tiles().planes * 256; }
+
+  bool run_tiled(int64_t begin, int64_t rows, const Span& span) {
+    const bool partly = span.size() < p_.n;
     const int64_t planes = tiles().planes;
     TileProduct scores = packed_a(p_.depth, at<char>(p_.planes_offset));
     scores.rows = rows;
-    scores.n = p_.n;
-    scores.b = k_;
-    scores.c = scores_;
+    scores.n = span.size();
+    scores.b = k_ + span.begin / 32 * scores.steps * step_of(32);
+    scores.c = scores_ + span.begin;
     scores.ldc = p_.ld;
     int64_t stride = 0;
     const std::byte* q = query(begin);
@@ -209,16 +351,19 @@ class Blocks {
     tiles().product(scores);
     // Sums show what is NaN among the scores of a row.
     const bool sums = p_.between->sums;
-    bool again = planes > 1 && !sums && tiles().has_nan(scores_, p_.ld, rows, p_.n);
-    if (!again) between(begin, rows);
+    bool again = planes > 1 && !sums && tiles().has_nan(scores_ + span.begin, p_.ld, rows, span.size());
+    if (!again) between(begin, rows, span);
     again = again || (planes > 1 && sums && tiles().has_nan(sums_, rows, 1, rows));
+    if (partly && (again || !hidden(rows))) return false;
     if (again) {
       const float* from = queries(begin, rows, stride);
-      multiply(p_.k, rows, from, stride, k_, scores_, p_.ld);
-      between(begin, rows);
+      multiply_keys(rows, from, stride, span);
+      between(begin, rows, span);
       tiles().begin(p_.m);
     }
-    for (int64_t r = 0; r < rows; r += turn_rows) make_rows(r, std::min(turn_rows, rows - r), result(begin + r));
+    for (int64_t r = 0; r < rows; r += turn_rows)
+      if (!make_rows(r, std::min(turn_rows, rows - r), span, result(begin + r))) return false;
+    return true;
   }
 
   // Rows as `split` leaves them.
@@ -233,25 +378,29 @@ class Blocks {
     return t;
   }
 
-  // Rows of y from rows of weights.
-  void make_rows(int64_t first, int64_t rows, std::byte* to) {
+  // Rows of y from rows of weights; false where a part of the keys makes NaN of finite numbers.
+  bool make_rows(int64_t first, int64_t rows, const Span& span, std::byte* to) {
     auto* made = at<float>(p_.y_offset);
-    TileProduct t = packed_a(p_.n, at<char>(p_.weights_offset));
-    const float* own = scores_ + first * p_.ld;
+    TileProduct t = packed_a(span.size(), at<char>(p_.weights_offset));
+    const float* own = scores_ + first * p_.ld + span.begin;
     if (tiles().planes == 1) {
-      t.a = reinterpret_cast<const char*>(weights() + first * p_.weights_ld);
+      t.a = reinterpret_cast<const char*>(weights() + first * p_.weights_ld + span.begin);
       t.row = p_.weights_ld * 2;
       t.tile = 16 * t.row;
       t.step = 64;
     } else {
-      tiles().split(own, p_.ld, rows, p_.n, at<char>(p_.weights_offset));
+      tiles().split(own, p_.ld, rows, span.size(), at<char>(p_.weights_offset));
     }
     t.rows = rows;
-    t.n = p_.d;
-    t.b = v_;
-    t.c = made;
     t.ldc = p_.y_ld;
-    tiles().product(t);
+    // One panel of values after the other: their steps are those of all keys.
+    const int64_t steps = (p_.n + 31) / 32;
+    for (int64_t n = 0; n < p_.d; n += 32) {
+      t.n = std::min<int64_t>(32, p_.d - n);
+      t.b = v_ + n / 32 * steps * step_of(32) + span.begin / 32 * step_of(t.n);
+      t.c = made + n;
+      tiles().product(t);
+    }
     TileFinish f;
     f.rows = rows;
     f.n = p_.d;
@@ -268,21 +417,28 @@ class Blocks {
       f.to = reinterpret_cast<float*>(to);
     }
     if (tiles().finish(f) && tiles().planes > 1) {
-      multiply(p_.v, rows, own, p_.ld, v_, made, p_.y_ld);
+      if (span.size() < p_.n) return false;
+      multiply(p_.v, rows, own, p_.ld, v_, made, p_.y_ld, 0, p_.d);
       tiles().begin(p_.m);
       tiles().finish(f);
     }
     if (p_.copies_y) copy_result(f.to, p_.y_ld, rows, to);
+    return true;
   }
 
   const Plan& p_;
   const Launch& launch_;
-  float *scores_, *sums_;
+  float *scores_, *sums_, *largest_;
+  std::pair<int64_t, int64_t> diagonals_[max_bands];  // by band: the first and the last that are true
   void* scratch_;
   // Of the head.
   const float *k_ = nullptr, *v_ = nullptr;
   const std::byte* q_ = nullptr;
   std::byte* y_ = nullptr;
+  const std::byte* values_ = nullptr;
+  float fill_ = 0;
+  TileUnits units_ = {};
+  size_t count_ = 0;
   TileBuffer buffers_[max_buffers];
 };
 
@@ -293,7 +449,12 @@ Status run_packs(const Plan& p, const Launch& launch) {
   const int64_t number = is_k ? launch.chunk : launch.chunk - k_packs;
   const int64_t matrix = number / f.packs, n = number % f.packs * f.panels * f.pack.nr;
   auto* to = reinterpret_cast<float*>(launch.workspace + (is_k ? 0 : p.v_offset)) + matrix * f.floats;
-  pack(p, launch, f, Position(f.extents, matrix), n, std::min(f.pack.n, n + f.panels * f.pack.nr), to);
+  const Position position(f.extents, matrix);
+  const int64_t n_end = std::min(f.pack.n, n + f.panels * f.pack.nr);
+  pack(p, launch, f, position, n, n_end, to);
+  if (!is_k && p.hides)
+    launch.workspace[p.finite_offset + number] =
+        std::byte{all_finite(f, matrix_at(launch, f.part, position), n, n_end)};
   return {};
 }
 
@@ -310,17 +471,24 @@ Status run_attention(const Launch& launch) {
   if (!p.local) {
     const Position position(p.batch, launch.chunk / p.blocks);
     blocks.move_to(position, panels(p.k, position, 0), panels(p.v, position, p.v_offset));
-    blocks.run(launch.chunk % p.blocks);
+    std::optional<bool> finite;
+    if (p.hides && !p.unpacked) {
+      const std::byte* known = launch.workspace + p.finite_offset + position.dot(p.v.index) * p.v.packs;
+      finite = std::all_of(known, known + p.v.packs, [](std::byte b) { return b != std::byte{0}; });
+    }
+    blocks.run(launch.chunk % p.blocks, finite);
     return {};
   }
   auto* own_k = reinterpret_cast<float*>(launch.scratch + p.panels_offset);
   auto* own_v = reinterpret_cast<float*>(launch.scratch + p.v_offset);
   int64_t packed_k = -1, packed_v = -1;
+  std::optional<bool> finite;
   const Range heads = part(p.heads, p.chunks, launch.chunk);
   for (int64_t head = heads.begin; head < heads.end; ++head) {
     const Position position(p.batch, head);
     const float *k = own_k, *v = own_v;
     if (p.unpacked) {
+      finite.reset();
       k = panels(p.k, position, 0);
       v = panels(p.v, position, 0);
     } else {
@@ -332,10 +500,11 @@ Status run_attention(const Launch& launch) {
       if (const int64_t matrix = position.dot(p.v.index); matrix != packed_v) {
         pack(p, launch, p.v, position, 0, p.d, own_v);
         packed_v = matrix;
+        finite.reset();
       }
     }
     blocks.move_to(position, k, v);
-    for (int64_t b = 0; b < p.blocks; ++b) blocks.run(b);
+    for (int64_t b = 0; b < p.blocks; ++b) blocks.run(b, finite);
   }
   return {};
 }

@@ -1,5 +1,6 @@
 // Data movement: transposes, slices, expansions, concatenations, splits, views that need a copy, layout changes,
-// padding, triangles and rows picked by index. Everything but Pad, Trilu and Gather is a set of strided copies.
+// padding, triangles, bands and rows picked by index. Everything but Pad, Trilu, Band and Gather is a set of strided
+// copies.
 
 #include "ops/movement.h"
 
@@ -411,6 +412,73 @@ Status trilu_run(const Launch& launch) {
   return {};
 }
 
+// ---- bands ----
+
+struct BandPlan {
+  int64_t rows, cols, total, chunks;
+  Dims batch;
+  Dims strides[2];  // of the bounds, by batch axis
+};
+
+Answer band_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  return row_major_problem(problem, "Band");
+}
+
+void band_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const Dims& y = c.results[0];
+  BandPlan& b = emplace<BandPlan>(bound);
+  b.batch.assign(y.begin(), y.end() - 2);
+  b.rows = y[y.size() - 2];
+  b.cols = y[y.size() - 1];
+  b.total = product(y) == 0 ? 0 : product(y, 0, y.size() - 1);
+  for (size_t i : {size_t{0}, size_t{1}}) {
+    b.strides[i].assign(b.batch.size(), 0);
+    if (!has(stage, i + 1)) continue;
+    const Dims& own = c.operands[stage.inputs[i + 1]];
+    int64_t stride = 1;
+    for (size_t back = 3; back <= own.size(); ++back) {
+      const int64_t extent = own[own.size() - back];
+      if (extent != 1) b.strides[i][y.size() - back] = stride;
+      stride *= extent;
+    }
+  }
+  b.chunks = bound.chunks[0] = chunks_for(b.total * b.cols, b.total, c.threads);
+}
+
+Status band_run(const Launch& launch) {
+  const BandPlan& b = launch.bound->as<BandPlan>();
+  const Stage& stage = launch.problem->stages[0];
+  auto* y = static_cast<uint8_t*>(launch.operands[launch.problem->operands.size()]);
+  const auto [begin, end] = part(b.total, b.chunks, launch.chunk);
+  int64_t first = 0, last = 0;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t r = row % b.rows;
+    if (row == begin || r == 0) {
+      int64_t at[2] = {0, 0};
+      for (size_t k = b.batch.size(), rest = static_cast<size_t>(row / b.rows); k-- > 0;) {
+        const auto extent = static_cast<size_t>(b.batch[k]);
+        for (size_t i : {size_t{0}, size_t{1}}) at[i] += static_cast<int64_t>(rest % extent) * b.strides[i][k];
+        rest /= extent;
+      }
+      const auto value = [&](size_t i, int64_t otherwise) {
+        if (!has(stage, i + 1)) return otherwise;
+        const auto* bounds = static_cast<const int64_t*>(launch.operands[stage.inputs[i + 1]]);
+        return std::clamp(bounds[at[i]], -max_elements, max_elements);
+      };
+      first = value(0, -max_elements);
+      last = value(1, max_elements);
+    }
+    uint8_t* to = y + row * b.cols;
+    const int64_t from = std::clamp<int64_t>(r + first, 0, b.cols);
+    const int64_t behind = std::clamp<int64_t>(r + last + 1, from, b.cols);
+    std::memset(to, 0, static_cast<size_t>(from));
+    std::memset(to + from, 1, static_cast<size_t>(behind - from));
+    std::memset(to + behind, 0, static_cast<size_t>(b.cols - behind));
+  }
+  return {};
+}
+
 // ---- rows picked by index ----
 
 struct Picking {
@@ -509,6 +577,12 @@ constexpr Kernel rows[] = {
      .cost = copy_cost,
      .bind = trilu_bind,
      .run = trilu_run},
+    {.name = "band",
+     .supports = band_supports,
+     .needs = row_major_needs,
+     .cost = copy_cost,
+     .bind = band_bind,
+     .run = band_run},
     {.name = "gather",
      .supports = gather_supports,
      .needs = row_major_needs,
