@@ -266,7 +266,6 @@ void infer_band(InferContext& c) {
     c.require_equal(c.shape(0)[0], 2, "number of extents");
   }
   const auto known = c.integers(0);
-  if (known && known->size() != 2) c.fail(fmt::format("{} extents, rows and columns are needed", known->size()));
   for (size_t k = 0; k < 2; ++k) {
     if (known) c.require_at_least((*known)[k], 0, "extent");
     batch.push_back(known ? (*known)[k] : c.host_decided(0, batch.size()));

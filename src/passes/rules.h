@@ -81,6 +81,7 @@ std::span<const NodeRule> shape_rules();     // rules_shape.cpp: what only renam
 std::span<const NodeRule> contraction_rules();  // rules_contraction.cpp: scales, biases, transposes, padding
 std::span<const NodeRule> einsum_rules();       // rules_einsum.cpp: Einsum as products
 std::span<const NodeRule> arithmetic_rules();   // rules_arithmetic.cpp: cheaper spellings of scalar work
+std::span<const NodeRule> band_rules();         // rules_bands.cpp: masks of causality and windows
 // One-line rules: identities and activations.
 std::span<const pattern::PatternRule> pattern_rules();  // rules_patterns.cpp
 

@@ -82,6 +82,13 @@ bool attention(Maker& m) {
   if (s >= 0 && m.once_in(4)) s = m.call("Tanh", {s});
   if (s >= 0 && m.once_in(2)) s = m.call("Add", {s, m.broadcastable(d, m.dims(s))});
   if (s >= 0 && m.once_in(3)) s = m.call("Where", {m.broadcastable(DType::boolean, m.dims(s)), s, m.number(d, -8)});
+  if (s >= 0 && m.once_in(3)) {
+    const Dims dims = m.dims(s);
+    const int first = m.once_in(3) ? m.number(DType::i64, m.between(-5, 0)) : -1;
+    const int last = m.once_in(4) ? -1 : m.number(DType::i64, m.between(-1, 4));
+    const int seen = m.call("Band", {m.list({dims[dims.size() - 2], dims.back()}), first, last}, 0);
+    if (seen >= 0) s = m.call("Where", {seen, s, m.number(d, m.once_in(2) ? -8 : -1000)});
+  }
   if (s < 0) return false;
   const int p = m.wired({s}, [](GraphBuilder& b, const Ids& x) { return wiring::softmax(b, x[0], -1); });
   const int y = p < 0 ? -1 : m.call("MatMul", {p, v});

@@ -212,10 +212,18 @@ std::vector<Part> program_parts(const Between& between, const AttentionForm& for
   std::vector<Part> parts;
   for (uint16_t operand : between.stages.operands) {
     const int band = band_number(c.problem, form, between.sources[operand]);
-    if (band >= 0)
-      parts.push_back({0, 1, 0, {}, {}, {}, 1, 1, band});
-    else
-      parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, between.sources[operand], whole));
+    if (band >= 0) {
+      const Dims own = evaluate(*c.problem.types[between.sources[operand]].shape, c.symbols);
+      const auto along = [&](size_t back) -> int64_t {
+        const int64_t extent = own[own.size() - back], wanted = whole[whole.size() - back];
+        if (extent != 1 && extent != wanted)
+          throw Error(Code::invalid_argument, "the operands of an attention do not fit together");
+        return extent == wanted ? 1 : 0;
+      };
+      parts.push_back({0, 1, 0, {}, {}, {}, along(2), along(1), band});
+      continue;
+    }
+    parts.push_back(operand == 0 ? Part{0, 4, 0, {}, {}, {}, 1, 1} : spread_over(c, between.sources[operand], whole));
   }
   return parts;
 }
@@ -310,6 +318,14 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   for (size_t stage : form.bands) p.bands.push_back(band_of(c, stage, whole));
   // Products over planes that are not on tiles have no part of their sums alone.
   p.hides = form.hidden && (p.tiled || p.unpacked || table.planes == 0);
+  for (const Part& part : p.parts)
+    if (part.band >= 0) {
+      Band& band = p.bands[static_cast<size_t>(part.band)];
+      band.one_row = part.row == 0;
+      // What repeats is no diagonal.
+      if (form.hidden && form.hidden->band == static_cast<size_t>(part.band))
+        p.hides = p.hides && part.row != 0 && part.col != 0;
+    }
   if (p.hides) p.fill = spread_over(c, form.hidden->fill, whole);
   const std::vector<Spread> spreads = spreads_of(p.parts);
   bool expected = true;

@@ -82,12 +82,8 @@ std::optional<Ending> softmax_ending(const Problem& problem, const AttentionForm
   return Ending{*exp, *sum, *division, *largest, input(*largest, 0)};
 }
 
-// A mask of the extents of the scores; its bounds are views of operands.
-Answer band_fits(const Problem& problem, const Stage& stage, const AttentionForm& form, const Shape& made) {
-  const Shape& whole = *problem.types[form.weights].shape;
-  for (size_t back : {size_t{1}, size_t{2}})
-    if (!(made[made.size() - back] == whole[whole.size() - back]))
-      return Answer::no("a band of other extents than the weights");
+// Bounds are views of operands.
+Answer band_fits(const Problem& problem, const Stage& stage) {
   for (size_t i = 1; i < stage.inputs.size(); ++i) {
     const uint16_t v = stage.inputs[i];
     if (v == absent_operand) continue;
@@ -180,7 +176,7 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
       from_scores[made] = true;
       form.between.push_back(s);
     } else if (is_op(stage, "Band")) {
-      if (Answer a = band_fits(problem, stage, form, *problem.types[made].shape); !a) return a;
+      if (Answer a = band_fits(problem, stage); !a) return a;
       form.bands.push_back(s);
     } else if (!is_movement_view(*stage.op) && !(on_way[s] && widens_bf16(problem, stage, made))) {
       return Answer::no(fmt::format("{} before the products", stage.op->name));

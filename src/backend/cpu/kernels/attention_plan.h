@@ -49,6 +49,7 @@ struct Part {
 // Bounds of a mask; absent ones bound nothing.
 struct Band {
   std::optional<Part> first, last;
+  bool one_row = false;  // that all rows read
 };
 
 // A factor that becomes panels: k along the sum, n along the columns.

@@ -119,7 +119,7 @@ class Blocks {
     for (; count < p_.parts.size(); ++count) {
       const Part& part = p_.parts[count];
       if (part.band >= 0)
-        buffers_[count] = {nullptr, -1, 1};  // by block
+        buffers_[count] = {nullptr, -part.row, 1};  // by block
       else if (operands[count] == 0)
         buffers_[count] = {scores_, p_.ld, 1};
       else
@@ -301,7 +301,7 @@ class Blocks {
     for (size_t i = 0; i < p_.parts.size(); ++i) {
       const Part& part = p_.parts[i];
       if (part.band >= 0)
-        buffers[i].data = band(static_cast<size_t>(part.band)) + rows - 1;
+        buffers[i].data = band(static_cast<size_t>(part.band)) + (part.row == 0 ? 0 : rows - 1);
       else if (p_.between->stages.operands[i] != 0)
         move(i, begin * part.row * part.width);
       move(i, span.begin * part.col * part.width);
@@ -316,6 +316,10 @@ class Blocks {
   // Column c of row `begin` + r is byte c - r + rows - 1: all rows are the same diagonals.
   void make_band(size_t i, int64_t begin, int64_t rows) {
     const auto [first, last] = diagonals_[i];
+    if (p_.bands[i].one_row) {
+      begin = 0;
+      rows = 1;
+    }
     const int64_t size = p_.n + rows - 1, shift = begin + rows - 1;
     const int64_t from = std::clamp<int64_t>(first + shift, 0, size);
     const int64_t behind = std::clamp<int64_t>(last + shift + 1, from, size);
