@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -307,7 +308,8 @@ void Frame::bind_segment(size_t index) {
         window.set_integer(static_cast<int64_t>(i), dims[i].evaluate(state_.symbols));
     }
   }
-  binding_.threads = threads_worth(segment);
+  judge_segment(index);
+  binding_.threads = state.alone ? 1 : state_.threads;
   for (uint32_t i = segment.begin; i < segment.end; ++i)
     if (plan.steps[i].kind == Step::Kind::kernel) bind_step(i);
   state.values.clear();
@@ -334,24 +336,52 @@ uint32_t Frame::choice_now(const Step& step) const {
   return chosen;
 }
 
-// Steps that take little all together, by the rows' cost models, lose more by waking and waiting than threads save.
-int Frame::threads_worth(const PlanInfo::Segment& segment) {
-  constexpr double least = 60e3;  // nanoseconds
+// Steps that take little all together lose more by waking and waiting than threads save. Sizes that have hardly changed
+// since are not judged again: a loop may bind in every trip.
+void Frame::judge_segment(size_t index) {
+  const PlanInfo::Segment& segment = info_.segments[index];
+  SegmentState& state = segments_[index];
+  double bytes = 0;
+  for (uint32_t s : segment.slots) bytes += static_cast<double>(bytes_[s]);
+  if (state.judged >= 0 && std::abs(bytes - state.judged) <= state.judged / 4) return;
+  state.judged = bytes;
+  try {
+    state.alone = state_.threads > 1 && has_little_to_do(segment);
+  } catch (const Error&) {
+    state.alone = false;  // binding says what is wrong, and where
+  }
+}
+
+// By the rows' cost models.
+bool Frame::has_little_to_do(const PlanInfo::Segment& segment) {
+  constexpr double little = 60e3;  // nanoseconds
   double expected = 0;
-  for (uint32_t i = segment.begin; i < segment.end && state_.threads > 1; ++i) {
+  for (uint32_t i = segment.begin; i < segment.end; ++i) {
     const Step& step = info_.plan->steps[i];
     if (step.kind != Step::Kind::kernel) continue;
     const Choice& choice = step.choices[choice_now(step)];
     const Kernel& kernel = *executable_.kernels[choice.kernel];
     const Problem& problem = executable_.target.problems[choice.problem];
-    if (kernel.takes_boxes || kernel.cost == nullptr) continue;
+    if (kernel.cost_is_guess) return false;
+    if (kernel.takes_boxes) continue;  // does its work in one chunk
     std::vector<int64_t>& symbols = binding_.symbols;
     symbols.assign(problem.symbols.size(), -1);
     for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
     expected += kernel.cost(kernel, problem, symbols, executable_.device);
-    if (expected >= least) return state_.threads;
+    if (expected >= little) return false;
   }
-  return 1;
+  return true;
+}
+
+bool Frame::splits_work() const {
+  return std::any_of(segments_.begin(), segments_.end(), [](const SegmentState& s) { return s.bound && !s.alone; }) ||
+         std::any_of(bodies_.begin(), bodies_.end(), [](const auto& body) { return body && body->splits_work(); });
+}
+
+int Frame::threads_wanted() const {
+  const bool known = std::all_of(segments_.begin(), segments_.end(), [](const SegmentState& s) { return s.bound; }) &&
+                     std::all_of(bodies_.begin(), bodies_.end(), [](const auto& body) { return body != nullptr; });
+  return known && !splits_work() ? 1 : state_.threads;
 }
 
 void Frame::bind_choice(uint32_t i) {
@@ -441,6 +471,7 @@ Status Frame::run() {
         moved = true;
       }
     if (moved) refresh_pointers();
+    alone_ = segments_[k].alone;
     for (uint32_t i = segment.begin; i < segment.end; ++i) {
       if (state_.control) state_.control->poll();
       Status status = run_step(i);
@@ -512,7 +543,7 @@ Status Frame::run_kernel(uint32_t i) {
         Status status = j.kernel->run(launch);
         if (!status.ok() && !j.failed.exchange(true)) j.status = std::move(status);
       };
-      if (chunks == 1 || !state_.workers || state_.workers->size() == 1) {
+      if (chunks == 1 || alone_ || !state_.workers || state_.workers->size() == 1) {
         for (int64_t chunk = 0; chunk < chunks; ++chunk) work(&job, chunk, 0);
       } else if (Status status = state_.workers->parallel(chunks, work, &job); !status.ok()) {
         return status;

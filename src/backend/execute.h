@@ -113,6 +113,8 @@ class Frame {
   Status run();
   // Binds the segments whose symbols are known already (sizes of outputs, memory needed) without running.
   void bind_first();
+  // Threads that a run has work for; all there are where parts have not been bound yet.
+  int threads_wanted() const;
 
   // A parameter of a body.
   void pass(uint32_t parameter, void* pointer, Box* box, const Dims& extents);
@@ -138,6 +140,8 @@ class Frame {
   };
   struct SegmentState {
     bool bound = false;
+    bool alone = false;  // has too little to do for more threads than the caller's
+    double judged = -1;  // bytes of its slots when that was found
     std::vector<int64_t> values;
     Memory memory;
   };
@@ -151,7 +155,9 @@ class Frame {
   void bind_step(uint32_t step);
   void bind_choice(uint32_t step);
   uint32_t choice_now(const Step& step) const;
-  int threads_worth(const PlanInfo::Segment& segment);
+  void judge_segment(size_t segment);
+  bool has_little_to_do(const PlanInfo::Segment& segment);
+  bool splits_work() const;  // as far as it is bound
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);
   Status run_boxed(const Step& step, Launch& launch);
@@ -185,6 +191,7 @@ class Frame {
   std::vector<bool> sized_;           // boxed slots whose extents are known before they are made
   std::vector<uint32_t> external_;    // slots whose pointers the caller decides, and views of them
   std::vector<SegmentState> segments_;
+  bool alone_ = false;  // the segment that runs
   std::vector<Bound> bound_;
   std::vector<uint32_t> choice_;
   std::vector<std::vector<void*>> arguments_;  // pointer tables of the steps
@@ -196,7 +203,7 @@ class Frame {
     std::vector<Dims> operands, results;
     std::vector<Tensor> host;
     std::vector<const Tensor*> host_pointers;
-    int threads = 1;  // of the segment
+    int threads = 1;  // for the segment
   } binding_;         // of the step that is being bound
   std::vector<std::unique_ptr<Frame>> bodies_;
 };

@@ -90,6 +90,7 @@ struct Kernel {
   Status (*run)(const Launch&);
   const Fields* (*config)() = nullptr;  // its tuning parameters; null: none
   bool takes_boxes = false;             // reads and writes Box operands; may allocate
+  bool cost_is_guess = false;           // a small one does not mean that there is little to do
   // Whether the result may be made over an operand of its type and layout that nothing else reads: whatever the
   // extents, each element is read before the same element is written, by the same chunk. Null: never.
   bool (*may_overwrite)(const Kernel&, const Problem&, size_t operand) = nullptr;

@@ -265,7 +265,7 @@ void Context::run(const Control* control, StepObserver* observer) {
   state_.fault_source = no_slot;
   state_.control = control;
   state_.observer = observer;
-  (crew_ ? run_on(*crew_) : run_on(Pool::shared().lease(static_cast<unsigned>(state_.threads)))).check();
+  (crew_ ? run_on(*crew_) : run_on(Pool::shared().lease(static_cast<unsigned>(frame_->threads_wanted())))).check();
   if (const uint32_t fault = state_.fault.load(std::memory_order_relaxed); fault != no_fault)
     throw fault_at(fault, state_.fault_source, engine_->target());
   const Target& target = engine_->target();

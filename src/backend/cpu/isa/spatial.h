@@ -39,8 +39,10 @@ struct SpatialTable {
   // What any `lanes` neighbouring results read, from a multiple of lanes on or the last ones, are at most as many
   // channels of the operand.
   SpatialFunction grouped;
-  SpatialFunction max_pool;      // NaN wins; a window without taps gives -infinity
-  SpatialFunction average_pool;  // a window without taps gives NaN
+  SpatialFunction max_pool;  // NaN wins; a window without taps gives -infinity
+  // Sums times one over the count, so within 1.5 units of the last place of their quotient. A window without taps gives
+  // NaN.
+  SpatialFunction average_pool;
   // out[c] = sum over pixels of in[pixel * pixel_stride + c], over divisor, for c in [c_begin, c_end); in: floats, or
   // bf16.
   void (*global_average)(const void* in, bool narrow, int64_t pixels, int64_t pixel_stride, int64_t c_begin,

@@ -445,8 +445,8 @@ Status run(const Launch& launch) {
     product.cols = std::min(integer_columns, n_end - n);
     if (p.b_packed) {
       product.b = b + b_at + p.panels.panel_at(n);
-      // Behind the last panel lies what the next step multiplies by: weights are kept in the order of use.
-      const bool more = n + integer_columns < n_end || n_end == p.n;
+      // Behind the last panel of weights lies what the next step multiplies by: they are kept in the order of use.
+      const bool more = n + integer_columns < n_end || (m_begin + rows == p.m && n_end == p.n);
       product.next = more ? b + b_at + p.panels.panel_at(n + integer_columns) : nullptr;
       product.col_sum = reinterpret_cast<const uint32_t*>(b + b_at + p.panels.sum_at(n));
     } else {
