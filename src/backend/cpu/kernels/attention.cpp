@@ -317,7 +317,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   p.parts = program_parts(*p.between, form, c, whole);
   for (size_t stage : form.bands) p.bands.push_back(band_of(c, stage, whole));
   // Products over planes that are not on tiles have no part of their sums alone.
-  p.hides = form.hidden && (p.tiled || p.unpacked || table.planes == 0);
+  p.hides = form.hidden && (p.tiled || p.unpacked || planes_of(table) == 0);
   for (const Part& part : p.parts)
     if (part.band >= 0) {
       Band& band = p.bands[static_cast<size_t>(part.band)];
