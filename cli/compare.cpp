@@ -43,9 +43,14 @@ struct Args {
     return out;
   }
 
+  // Bodies of loops and branches included.
   static bool has(const Graph& graph, DType dtype) {
     return std::any_of(graph.values.begin(), graph.values.end(),
-                       [&](const Value& value) { return value.type.is_tensor() && value.type.dtype == dtype; });
+                       [&](const Value& value) { return value.type.is_tensor() && value.type.dtype == dtype; }) ||
+           std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+             return std::any_of(node.bodies.begin(), node.bodies.end(),
+                                [&](const Graph& body) { return has(body, dtype); });
+           });
   }
 };
 

@@ -72,13 +72,16 @@ std::optional<double> cost_of_fragment(Module& module, const Graph& body, std::s
 FastRows fast_rows(const DeviceSpec& device) {
   // Layers are alike.
   const auto known = std::make_shared<std::map<std::string, bool>>();
-  return [device, known](Module& module, const Graph& body) {
+  return [device, known](const Module& module, const Graph& body, const std::vector<bool>& built) {
     std::vector<Type> types;
     for (ValueId v : body.inputs) types.push_back(body[v].type);
+    // A question leaves no symbols behind.
+    Module asked;
+    asked.symbols = module.symbols;
     try {
-      const FragmentProblem made = in_any_layout(module, body, types, {});
+      const FragmentProblem made = in_any_layout(asked, body, types, built);
       const auto [at, fresh] = known->try_emplace(to_text(made.problem), false);
-      if (fresh) at->second = cost_of(module, made, device).has_value();
+      if (fresh) at->second = cost_of(asked, made, device).has_value();
       return at->second;
     } catch (const Error&) {
       return false;  // the operator does not take these types

@@ -252,10 +252,7 @@ bool mentions_symbols(const Graph& graph) {
 bool Emitter::known_when_built(const Scope& scope, const Node& node) const {
   for (ValueId v : node.inputs)
     if (!scope.constant[v]) return false;
-  if (mentions_symbols(node.bodies[0])) return false;
-  for (const Node& stage : node.bodies[0].nodes)
-    if (!stage.op->is.deterministic || stage.op->is.never_fold) return false;
-  return !node.inputs.empty();
+  return !node.inputs.empty() && !mentions_symbols(node.bodies[0]) && gives_the_same(node.bodies[0]);
 }
 
 void Emitter::emit_nodes(Scope& scope) {

@@ -107,12 +107,18 @@ FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Ty
   return out;
 }
 
+bool gives_the_same(const Graph& body) {
+  return std::all_of(body.nodes.begin(), body.nodes.end(),
+                     [](const Node& stage) { return stage.op->is.deterministic && !stage.op->is.never_fold; });
+}
+
 std::vector<bool> known_values(const Graph& graph) {
   std::vector<bool> known;
   for (const Value& value : graph.values) known.push_back(value.is_constant() && value.type.is_plain());
   for (const Node& node : graph.nodes) {
     if (node.inputs.empty() || std::string_view(node.op->name) != "Fragment") continue;
-    const bool all = std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return known[v]; });
+    const bool all = gives_the_same(node.bodies[0]) && std::all_of(node.inputs.begin(), node.inputs.end(),
+                                                                   [&](ValueId v) { return v == no_id || known[v]; });
     for (ValueId v : node.outputs) known[v] = known[v] || all;
   }
   return known;

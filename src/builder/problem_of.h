@@ -18,6 +18,9 @@ struct FragmentProblem {
 FragmentProblem problem_of(Module& module, const Graph& body, std::span<const Type> operand_types,
                            const std::vector<bool>& constant);
 
+// Whether a fragment's results depend on its operands alone and may be made while building.
+bool gives_the_same(const Graph& body);
+
 // By value, whether it is known when the engine is built: a constant, or what fragments make of constants alone.
 std::vector<bool> known_values(const Graph& graph);
 

@@ -16,8 +16,9 @@ struct PassOptions {
   bool allow_fp16 = false;
 };
 
-// Whether the device has a row faster than the definition for a closed graph of one node.
-using FastRows = std::function<bool(Module&, const Graph&)>;
+// Whether the device has a row faster than the definition for a closed graph of one node. `built`: by parameter,
+// whether its value is known when the engine is built.
+using FastRows = std::function<bool(const Module&, const Graph&, const std::vector<bool>& built)>;
 
 struct PassContext {
   const PassOptions& options;

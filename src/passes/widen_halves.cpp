@@ -4,12 +4,13 @@
 // result is rounded behind it, as the definition rounds it. What reads the result and can be done in f32 as well takes
 // it as it was before rounding: pointwise work, movement and further nodes of this kind, and a Cast to f32 that the
 // model has. So values between have more digits than the model asks for, and none of them overflows beyond 65504; only
-// what leaves a chain is rounded. What jumps where rounding decides (comparisons, conversions to integers, what finds
-// out an extent) reads the rounded value.
+// what leaves a chain is rounded. What jumps where rounding decides (comparisons, places of the largest, conversions to
+// integers, Floor and its like, what finds out an extent) reads the rounded value.
 //
-// A Cast to halves that the model itself has rounds, always. One that ends a composite of the frontend (`loose`) is a
-// result of this kind already.
+// A Cast of the model from f32 or f64 to a half rounds, always. One that ends a composite of the frontend (`loose`) is
+// a result of this kind already. One from a half to another float is given the value before rounding.
 
+#include <algorithm>
 #include <map>
 
 #include "ops/cast.h"
@@ -20,14 +21,41 @@ namespace {
 
 constexpr Rule widen_rule = {"compute halves in f32", Effect::rounding};
 
-// A Cast to f32 or f64 of what was rounded to a half: the values are those of before.
+// A Cast to another float of what was rounded to a half: it takes the value of before.
 Rule cast_rule(DType half) { return {"read halves before rounding", Effect::rounding, half}; }
 
 bool is_half(DType d) { return d == DType::f16 || d == DType::bf16; }
+bool is_wide(DType d) { return d == DType::f32 || d == DType::f64; }
 bool is_half(const Type& type) { return type.is_tensor() && is_half(type.dtype); }
 
+// Of operands beyond the bits, the last one speaks: no operator tells them apart.
+bool has_bit(uint64_t operands, size_t i) { return operands >> std::min<size_t>(i, 63) & 1; }
+
 // Whether contents of this operand decide types: it stays as it is.
-bool is_host(const Op& op, size_t operand) { return operand < 64 && (op.host_inputs >> operand & 1); }
+bool is_host(const Op& op, size_t operand) { return operand < 64 && has_bit(op.host_inputs, operand); }
+
+constexpr uint64_t every_operand = UINT64_MAX;
+
+// Operands (bit by bit) that make results which are halves jump: where they differ by a rounding, these are others.
+// Operators whose results are no halves, or whose extents data decide, need no line: those jump by all operands.
+constexpr struct {
+  std::string_view op;
+  uint64_t operands;
+} jumps[] = {
+    {"Ceil", every_operand},
+    {"Floor", every_operand},
+    {"GridSample", 0b10},  // places
+    {"Lookup", 0b1},
+    {"MaxRoiPool", 0b10},  // boxes, rounded to whole elements
+    {"Mod", every_operand},
+    {"OneHot", 0b1},
+    {"Pow", 0b10},       // of a negative number there is a power where the exponent is whole
+    {"RoiAlign", 0b10},  // boxes, whose extents decide how many samples there are
+    {"Round", every_operand},
+    {"Sign", every_operand},
+    {"ThresholdedRelu", every_operand},
+    {"TreeEnsemble", 0b1},
+};
 
 class Widener {
  public:
@@ -56,6 +84,17 @@ class Widener {
     return made;
   }
 
+  // Operands that a node reads as they were rounded, bit by bit.
+  uint64_t rounded_operands(NodeId n) const {
+    const Node& node = site_.graph.nodes[n];
+    const bool halves = std::all_of(node.outputs.begin(), node.outputs.end(),
+                                    [&](ValueId v) { return site_.rw.uses(v) == 0 || is_half(site_.type(v)); });
+    if (!halves || (!node.op->is.moves_only && !site_.extents_known(n))) return every_operand;
+    for (const auto& [op, operands] : jumps)
+      if (op == node.op->name) return operands;
+    return 0;
+  }
+
   void visit_cast(NodeId n) {
     const ValueId x = site_.in(n, 0), y = site_.out(n);
     const CastAttrs attrs = site_.graph.nodes[n].attrs.as<CastAttrs>();
@@ -64,7 +103,7 @@ class Widener {
       return;
     }
     const ValueId w = wide(x);
-    if (w == no_id || !is_float(attrs.to)) return;
+    if (w == no_id || !(is_half(attrs.to) || is_wide(attrs.to))) return;
     site_.at({n});
     const ValueId made = attrs.to == DType::f32 ? w : site_.rw.build.op("Cast", attrs, {w});
     site_.replace(y, made, cast_rule(site_.type(x).dtype));
@@ -80,29 +119,40 @@ class Widener {
            std::all_of(node.outputs.begin(), node.outputs.end(), plain);
   }
 
-  // Whether some result is a half; else the operands are read rounded.
-  bool gives_half(const Node& node) const {
-    return std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return is_half(site_.type(v)); });
-  }
-
   bool wants_f32(NodeId n) const {
     const Node& node = site_.graph.nodes[n];
-    bool reads = false, behind = false;
+    const uint64_t rounded = rounded_operands(n);
+    // behind: some operand is there in f32; at_hand: all are, now or when the engine is built.
+    bool reads = false, behind = false, at_hand = true;
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const ValueId v = site_.in(n, i);
       if (v == no_id || is_host(*node.op, i) || !is_half(site_.type(v))) continue;
       reads = true;
-      behind = behind || wide(v) != no_id;
+      const bool there = !has_bit(rounded, i) && wide(v) != no_id;
+      behind = behind || there;
+      at_hand = at_hand && (there || site_.is_built(v));
     }
     if (!reads) return false;
-    const bool follows = behind && gives_half(node) && (node.op->is.moves_only || site_.extents_known(n));
-    return (follows || !fast_(site_.module, alone(n, false))) && fast_(site_.module, alone(n, true));
+    // Movement alone is no reason to widen what is not: it would move twice the bytes.
+    const bool follows = behind && (at_hand || !node.op->is.moves_only);
+    return (follows || !is_fast(n, false)) && is_fast(n, true);
   }
 
-  // The node by itself, in f32 or as it is.
-  Graph alone(NodeId n, bool in_f32) const {
+  // Whether the device has a fast row for the node by itself, in f32 or as it is.
+  bool is_fast(NodeId n, bool in_f32) const {
+    const Alone alone = cut_out(n, in_f32);
+    return fast_(site_.module, alone.graph, alone.built);
+  }
+
+  struct Alone {
+    Graph graph;
+    std::vector<bool> built;  // by parameter
+  };
+
+  Alone cut_out(NodeId n, bool in_f32) const {
     const Node& node = site_.graph.nodes[n];
-    Graph body;
+    Alone out;
+    Graph& body = out.graph;
     Node copy{node.op, node.attrs, {}, {}, {}, {}};
     const auto add = [&](const Value& value, bool may_change) {
       Type type = value.type;
@@ -118,10 +168,12 @@ class Widener {
       }
       const bool host = is_host(*node.op, i);
       copy.inputs.push_back(add(site_.graph[v], !host));
-      if (host && site_.graph[v].has_contents())
+      if (host && site_.graph[v].has_contents()) {
         body.values.back().contents = site_.graph[v].contents;
-      else
-        body.inputs.push_back(copy.inputs.back());
+        continue;
+      }
+      body.inputs.push_back(copy.inputs.back());
+      out.built.push_back(site_.is_built(v));
     }
     for (ValueId v : node.outputs) {
       copy.outputs.push_back(add(site_.graph[v], true));
@@ -129,20 +181,20 @@ class Widener {
       body.outputs.push_back(copy.outputs.back());
     }
     body.nodes.push_back(std::move(copy));
-    return body;
+    return out;
   }
 
   void widen(NodeId n) {
     const Op& op = *site_.graph.nodes[n].op;
     const Attrs attrs = site_.graph.nodes[n].attrs;
     const Ids results = site_.graph.nodes[n].outputs;
-    const bool rounded = !gives_half(site_.graph.nodes[n]);
+    const uint64_t rounded = rounded_operands(n);
     site_.at({n});
     Ids inputs;
     for (size_t i = 0; i < site_.graph.nodes[n].inputs.size(); ++i) {
       const ValueId v = site_.in(n, i);
       const bool changes = v != no_id && !is_host(op, i) && is_half(site_.type(v));
-      inputs.push_back(changes ? in_f32(v, rounded) : v);
+      inputs.push_back(changes ? in_f32(v, has_bit(rounded, i)) : v);
     }
     const Ids made = site_.rw.build.add(op, attrs, std::move(inputs), results.size());
     for (size_t o = 0; o < results.size(); ++o) {

@@ -56,10 +56,11 @@ class Watcher final : public StepObserver {
 
 void compare_tensors(const Tensor& got, const Tensor& expected, const Tolerance& tolerance, Compared& out) {
   out.type = type_text(expected);
-  // Builds that allow bf16 hold values in it (builder/narrow.cpp), and halves may be held in f32
-  // (passes/widen_halves.cpp).
+  // Builds that allow bf16 hold f32 in it (builder/narrow.cpp), and halves may be held in f32
+  // (passes/widen_halves.cpp), which such builds narrow in turn.
   const auto is_half = [](DType d) { return d == DType::f16 || d == DType::bf16; };
-  const bool held_narrow = got.dtype() == DType::bf16 && (expected.dtype() == DType::f32 || is_half(expected.dtype()));
+  const bool held_narrow = tolerance.bf16_between && got.dtype() == DType::bf16 &&
+                           (expected.dtype() == DType::f32 || is_half(expected.dtype()));
   const bool held_wide = got.dtype() == DType::f32 && is_half(expected.dtype());
   if ((got.dtype() != expected.dtype() && !held_narrow && !held_wide) || got.dims() != expected.dims()) {
     out.agrees = false;
@@ -165,7 +166,9 @@ Comparison compare(const Module& module, std::span<const Box> inputs, const Buil
   const Evaluation reference(module, inputs, options.control);
   Built built = build(copy(module), options);
   const auto engine = make_engine(std::move(built.target), options.threads);
-  Watcher watcher(module, reference, built.report.value_names, tolerance, out);
+  Tolerance between = tolerance;
+  between.bf16_between = options.passes.allow_bf16;
+  Watcher watcher(module, reference, built.report.value_names, between, out);
   const std::vector<Box> got = run_once(engine, inputs, options.threads, &options.control, &watcher);
   size_t named = 0;
   for (const Node& node : module.main->nodes)

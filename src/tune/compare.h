@@ -20,6 +20,7 @@ namespace sinter {
 // their largest terms.
 struct Tolerance {
   double rtol = 1e-3, atol = 1e-4;
+  bool bf16_between = false;  // bf16 may stand for f32 and f16
 };
 
 struct Compared {

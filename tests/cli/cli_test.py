@@ -653,6 +653,25 @@ def halves_within_what_they_resolve(folder):
     sinter("compare", model, "--rtol", "1e-9", "--atol", "1e-9", code=DIFFERS)
 
 
+@test
+def halves_in_branches_alone(folder):
+    """Numbers of f16 that only bodies have count for what compare allows, too."""
+    random = np.random.default_rng(1)
+    layers = [numpy_helper.from_array(random.standard_normal((64, 64)).astype(np.float16) / 8, f"w{k}")
+              for k in range(3)]
+    nodes = [helper.make_node("Cast", ["x"], ["s0"], to=TensorProto.FLOAT16)]
+    for k in range(3):
+        nodes.append(helper.make_node("MatMul", [f"s{k}", f"w{k}"], [f"s{k + 1}"]))
+    nodes.append(helper.make_node("Cast", ["s3"], ["r"], to=TensorProto.FLOAT))
+    branches = [helper.make_graph(nodes, name, [], [value("r", [4, 64])], layers) for name in ("yes", "no")]
+    model = save(f"{folder}/branches.onnx",
+                 [helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])],
+                 [value("c", [], TensorProto.BOOL), value("x", [4, 64])], [value("y", [4, 64])])
+    sinter("compare", model)
+    # What compare allows by itself of float32, almost to the digit.
+    sinter("compare", model, "--rtol", "1.01e-3", "--atol", "1.01e-4", code=DIFFERS)
+
+
 def main():
     passed = failed = 0
     for function in TESTS:

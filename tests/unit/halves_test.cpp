@@ -5,12 +5,15 @@
 #include <set>
 
 #include "backend/cpu/device.h"
+#include "builder/problem_of.h"
 #include "engines.h"
 #include "ir/evaluate.h"
 #include "ir/text.h"
 #include "ops/contraction.h"
+#include "ops/control.h"
 #include "ops/movement.h"
 #include "ops/pooling.h"
+#include "ops/selection.h"
 #include "tensor/convert.h"
 #include "wiring/wiring.h"
 
@@ -196,6 +199,79 @@ TEST(Halves, OverflowOnTheWay) {
   };
   EXPECT_EQ(value(0), INFINITY);
   EXPECT_EQ(value(1), 24992);  // the even one of the nearest to 100000 / 4
+}
+
+// Numbers that rounding makes equal: all who look for the largest one find the first.
+TEST(Halves, TheLargestIsWhereRoundingLeavesIt) {
+  const auto network = [] {
+    return module_with({Type::tensor(DType::f16, Shape{1, 2})}, [](GraphBuilder& b, const Ids& in) {
+      Tensor w(DType::f16, {2, 2});
+      for (const auto& [i, value] : {std::pair(0, 2048), {1, 2048}, {2, 0}, {3, 1}}) w.set_real(i, value);
+      const ValueId products = wiring::matmul(b, in[0], b.constant(w));
+      const Ids top = b.add(op_named("TopK"), TopKAttrs{.axis = 1}, {products, b.integers({1})}, 2);
+      return Ids{b.op("ArgMax", ArgAttrs{.axis = 1}, {products}), top[1], top[0]};
+    });
+  };
+  Tensor x(DType::f16, {1, 2});
+  x.set_real(0, 1);
+  x.set_real(1, 1);
+  Context context(std::make_shared<const Engine>(make_executable(built(network()), this_machine(1))));
+  context.set_input(0, x.dims(), x.data(), static_cast<size_t>(x.bytes()));
+  context.run();
+  EXPECT_EQ(*static_cast<const int64_t*>(context.data(0)), 0);
+  EXPECT_EQ(*static_cast<const int64_t*>(context.data(1)), 0);
+  EXPECT_EQ(decode_float(DType::f16, *static_cast<const uint16_t*>(context.data(2))), 2048);
+}
+
+// Weights that a loop captures are widened and packed when the engine is built, not in every trip.
+TEST(Halves, LoopsHoldWideWeights) {
+  constexpr int64_t width = 64;
+  const Type state = Type::tensor(DType::f16, Shape{3, width});
+  const auto network = [&](DType dtype) {
+    return module_with({Type::tensor(dtype, Shape{3, width})}, [&](GraphBuilder& b, const Ids& in) {
+      const ValueId w = weights(b, dtype, {width, width}, width, 3), bias = weights(b, dtype, {width}, 1, 4);
+      Graph body;
+      GraphBuilder inner(b.module, body);
+      inner.input(Type::tensor(DType::i64, Shape{}));
+      const ValueId go = inner.input(Type::tensor(DType::boolean, Shape{}));
+      const ValueId carried = inner.input(b.type(in[0]));
+      const ValueId product = wiring::matmul(inner, carried, inner.input(b.type(w)));
+      body.outputs = {go, inner.op("Tanh", {inner.op("Add", {product, inner.input(b.type(bias))})})};
+      return b.add(op_named("Loop"), LoopAttrs{.carried = 1, .counted = true},
+                   {b.constant(Tensor::scalar_i64(3)), no_id, in[0], w, bias}, 1, {std::move(body)});
+    });
+  };
+  const Target wide = built(network(DType::f32)), made = built(network(DType::f16));
+  EXPECT_EQ(rows(made), rows(wide));
+  EXPECT_EQ(weight_bytes(made), weight_bytes(wide));
+  ASSERT_EQ(made.main.bodies.size(), 1U);
+  for (const Slot& slot : made.main.bodies[0].slots)
+    if (slot.type.dtype == DType::f16) EXPECT_EQ(slot.type, state) << "a weight is widened in every trip";
+  const Tensor x = cast(random_tensor({3, width}, 9), DType::f16);
+  const Module module = network(DType::f16);
+  EXPECT_LT(apart(run(made, x), Evaluation(module, std::vector<Box>{Box(x)}).outputs()[0].tensor), 4e-3);
+}
+
+// What is drawn from constants is no constant; an absent operand is known.
+TEST(Halves, KnownValues) {
+  Graph graph;
+  const auto fragment = [&](const char* op, Ids operands) {
+    Graph body;
+    body.nodes.push_back({&op_named(op), {}, {}, {}, {}, {}});
+    graph.values.push_back({Type::tensor(DType::f32, Shape{}), {}, static_cast<NodeId>(graph.nodes.size()), {}, {}});
+    const auto made = static_cast<ValueId>(graph.values.size() - 1);
+    graph.nodes.push_back({&op_named("Fragment"), {}, std::move(operands), {made}, {std::move(body)}, {}});
+    return made;
+  };
+  graph.values.push_back({Type::tensor(DType::f32, Shape{}), Tensor::scalar(DType::f32, 1), no_id, {}, {}});
+  graph.values.push_back({Type::tensor(DType::f32, Shape{}), {}, no_id, {}, {}});
+  const ValueId drawn = fragment("Multinomial", {0}), from_drawn = fragment("Neg", {drawn}),
+                computed = fragment("Neg", {0, no_id}), given = fragment("Add", {0, 1});
+  const std::vector<bool> known = known_values(graph);
+  EXPECT_FALSE(known[drawn]);
+  EXPECT_FALSE(known[from_drawn]);
+  EXPECT_TRUE(known[computed]);
+  EXPECT_FALSE(known[given]);
 }
 
 }  // namespace
