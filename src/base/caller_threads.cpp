@@ -6,7 +6,8 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <mutex>
+#include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,14 @@
 namespace sinter {
 namespace {
 
-constexpr uint32_t open = 1u << 31;
+// A region's gate: which region that is, whether it is open, and how many are inside. The context that a task gets is
+// no pointer but the slot of the region's state and the same number, so a call that belongs to another region is known,
+// whatever has become of that. (Numbers come again after 2^44 regions.)
+constexpr unsigned number_bits = 44, gate_bits = 64 - number_bits;
+constexpr uint64_t open = uint64_t{1} << (gate_bits - 1), inside = open - 1;
+constexpr uint64_t numbers = (uint64_t{1} << number_bits) - 1;
+constexpr size_t slots = 1 << 16;
+static_assert(sizeof(void*) == sizeof(uint64_t));
 
 enum Wrong : uint32_t { twice = 1, out_of_range = 2 };
 
@@ -31,10 +39,11 @@ struct Crew::Region {
 
   explicit Region(unsigned capacity) : members(capacity) {}
 
-  alignas(64) std::atomic<uint32_t> gate{0};  // whether it is open, and how many are inside
-  std::atomic<uint32_t> wrong{0};             // what was found inside
+  alignas(64) std::atomic<uint64_t> gate{0};
+  std::atomic<uint32_t> wrong{0};  // what was found inside
   std::atomic<int> wrong_worker{0};
-  std::atomic<bool> strayed{false};  // the function broke its promise once: no other crew gets this
+  std::atomic<bool> taken{true};
+  size_t slot = 0;
   // Written while the gate is shut and nobody is inside.
   alignas(64) Work work = nullptr;
   void* user = nullptr;
@@ -57,7 +66,6 @@ struct Crew::Region {
                                            [](const Member& m) { return !m.begun.load(std::memory_order_relaxed); }) -
                               members.begin());
     if (!threw && !early && found == 0 && missing == workers) return {};
-    strayed.store(true, std::memory_order_relaxed);
     const char* const promise = "it has to call task(context, worker) once for each worker and return after all have";
     if (threw) return {Code::internal, fmt::format("the caller's threads: their run function threw {}", thrown)};
     std::string what;
@@ -73,50 +81,54 @@ struct Crew::Region {
   }
 };
 
-// Those that no crew has, by capacity: powers of two.
+// All there are, each in a slot of its own from 1 on: as many as were in use at once, for each capacity. Nothing locks,
+// so that the child of a fork finds no lock that is held by nobody.
 struct Crew::Regions {
-  std::mutex mutex;
-  std::vector<std::unique_ptr<Region>> all;
-  std::vector<std::pair<size_t, Region*>> idle;
+  static inline std::atomic<Region*> all[slots] = {};
+  static inline std::atomic<size_t> next{1};
 
-  static Regions& of_process() {
-    static Regions& regions = *new Regions;  // tasks may come until the end of the process
-    return regions;
-  }
-
-  Region* take(unsigned workers) {
+  // Null: there are no more.
+  static Region* take(unsigned workers) {
     const size_t capacity = std::bit_ceil(workers);
-    const std::lock_guard lock(mutex);
-    const auto found = std::find_if(idle.begin(), idle.end(), [&](const auto& r) { return r.first == capacity; });
-    if (found != idle.end()) {
-      Region* region = found->second;
-      idle.erase(found);
-      return region;
+    const size_t end = next.load(std::memory_order_acquire);
+    for (size_t slot = 1; slot < end; ++slot) {
+      Region* region = all[slot].load(std::memory_order_acquire);
+      if (region && region->members.size() == capacity && !region->taken.load(std::memory_order_relaxed) &&
+          !region->taken.exchange(true, std::memory_order_acquire))
+        return region;
     }
-    idle.reserve(all.size() + 1);  // so that giving back never fails
-    all.push_back(std::make_unique<Region>(static_cast<unsigned>(capacity)));
-    return all.back().get();
+    auto made = std::make_unique<Region>(static_cast<unsigned>(capacity));
+    size_t slot = end;
+    do {
+      if (slot == slots) return nullptr;
+    } while (!next.compare_exchange_weak(slot, slot + 1, std::memory_order_acq_rel, std::memory_order_acquire));
+    made->slot = slot;
+    all[slot].store(made.get(), std::memory_order_release);
+    return made.release();
   }
 
-  void give_back(Region* region) {
-    const std::lock_guard lock(mutex);
-    if (!region->strayed.load(std::memory_order_relaxed)) idle.emplace_back(region->members.size(), region);
-  }
+  static Region* in(size_t slot) { return slot < slots ? all[slot].load(std::memory_order_acquire) : nullptr; }
 };
 
 Crew::Crew(const CallerThreads& threads, unsigned wanted)
     : Workers(std::max(1u, std::min(wanted, threads.count))),
       threads_(threads),
-      region_(Regions::of_process().take(size_)) {}
+      region_(size_ > 1 ? Regions::take(size_) : nullptr) {
+  if (!region_) size_ = 1;
+}
 
-Crew::~Crew() { Regions::of_process().give_back(region_); }
+Crew::~Crew() {
+  if (region_) region_->taken.store(false, std::memory_order_release);
+}
 
 void Crew::task(void* context, int worker) noexcept {
-  if (!context) return;  // the worker will be missing
-  Region& r = *static_cast<Region*>(context);
-  uint32_t now = r.gate.load(std::memory_order_relaxed);
+  const auto ticket = reinterpret_cast<uint64_t>(context);
+  Region* const region = Regions::in(ticket >> number_bits);
+  if (!region) return;  // no context of ours; the worker will be missing
+  Region& r = *region;
+  uint64_t now = r.gate.load(std::memory_order_relaxed);
   do {
-    if (!(now & open)) return r.strayed.store(true, std::memory_order_relaxed);
+    if (now >> gate_bits != (ticket & numbers) || !(now & open) || (now & inside) == inside) return;
   } while (!r.gate.compare_exchange_weak(now, now + 1, std::memory_order_acquire, std::memory_order_relaxed));
   if (worker < 0 || static_cast<unsigned>(worker) >= r.workers)
     r.note(out_of_range, worker);
@@ -128,12 +140,12 @@ void Crew::task(void* context, int worker) noexcept {
 }
 
 Status Crew::parallel(int64_t chunks, Work work, void* user) const {
-  Region& r = *region_;
   const int64_t count = std::min<int64_t>(size_, chunks);
   if (count <= 1) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) work(user, chunk, 0);
     return {};
   }
+  Region& r = *region_;
   for (int64_t w = 0; w < count; ++w) {
     Region::Member& member = r.members[static_cast<size_t>(w)];
     member.begun.store(false, std::memory_order_relaxed);
@@ -143,11 +155,13 @@ Status Crew::parallel(int64_t chunks, Work work, void* user) const {
   r.user = user;
   r.workers = static_cast<unsigned>(count);
   r.wrong.store(0, std::memory_order_relaxed);
-  r.gate.store(open, std::memory_order_release);
+  const uint64_t number = ((r.gate.load(std::memory_order_relaxed) >> gate_bits) + 1) & numbers;
+  void* const context = reinterpret_cast<void*>(uint64_t{r.slot} << number_bits | number);
+  r.gate.store(number << gate_bits | open, std::memory_order_release);
   bool threw = false;
   std::string thrown;
   try {
-    threads_.run(threads_.user, task, region_, static_cast<int>(count));
+    threads_.run(threads_.user, task, context, static_cast<int>(count));
   } catch (const std::exception& e) {
     threw = true;
     thrown = e.what();
@@ -156,34 +170,38 @@ Status Crew::parallel(int64_t chunks, Work work, void* user) const {
     thrown = "something that is no std::exception";
   }
   // Nobody comes in any more; those inside are computing and will come out.
-  const bool early = (r.gate.fetch_and(~open, std::memory_order_acquire) & ~open) != 0;
-  while (r.gate.load(std::memory_order_acquire) != 0) sched_yield();
+  const bool early = (r.gate.fetch_and(~open, std::memory_order_acquire) & inside) != 0;
+  while ((r.gate.load(std::memory_order_acquire) & inside) != 0) sched_yield();
   return r.judge(threw, thrown, early);
 }
 
 namespace {
 
+// What was the default once stays, as others may be reading it; what comes again is found again.
 struct Default {
-  std::mutex mutex;
   CallerThreads threads;
+  const Default* before = nullptr;
 };
-Default& process_default() {
-  static Default& out = *new Default;
-  return out;
-}
+std::atomic<const Default*> defaults{nullptr};         // the last one that was made
+std::atomic<const Default*> process_default{nullptr};  // null: none
 
 }  // namespace
 
 void set_default_threads(const CallerThreads& threads) {
-  Default& d = process_default();
-  const std::lock_guard lock(d.mutex);
-  d.threads = threads;
+  if (threads.count == 0) return process_default.store(nullptr, std::memory_order_release);
+  const Default* all = defaults.load(std::memory_order_acquire);
+  for (const Default* d = all; d; d = d->before)
+    if (d->threads.count == threads.count && d->threads.run == threads.run && d->threads.user == threads.user)
+      return process_default.store(d, std::memory_order_release);
+  Default* const made = new Default{threads, all};
+  while (!defaults.compare_exchange_weak(made->before, made, std::memory_order_acq_rel, std::memory_order_acquire)) {
+  }
+  process_default.store(made, std::memory_order_release);
 }
 
 CallerThreads default_threads() {
-  Default& d = process_default();
-  const std::lock_guard lock(d.mutex);
-  return d.threads;
+  const Default* d = process_default.load(std::memory_order_acquire);
+  return d ? d->threads : CallerThreads();
 }
 
 unsigned default_thread_count() {

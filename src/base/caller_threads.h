@@ -3,9 +3,9 @@
 // The caller's function gets a task and calls it once for each worker, at once or one after the other, in any order and
 // on any thread. Workers share the chunks of a region, so those that come late find less to do, or nothing, and nobody
 // waits for them but the caller's function itself: no way of running them can deadlock here. What the function does
-// wrong (workers left out, called twice or out of range, or still running when it returns; exceptions) ends in a bad
-// status, never in two threads as one worker nor in memory that is gone: what the task finds behind its context stays
-// for the life of the process.
+// wrong until it returns (workers left out, called twice or out of range, or still running; exceptions) ends in a bad
+// status. Calls that come later run nothing, whatever region, of this crew or another, is open by then; nobody is told
+// of them. Nothing makes two threads one worker, and the task touches no memory that is gone.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ struct CallerThreads {
 // The caller's threads as workers of one user at a time.
 class Crew final : public Workers {
  public:
-  // At most `wanted` of them, and of those there are.
+  // At most `wanted` of them, and of those there are; the calling thread alone beside 65535 crews.
   Crew(const CallerThreads& threads, unsigned wanted);
   ~Crew() override;
   Crew(const Crew&) = delete;
@@ -35,7 +35,7 @@ class Crew final : public Workers {
   struct Regions;
   static void task(void* context, int worker) noexcept;
   CallerThreads threads_;
-  Region* region_;
+  Region* region_;  // null: the calling thread is alone
 };
 
 // What contexts that are made from now on, builds and loads use; without `count` the process's pool.

@@ -1,7 +1,10 @@
 #include "base/caller_threads.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -200,6 +203,104 @@ TEST(CallerThreads, CallsThatComeTooLateDoNothing) {
   for (int n = 0; n < 50; ++n) EXPECT_TRUE(covers(next, 100));
   over = true;
   stray.join();
+}
+
+// A call that belongs to a region that is over, while a later one is open, of the same crew or of one that took over
+// what it had: it runs nothing there, takes nobody's number and is not told.
+TEST(CallerThreads, LateCallsLeaveTheRegionsThatFollowAlone) {
+  std::vector<std::pair<Task, void*>> kept;
+  int stray = 0;  // calls
+  std::atomic<bool> in_stray = false;
+  std::atomic<int> wrong = 0;
+  Given given{[&](Task task, void* context, int workers) {
+    const auto call_late = [&] {
+      in_stray = true;
+      for (const auto& [late, late_context] : kept)
+        for (const int worker : {1, 0, 3, 7, -1}) {
+          late(late_context, worker);
+          ++stray;
+        }
+      in_stray = false;
+    };
+    call_late();
+    for (int w = 0; w < workers; ++w) {
+      task(context, w);
+      call_late();
+    }
+    kept.emplace_back(task, context);
+  }};
+  for (int crews = 0; crews < 3; ++crews) {
+    const Crew crew(given.threads(4), 4);
+    for (int n = 0; n < 5; ++n) {
+      std::atomic<int> runs = 0;
+      auto work = [&](int64_t, unsigned) {
+        ++runs;
+        if (in_stray) ++wrong;
+      };
+      const Status status = testing::parallel(crew, 100, work);
+      EXPECT_TRUE(status.ok()) << status.message();
+      EXPECT_EQ(runs.load(), 100);
+    }
+  }
+  EXPECT_EQ(wrong.load(), 0);
+  EXPECT_EQ(stray, 14 * 15 / 2 * 25);
+}
+
+// Contexts that are none of ours touch nothing.
+TEST(CallerThreads, ContextsThatAreMadeUp) {
+  Given given{[](Task task, void* context, int workers) {
+    const auto number = reinterpret_cast<uintptr_t>(context);
+    for (const uintptr_t other :
+         {uintptr_t{1}, ~uintptr_t{0}, number + 1, number - 1, ~number, number + (uintptr_t{1} << 50)})
+      task(reinterpret_cast<void*>(other), 0);
+    one_after_the_other(task, context, workers);
+  }};
+  const Crew crew(given.threads(4), 4);
+  for (int n = 0; n < 3; ++n) EXPECT_TRUE(covers(crew, 100));
+}
+
+TEST(CallerThreads, CrewsBesideEachOtherAndAfter) {
+  const auto hammer = [] {
+    for (unsigned n = 0; n < 200; ++n) {
+      Given given{one_after_the_other};
+      const Crew one(given.threads(4), 2 + n % 3), other(given.threads(4), 4);
+      ASSERT_TRUE(covers(one, 20) && covers(other, 20) && covers(one, 7));
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) threads.emplace_back(hammer);
+  for (std::thread& thread : threads) thread.join();
+}
+
+// A fork may come while other threads make crews and set the default: none of them leaves a lock to the child.
+TEST(CallerThreads, ChildrenOfAForkFindNoLockHeld) {
+  std::atomic<bool> over = false;
+  Given given{one_after_the_other};
+  std::vector<std::thread> busy;
+  for (int t = 0; t < 2; ++t)
+    busy.emplace_back([&] {
+      while (!over) {
+        set_default_threads(given.threads(3));
+        hire(4);
+      }
+    });
+  int failed = 0;
+  for (int n = 0; n < 40; ++n) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(10);
+      set_default_threads(given.threads(4));
+      const auto workers = hire(4);
+      _exit(workers->size() == 4 && covers(*workers, 10) ? 0 : 1);
+    }
+    int status = -1;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) ++failed;
+    if (failed > 0) break;
+  }
+  over = true;
+  for (std::thread& thread : busy) thread.join();
+  set_default_threads({});
+  EXPECT_EQ(failed, 0);
 }
 
 TEST(CallerThreads, DefaultOfTheProcess) {
