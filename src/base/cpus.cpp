@@ -1,6 +1,7 @@
 #include "base/cpus.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -98,16 +99,24 @@ std::optional<std::string> group_in(std::string_view groups, bool second) {
   return std::nullopt;
 }
 
-// Below what is mounted: "" or "/a/b". A group that is not below, as a container sees those outside, counts as what is
-// mounted itself.
-std::string below(const std::string& group, const std::string& from) {
+// Whether a path leads out of what the process sees of a hierarchy (man 7 cgroup_namespaces).
+bool leads_out(const std::string& path) { return (path + "/").starts_with("/../"); }
+
+// Where the process's group is below what is mounted: "" or "/a/b"; none where that is another group's folder. What
+// lies around all that the process sees has no names: then what is mounted counts itself.
+std::optional<std::string> below(const std::string& group, const std::string& from) {
+  if (leads_out(group)) return "";
   std::string rest = group;
-  if (from != "/") {
+  if (leads_out(from)) {
+    // "/.." and "/../.." are around the process's root, "/../a" is beside it.
+    if (from.find_first_not_of("/.") != std::string::npos) return std::nullopt;
+    rest.clear();
+  } else if (from != "/") {
     if (group.compare(0, from.size(), from) != 0 || (group.size() > from.size() && group[from.size()] != '/'))
-      return "";
+      return std::nullopt;
     rest = group.substr(from.size());
   }
-  if ((rest + "/").find("/../") != std::string::npos) return "";
+  if ((rest + "/").find("/../") != std::string::npos) return std::nullopt;
   while (!rest.empty() && rest.back() == '/') rest.pop_back();
   return rest;
 }
@@ -141,10 +150,12 @@ std::optional<unsigned> quota_cpus(const std::string& root) {
   for (const Hierarchy& hierarchy : hierarchies(*mounts)) {
     const auto group = group_in(*groups, hierarchy.second);
     if (!group) continue;
-    for (std::string rest = below(*group, hierarchy.from);; rest.resize(rest.rfind('/'))) {
-      if (const auto quota = quota_of(root + hierarchy.at + rest, hierarchy.second))
+    auto rest = below(*group, hierarchy.from);
+    if (!rest) continue;
+    for (;; rest->resize(rest->rfind('/'))) {
+      if (const auto quota = quota_of(root + hierarchy.at + *rest, hierarchy.second))
         least = std::min(least.value_or(*quota), *quota);
-      if (rest.empty()) break;
+      if (rest->empty()) break;
     }
   }
   return least;
@@ -161,7 +172,7 @@ unsigned affinity_cpus() {
       return static_cast<unsigned>(std::max(1, CPU_COUNT_S(bytes, set.get())));
     if (errno != EINVAL) break;
   }
-  return 1;
+  return static_cast<unsigned>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
 unsigned usable_cpus() {

@@ -9,7 +9,7 @@ namespace sinter {
 // At least 1; a quota of one and a half CPUs counts as two.
 unsigned usable_cpus();
 
-// CPUs in the calling thread's affinity mask; at least 1.
+// CPUs in the calling thread's affinity mask, or all that are there where the system does not tell; at least 1.
 unsigned affinity_cpus();
 
 // The least CPU quota of the process's control groups and the groups around them, rounded up; none without a quota.

@@ -1,8 +1,15 @@
 #include "base/cpus.h"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -104,7 +111,7 @@ TEST(Cpus, VersionOne) {
 // A container sees its own group, or a part of the tree, where the tree is mounted.
 TEST(Cpus, ContainersSeeAPartOfTheTree) {
   const std::string mount = "30 1 0:26 /box/7 /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
-  for (const char* group : {"/box/7", "/box/7/", "/", "/box/71", "/elsewhere", "/../other", "/box/7/../8"})
+  for (const char* group : {"/box/7", "/box/7/", "/..", "/../other"})
     EXPECT_EQ(quota({{"/proc/self/cgroup", std::string("0::") + group + "\n"},
                      {"/proc/self/mountinfo", mount},
                      {"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
@@ -117,6 +124,50 @@ TEST(Cpus, ContainersSeeAPartOfTheTree) {
                    {"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
                    {"/sys/fs/cgroup/inner/cpu.max", "100000 100000\n"}}),
             1u);
+}
+
+// A folder of the tree that is mounted once more, and has not the process's group in it, says nothing of it.
+TEST(Cpus, FoldersOfOtherGroupsAreNoLimit) {
+  for (const char* group : {"/", "/box", "/box/71", "/elsewhere", "/box/7/../8", "/..a"})
+    EXPECT_EQ(
+        quota({{"/proc/self/cgroup", std::string("0::") + group + "\n"},
+               {"/proc/self/mountinfo", std::string(unified) + "31 1 0:26 /box/7 /mnt/box rw - cgroup2 cgroup rw\n"},
+               {"/sys/fs/cgroup/cpu.max", "400000 100000\n"},
+               {"/mnt/box/cpu.max", "200000 100000\n"},
+               {"/mnt/8/cpu.max", "100000 100000\n"}}),
+        group == std::string("/box/7/../8") ? std::nullopt : std::optional(4u))
+        << group;
+}
+
+// Mounted before the process got a view of its own: what is around all that it sees counts, what is beside does not.
+TEST(Cpus, MountsFromOutsideTheView) {
+  for (const auto& [from, expected] : std::map<std::string, std::optional<unsigned>>{
+           {"/..", 2}, {"/../..", 2}, {"/../other", std::nullopt}, {"/../../other/7", std::nullopt}})
+    for (const char* group : {"/", "/inner"})
+      EXPECT_EQ(quota({{"/proc/self/cgroup", std::string("0::") + group + "\n"},
+                       {"/proc/self/mountinfo", "30 1 0:26 " + from + " /sys/fs/cgroup ro - cgroup2 cgroup rw\n"},
+                       {"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
+                       {"/sys/fs/cgroup/inner/cpu.max", "100000 100000\n"}}),
+                expected)
+          << from << " " << group;
+}
+
+// Where a sandbox forbids to ask for the mask, all CPUs count. The filter is the thread's own.
+TEST(Cpus, AffinityThatCannotBeAskedFor) {
+  unsigned cpus = 0;
+  bool forbidden = false;
+  std::thread([&] {
+    sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_getaffinity, 0, 1),
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    const sock_fprog filter = {std::size(code), code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) return;
+    forbidden = true;
+    cpus = affinity_cpus();
+  }).join();
+  if (!forbidden) GTEST_SKIP() << "this system lets no process filter its calls";
+  EXPECT_EQ(cpus, static_cast<unsigned>(sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
 TEST(Cpus, AffinityCounts) {
