@@ -208,18 +208,20 @@ struct Pool::State {
   }
 
   // The caller waits until nobody is inside. When that takes long, it looks whether those inside had CPUs meanwhile: a
-  // long chunk is no stall.
-  void wait_for_workers(Team& team) {
+  // long chunk is no stall. False: this is the child of a fork that one of the chunks made, and they do not exist here.
+  bool wait_for_workers(Team& team) {
     constexpr auto long_wait = microseconds(200);
     const Clock::time_point begin = Clock::now();
     Clock::time_point looked = {};
     unsigned spins = 0;
+    bool forked = false;
     for_called(team, [&](const Worker& awaited) {
-      for (; is_inside(awaited); ++spins) {
+      for (; is_inside(awaited) && !forked; ++spins) {
         if (spins < 4096)
           pause_cpu();
         else
           sched_yield();  // a worker lost its CPU: let it have one
+        if (spins >= 4096 && spins % 64 == 0) forked = pid != getpid();
         if (spins % 64 != 63 || looked != Clock::time_point() || Clock::now() - begin < long_wait) continue;
         looked = Clock::now();
         for_called(team, [](Worker& worker) {
@@ -227,15 +229,17 @@ struct Pool::State {
         });
       }
     });
-    if (looked == Clock::time_point()) return;
+    if (forked) return false;
+    if (looked == Clock::time_point()) return true;
     const Clock::time_point end = Clock::now();
-    if (end - looked <= long_wait) return;
+    if (end - looked <= long_wait) return true;
     bool stalled = false;
     for_called(team, [&](const Worker& worker) {
       stalled = stalled || (worker.used_before >= Clock::duration() &&
                             2 * (time_of(worker.clock) - worker.used_before) <= end - looked);
     });
     if (stalled) team.crowd.stalled(end);
+    return true;
   }
 };
 
@@ -336,7 +340,10 @@ Status Pool::Lease::parallel(int64_t chunks, Work work, void* user) const noexce
   s.for_called(team, [&](State::Worker& worker) {
     some_inside = (State::has_begun(worker) && State::is_inside(worker)) || some_inside;
   });
-  if (some_inside) s.wait_for_workers(team);
+  if (some_inside && !s.wait_for_workers(team))
+    return {Code::internal,
+            "the process was forked in the middle of parallel work; the threads that did a part of it are not in the "
+            "child: run again there"};
   return {};
 }
 

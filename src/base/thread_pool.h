@@ -8,7 +8,8 @@
 // caller among them, has a part of the chunks, equal ones from first to last, and helps with the others' when its own
 // is done; a worker that has not begun by then is not waited for. Where other programs keep the CPUs busy, so that
 // workers lose theirs in the middle of chunks, regions do with fewer for a while (base/crowd.h). Nothing allocates or
-// locks in a region or a lease. After a fork the child's pool has no workers and every lease grants the caller alone.
+// locks in a region or a lease. After a fork the child's pool has no workers: every new lease grants the caller alone,
+// and one that was out goes on with the caller alone.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,7 @@ class Pool {
     Lease(Lease&&) noexcept;
     Lease& operator=(Lease&&) = delete;
     ~Lease() override;
-    // Always good.
+    // Bad only in the child of a fork that a chunk of this region made.
     Status parallel(int64_t chunks, Work work, void* user) const noexcept override;
 
    private:

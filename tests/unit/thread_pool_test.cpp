@@ -293,6 +293,34 @@ TEST(Pool, ChildOfAForkWorksAlone) {
   EXPECT_EQ(pool.lease(3).size(), 3u);
 }
 
+// The worker that is inside exists in the parent alone: the child is told, and can use the lease again.
+TEST(Pool, AChunkThatForks) {
+  Pool pool(1);
+  const Pool::Lease lease = pool.lease(2);
+  std::atomic<bool> inside = false, forked = false;
+  pid_t child = -1;
+  auto work = [&](int64_t, unsigned worker) {
+    if (worker == 1) {
+      inside = true;
+      while (!forked) std::this_thread::yield();
+    } else if (!forked) {
+      while (!inside) std::this_thread::yield();
+      child = fork();
+      if (child == 0) alarm(20);
+      forked = true;
+    }
+  };
+  const Status status = testing::parallel(lease, 2, work);
+  if (child == 0)
+    _exit(status.code() == Code::internal && covers(lease, 10) && testing::parallel(lease, 0, work).ok() ? 0 : 1);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_TRUE(covers(lease, 10));
+  ASSERT_GT(child, 0);
+  int ended = -1;
+  ASSERT_EQ(waitpid(child, &ended, 0), child);
+  EXPECT_EQ(ended, 0);
+}
+
 TEST(Pool, Shared) {
   EXPECT_EQ(&Pool::shared(), &Pool::shared());
   EXPECT_LE(Pool::shared().lease(1000).size(), usable_cpus());
