@@ -111,10 +111,11 @@ SINTER_API sinter_code sinter_load_plugins(const char* path);
  * Workers share what there is to do, so one that begins late finds less of it, or nothing. `workers` is from 2 to
  * `count`. Results do not depend on which threads run when.
  *
- * `run` is called by any thread that runs, builds or loads, by several at once if several do, and up to some hundred
- * times in a run: each part of a network's work is a call. Where it breaks these rules the run fails with
- * SINTER_INVALID_ARGUMENT, and where it throws with SINTER_INTERNAL; worker numbers that are wrong or come twice, and
- * calls that come after it has returned, run nothing. */
+ * `run` is called by any thread that runs, builds or loads, by several at once if several do, and many times in a run:
+ * each part of a network's work is a call or several, in loops once more for each trip. Where it breaks these rules
+ * until it returns, the run fails with SINTER_INVALID_ARGUMENT, and where it throws with SINTER_INTERNAL. Worker
+ * numbers that are wrong or come twice run nothing; nor do calls that come after `run` has returned, which nothing
+ * tells of. */
 typedef void (*sinter_task)(void* task_context, int worker);
 typedef struct sinter_threads {
   size_t size;

@@ -29,6 +29,31 @@ class FlushDenormals {
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
+  // In its lifetime, within that of `of`, the thread has again the mode that it had before.
+  class Pause {
+   public:
+    explicit Pause(const FlushDenormals& of) : on_(of.on_) {
+#if defined(__x86_64__)
+      if (!on_) return;
+      flushing_ = _mm_getcsr();
+      _mm_setcsr(of.before_);
+#endif
+    }
+    ~Pause() {
+#if defined(__x86_64__)
+      if (on_) _mm_setcsr(flushing_);
+#endif
+    }
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    bool on_;
+#if defined(__x86_64__)
+    unsigned flushing_ = 0;
+#endif
+  };
+
  private:
   bool on_;
 #if defined(__x86_64__)

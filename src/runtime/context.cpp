@@ -25,6 +25,21 @@ class Busy {
   std::atomic<bool>& flag_;
 };
 
+// The caller's threads: their function may do other work on the calling thread meanwhile, which gets the mode that the
+// thread had before the run. Chunks flush denormals themselves.
+class InOwnMode final : public Workers {
+ public:
+  InOwnMode(const Workers& workers, const FlushDenormals& flush) : Workers(workers), workers_(workers), flush_(flush) {}
+  Status parallel(int64_t chunks, Work work, void* user) const override {
+    const FlushDenormals::Pause pause(flush_);
+    return workers_.parallel(chunks, work, user);
+  }
+
+ private:
+  const Workers& workers_;
+  const FlushDenormals& flush_;
+};
+
 Error fault_at(uint32_t fault, uint32_t source, const Target& target) {
   if (source >= target.sources.size())
     return Error(Code::fault, fmt::format("{} in the data of this run", fault_text(fault)));
@@ -252,8 +267,9 @@ Status Context::run_on(const Workers& workers) {
     const Workers*& used;
     ~Use() { used = nullptr; }
   } const use{state_.workers};
-  state_.workers = &workers;
   const FlushDenormals flush(engine_->executable().flushes_denormals);
+  const InOwnMode in_own_mode(workers, flush);
+  state_.workers = crew_ ? &in_own_mode : &workers;
   return frame_->run();
 }
 

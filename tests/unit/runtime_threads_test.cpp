@@ -103,7 +103,8 @@ TEST(RuntimeThreads, ABrokenPromiseEndsTheRunAndNoMore) {
   EXPECT_TRUE(run(context).identical(run(alone)));
 }
 
-// Worker 0 may be any thread: those of the caller flush denormals as the calling one does, and keep what they had.
+// Worker 0 may be any thread: those of the caller flush denormals in their tasks and keep what they had. The calling
+// thread has its own setting in the caller's function, before, between and after tasks.
 TEST(RuntimeThreads, NumbersBelowTheNormalOnes) {
   constexpr int64_t count = 1 << 20;
   Tensor factor(DType::f32, {});
@@ -121,26 +122,36 @@ TEST(RuntimeThreads, NumbersBelowTheNormalOnes) {
   Tensor results[2];
   for (const bool alone : {true, false}) {
     Context context(engine, alone ? 1 : 4);
-    static std::atomic<int> changed;
-    changed = 0;
+    static std::atomic<int> changed, looked;
+    changed = looked = 0;
+    static const auto look = [] {
+      volatile float kept = 1e-39f;
+      if (kept * 0.5f == 0) ++changed;
+      ++looked;
+    };
     if (!alone)
       context.set_threads({4,
                            [](void*, Task task, void* c, int workers) {
+                             look();
                              std::thread([&] {
                                std::fesetenv(FE_DFL_ENV);  // it has the setting of the thread that made it
-                               for (int w = 0; w < workers; ++w) task(c, w);
-                               volatile float kept = 1e-39f;
-                               if (kept * 0.5f == 0) ++changed;
+                               for (int w = 1; w < workers; ++w) task(c, w);
+                               look();
                              }).join();
+                             task(c, 0);
+                             look();
                            },
                            nullptr});
     context.set_input(0, x.dims(), x.data(), static_cast<size_t>(x.bytes()));
     context.set_input(1, tiny.dims(), tiny.data(), static_cast<size_t>(tiny.bytes()));
     context.run();
     results[alone] = context.output(1).tensor;
+    EXPECT_EQ(looked > 0, !alone);
+    look();
     EXPECT_EQ(changed.load(), 0);
   }
   EXPECT_TRUE(results[0].identical(results[1]));
+  EXPECT_EQ(results[0].as<float>()[0], 0.0f);  // so that there is something to keep
 }
 
 TEST(RuntimeThreads, TheDefaultOfTheProcessBuildsLoadsAndRuns) {
