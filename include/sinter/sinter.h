@@ -243,7 +243,8 @@ SINTER_API sinter_code sinter_context_set_input_map(sinter_context* context, siz
                                                     const void* keys, sinter_dtype value_dtype, const void* values,
                                                     size_t count);
 /* A buffer for an output; NULL: the allocator or the context keeps it (the default). One that is too small makes the
- * run fail, before anything is written to it. */
+ * run fail, before anything is written to it. It may not overlap an input: parts of outputs are written while inputs
+ * are still read. */
 SINTER_API sinter_code sinter_context_set_output(sinter_context* context, size_t index, void* data, size_t bytes);
 /* Called during a run for every tensor output without a buffer, as soon as its extents are known, also those that
  * depend on data. The memory stays the caller's and must live until the next run. NULL ends the run with

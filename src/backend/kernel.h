@@ -94,6 +94,7 @@ struct Kernel {
   // Whether the result may be made over an operand of its type and layout that nothing else reads: whatever the
   // extents, each element is read before the same element is written, by the same chunk. Null: never.
   bool (*may_overwrite)(const Kernel&, const Problem&, size_t operand) = nullptr;
+  uint64_t features = 0;  // of DeviceSpec: without them it takes nothing, whatever the level
 };
 
 // A backend: its table and what it says of the machine.

@@ -166,10 +166,13 @@ Image compose(std::span<const Target* const> targets) {
   return image;
 }
 
-std::string missing_features(const DeviceSpec& needs, const DeviceSpec& machine) {
-  if (needs.level > machine.level)
-    return fmt::format("it needs instruction set level {}, this machine has {}", level_text(needs),
+std::string missing_features(const Target& target, const DeviceSpec& machine) {
+  if (target.needs.level > machine.level)
+    return fmt::format("it needs instruction set level {}, this machine has {}", level_text(target.needs),
                        level_text(machine));
+  for (const std::string& name : target.kernels)
+    if (const Kernel* kernel = find_kernel(name); kernel && (kernel->features & ~machine.features) != 0)
+      return fmt::format("its kernel {} needs instructions that this machine lacks", name);
   return {};
 }
 
@@ -252,7 +255,7 @@ std::shared_ptr<const Executable> load_engine(std::span<const std::byte> bytes, 
     const std::string text(reinterpret_cast<const char*>(part.data()), part.size());
     WeightOffsets offsets;
     Target target = parse_target(text, offsets);
-    if (std::string missing = missing_features(target.needs, machine); !missing.empty()) {
+    if (std::string missing = missing_features(target, machine); !missing.empty()) {
       reasons += (reasons.empty() ? "" : "; ") + missing;
       continue;
     }

@@ -2,6 +2,7 @@
 // triangles, Trilu of one number; and biases of such masks as choices. What an attention reads of them it never stores.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "ops/elements.h"
@@ -77,6 +78,9 @@ std::optional<std::pair<int64_t, int64_t>> diagonals_of(const Tensor& t) {
   const auto& dims = t.dims();
   if (dims.size() < 2 || t.count() < 2 || t.count() > max_looked_at || is_complex(t.dtype()) ||
       t.dtype() == DType::string)
+    return std::nullopt;
+  // Of these a sign alone is no zero.
+  if (t.dtype() == DType::f8e4m3fnuz || t.dtype() == DType::f8e5m2fnuz || t.dtype() == DType::f8e8m0)
     return std::nullopt;
   const int64_t columns = dims.back(), rows = dims[dims.size() - 2];
   if (rows < 2 || columns < 2 || rows * columns != t.count()) return std::nullopt;
@@ -159,7 +163,9 @@ std::optional<Positions> positions_of(Site& site, ValueId v) {
     v = site.rw.resolve(v);
     if (const Tensor* t = site.graph.constant(v)) {
       for (int64_t i = 1; i < t->count(); ++i)
-        if (t->get_integer(i) != t->get_integer(0) + i) return std::nullopt;
+        if (static_cast<uint64_t>(t->get_integer(i)) - static_cast<uint64_t>(i) !=
+            static_cast<uint64_t>(t->get_integer(0)))
+          return std::nullopt;
       if (t->count() < 2) return std::nullopt;
       out.terms.emplace_back(scalar(site, t->get_integer(0)), false);
       return out;
@@ -228,7 +234,14 @@ bool compare_positions(Site& site, NodeId n) {
 bool both(Site& site, NodeId n) {
   site.at({n});
   const auto a = bounds_of(site, site.in(n, 0)), b = bounds_of(site, site.in(n, 1));
-  if (!a || !b || (a->first != no_id && b->first != no_id) || (a->last != no_id && b->last != no_id)) return false;
+  // One row or column that repeats is no band of the whole.
+  const auto same_matrix = [&](ValueId x) {
+    const Shape &own = *site.type(x).shape, &whole = *site.type(site.out(n)).shape;
+    return whole.size() >= 2 && own.back() == whole.back() && own[own.size() - 2] == whole[whole.size() - 2];
+  };
+  if (!a || !b || !same_matrix(site.in(n, 0)) || !same_matrix(site.in(n, 1)) ||
+      (a->first != no_id && b->first != no_id) || (a->last != no_id && b->last != no_id))
+    return false;
   const ValueId made = make(site, *site.type(site.out(n)).shape,
                             {a->first == no_id ? b->first : a->first, a->last == no_id ? b->last : a->last});
   return site.same_type(made, site.out(n)) && site.replace(site.out(n), made, both_rule);
@@ -297,7 +310,7 @@ bool trilu(Site& site, NodeId n) {
   const Shape shape = *type.shape;
   const DType dtype = type.dtype;
   if (!std::all_of(shape.begin(), shape.end() - 2, [](const Dim& d) { return d == Dim(1); })) return false;
-  if (std::abs(k->front()) > max_looked_at) return false;
+  if (k->front() < -max_looked_at || k->front() > max_looked_at) return false;
   const bool upper = site.graph.nodes[n].attrs.as<TriluAttrs>().upper;
   site.at({n});
   const ValueId bound = scalar(site, k->front());
@@ -347,13 +360,27 @@ std::optional<Bias> bias_of(Site& site, ValueId v) {
   return Bias{make(site, *site.type(v).shape, seen), fill};
 }
 
+// Whether x is products, scaled: no bias that is as low itself.
+bool is_products(const Site& site, ValueId x) {
+  for (int steps = 0; steps < 8; ++steps) {
+    if (site.def(x, "MatMul")) return true;
+    auto n = site.def(x, "Mul");
+    if (!n) n = site.def(x, "Div");
+    if (!n) return false;
+    const bool second = pattern::splat_value(site.rw, site.in(*n, 1)).has_value();
+    if (!second && !pattern::splat_value(site.rw, site.in(*n, 0))) return false;
+    x = site.in(*n, second ? 0 : 1);
+  }
+  return false;
+}
+
 bool hidden_by_bias(Site& site, NodeId n) {
   for (size_t side : {size_t{1}, size_t{0}}) {
     const ValueId x = site.in(n, 1 - side), bias = site.in(n, side);
     if (!site.same_type(x, site.out(n)) || site.graph[x].has_contents()) continue;
     site.at({n});
     const auto b = bias_of(site, bias);
-    if (!b) continue;
+    if (!b || (std::isfinite(b->fill) && !is_products(site, x))) continue;
     const ValueId made = site.rw.build.op("Where", {b->band, x, site.rw.build.scalar(DType::f32, b->fill)});
     if (site.same_type(made, site.out(n))) return site.replace(site.out(n), made, bias_rule);
   }

@@ -1,6 +1,7 @@
 #include "runtime/memory.h"
 
 #include <algorithm>
+#include <new>
 
 namespace sinter {
 
@@ -38,6 +39,8 @@ std::optional<MemoryUse> memory_at(const Executable& executable, Extents extents
       if (target.main.slots[s].kind == SlotKind::binding) use.outputs += frame.bytes(s);
   } catch (const Error&) {
     return std::nullopt;  // the extents do not fit together
+  } catch (const std::bad_alloc&) {
+    return std::nullopt;  // even what binding notes of such extents does not fit
   }
   use.working = state.workspace.size() + state.scratch.size();
   use.complete = executable.main.segments.size() == 1 && target.main.bodies.empty();

@@ -103,6 +103,25 @@ TEST(EngineFile, FirstTargetThatRunsHereIsTaken) {
   }
 }
 
+TEST(EngineFile, KernelsOfInstructionsThatTheMachineLacks) {
+  const Kernel* tiles = find_kernel("cpu/matmul_f16");
+  ASSERT_NE(tiles, nullptr);
+  if ((tiles->features & ~this_machine(1).features) == 0) GTEST_SKIP() << "this machine has AMX-FP16";
+  Target here = build_target(affine());
+  Target elsewhere = build_target(affine());
+  ASSERT_FALSE(elsewhere.kernels.empty());
+  elsewhere.kernels[0] = "cpu/matmul_f16";
+  const Target* both[] = {&elsewhere, &here};
+  EXPECT_EQ(load(save_engine(both))->target.kernels, here.kernels);
+  try {
+    load(bytes_of(elsewhere));
+    FAIL() << "an engine for another machine was loaded";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::engine_incompatible) << e.what();
+    EXPECT_NE(std::string(e.what()).find("cpu/matmul_f16"), std::string::npos) << e.what();
+  }
+}
+
 TEST(EngineFile, NoEngineIsSaidSo) {
   for (const std::string& text : std::vector<std::string>{
            "", "dummy", "ONNX but not an engine, long enough for a header to be looked for in it"}) {

@@ -97,6 +97,8 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
 
 // An operand over the axes [batch..., rows, columns] of extents `whole`: axes of extent 1 repeat.
 Part spread_over(const StridedView& view, const Dims& whole, int64_t width, uint16_t argument) {
+  if (view.dims.size() > whole.size())
+    throw Error(Code::invalid_argument, "an operand of an attention has a higher rank than its scores");
   const Dims none(whole.size() - 2, 0);
   Part part{argument, width, view.offset, none, none, none, 0, 0};
   const size_t rank = view.dims.size(), lead = whole.size() - rank;

@@ -49,16 +49,18 @@ void pack(const Plan& plan, const Launch& launch, const Factor& f, const Positio
   plan.prepared->table->pack_b(args, n_begin, n_end, to);
 }
 
-// Whether no number of columns [n_begin, n_end) of a factor is infinite or NaN: then weights of 0 make 0 of it.
+// Whether no number of columns [n_begin, n_end) of a factor is infinite or NaN, or becomes so where it is rounded to
+// bf16: then weights of 0 make 0 of it.
 template <typename T>
 bool all_finite(const T* from, int64_t outer, int64_t inner, int64_t outer_stride, int64_t inner_stride) {
-  constexpr auto exponent = static_cast<T>(sizeof(T) == 4 ? 0x7f800000u : 0x7f80u);
+  constexpr auto magnitude = static_cast<T>(sizeof(T) == 4 ? 0x7fffffffu : 0x7fffu);
+  constexpr auto least = static_cast<T>(sizeof(T) == 4 ? 0x7f7f8000u : 0x7f80u);
   bool infinite = false;
   for (int64_t i = 0; i < outer && !infinite; ++i, from += outer_stride) {
     if (inner_stride == 1)
-      for (int64_t j = 0; j < inner; ++j) infinite |= (from[j] & exponent) == exponent;
+      for (int64_t j = 0; j < inner; ++j) infinite |= (from[j] & magnitude) >= least;
     else
-      for (int64_t j = 0; j < inner; ++j) infinite |= (from[j * inner_stride] & exponent) == exponent;
+      for (int64_t j = 0; j < inner; ++j) infinite |= (from[j * inner_stride] & magnitude) >= least;
   }
   return !infinite;
 }

@@ -85,6 +85,10 @@ const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device);
 // Whether a row's loops are there and are as accurate as the contraction asks.
 Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics);
 // Planes that the loops split A into; 0: it stays as it is.
+// Of machines, besides their level.
+constexpr uint64_t features_of(PanelNumbers numbers) {
+  return numbers == PanelNumbers::f16_plane ? feature_amx_fp16 : 0;
+}
 inline int planes_of(const ContractTable& table) { return plane_count(table.numbers); }
 // Whether they take A and what is added in bf16, and make C in it.
 inline bool takes_bf16(const ContractTable& table) { return table.numbers == PanelNumbers::planes1; }

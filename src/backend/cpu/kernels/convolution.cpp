@@ -233,8 +233,9 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
                                      std::max(numbers, 1.0)) +
            5 * rows;
   }
-  // Groups narrower than a vector waste the rest of it; windows are gathered tap by tap.
-  const double waste = std::max(1.0, table.lanes / columns), window = w / m / channels;
+  // Groups narrower than a vector waste the rest of it, and less than 16 columns leave loops waiting for the operand;
+  // windows of groups are gathered tap by tap.
+  const double waste = std::max(1.0, (view.groups > 1 ? table.lanes : 16) / columns), window = w / m / channels;
   return contraction_cost(table, out / m, m * waste, w / m, bytes) + rows * (window > 1 ? 2 + 1.5 * window : 2);
 }
 
@@ -335,7 +336,8 @@ constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
           .prepare = prepare,
           .bind = bind,
           .run = run_product,
-          .may_overwrite = overwrites};
+          .may_overwrite = overwrites,
+          .features = features_of(*numbers)};
 }
 
 }  // namespace

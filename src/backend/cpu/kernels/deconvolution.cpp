@@ -89,8 +89,13 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double in = elements_at(x, symbols), w = elements_at(problem.types[stage.inputs[1]], symbols);
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
   const ContractTable& table = *table_of(kernel, device);
-  const double bytes = 4 * (in + w + 3 * out);
-  if (planes_of(table) == 0) return contraction_cost(table, in / channels, w / channels, channels, bytes);
+  // Where taps do not overlap, products are results; else they are stored and collected.
+  const double products = in / channels * (w / channels);
+  const double bytes = 4 * (in + w + (products <= out ? 1 : 3) * out);
+  if (planes_of(table) == 0) {
+    const double padded = std::max(1.0, table.lanes / (w / channels));  // columns that fill no vector
+    return contraction_cost(table, in / channels, w / channels * padded, channels, bytes);
+  }
   // Each group is padded by itself.
   const auto groups = static_cast<double>(stage.attrs.as<ConvTransposeAttrs>().group);
   return groups * contraction_cost(table, in / channels, w / channels, channels / groups, bytes / groups);

@@ -224,7 +224,8 @@ constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
           .prepare = prepare,
           .bind = bind,
           .run = run_product,
-          .may_overwrite = overwrites};
+          .may_overwrite = overwrites,
+          .features = features_of(*numbers)};
 }
 
 }  // namespace

@@ -85,6 +85,7 @@ Packing packing_of(const BindContext& c) {
     p.matrix_offsets = offsets(0, rank - 2);
   } else if (to.transposed) {
     p.k = dims[0] / to.groups;
+    if (p.k == 0) return p;  // more groups than channels: nothing is stored
     p.k_stride = strides[0];
     for (int64_t tap : offsets(2, rank))
       for (int64_t i = 0; i < dims[1]; ++i) p.column_offsets.push_back(tap + i * strides[1]);

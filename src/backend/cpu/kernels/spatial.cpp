@@ -199,7 +199,10 @@ double depthwise_cost(const Kernel& kernel, const Problem& problem, std::span<co
   const Dim& row = w.shape->back();
   const double kernel_row = row.is_constant() ? static_cast<double>(std::max<int64_t>(1, row.constant())) : 1;
   const auto stride = static_cast<double>(window_step(stage.attrs.as<ConvAttrs>().strides, w.shape->size() - 3));
-  const double picks = (stride * (neighbours - 1) + kernel_row) / (neighbours * kernel_row);
+  // Tiles of known widths pick once for all neighbours, others for every product.
+  const bool known =
+      kernel_row == 3 || (kernel_row == 1 && stride == 1) || kernel_row == 5 || (kernel_row == 7 && stride == 1);
+  const double picks = known && stride <= 2 ? (stride * (neighbours - 1) + kernel_row) / (neighbours * kernel_row) : 1;
   return 500 + std::max(out * taps * (product + picks * pick), bytes / 20);
 }
 

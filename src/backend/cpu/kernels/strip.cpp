@@ -345,7 +345,7 @@ Status run(const Launch& launch) {
   return {};
 }
 
-constexpr Kernel row(const char* name, const Kernel* conv) {
+constexpr Kernel row(const char* name, const Kernel* conv, uint64_t features = 0) {
   return {.name = name,
           .self = conv,
           .supports = supports,
@@ -353,13 +353,14 @@ constexpr Kernel row(const char* name, const Kernel* conv) {
           .cost = cost,
           .prepare = prepare,
           .bind = bind,
-          .run = run};
+          .run = run,
+          .features = features};
 }
 
 // By the row that makes their products.
 constexpr Kernel rows[] = {row("strip_f32", &conv_rows[0]), row("strip_bf16", &conv_rows[1]),
                            row("strip_bf16x3", &conv_rows[2]), row("strip_bf16x6", &conv_rows[3]),
-                           row("strip_f16", &conv_rows[4])};
+                           row("strip_f16", &conv_rows[4], features_of(PanelNumbers::f16_plane))};
 
 }  // namespace
 
