@@ -365,7 +365,7 @@ class PartPlacer {
         symbols.push_back(choice.symbols[id]);
       }
     }
-    copied.operands = {{rename(type, number), from}};
+    copied.operands = {{.type = rename(type, number), .layout = from, .contents = {}}};
     copied.stages.push_back({&op_named("Identity"), {}, {0}, 1});
     copied.results.push_back({1, to});
     complete(copied);

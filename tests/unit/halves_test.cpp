@@ -246,7 +246,9 @@ TEST(Halves, LoopsHoldWideWeights) {
   EXPECT_EQ(weight_bytes(made), weight_bytes(wide));
   ASSERT_EQ(made.main.bodies.size(), 1U);
   for (const Slot& slot : made.main.bodies[0].slots)
-    if (slot.type.dtype == DType::f16) EXPECT_EQ(slot.type, state) << "a weight is widened in every trip";
+    if (slot.type.dtype == DType::f16) {
+      EXPECT_EQ(slot.type, state) << "a weight is widened in every trip";
+    }
   const Tensor x = cast(random_tensor({3, width}, 9), DType::f16);
   const Module module = network(DType::f16);
   EXPECT_LT(apart(run(made, x), Evaluation(module, std::vector<Box>{Box(x)}).outputs()[0].tensor), 4e-3);

@@ -84,11 +84,11 @@ inline constexpr PanelNumbers row_of = numbers;
 const ContractTable* table_of(const Kernel& kernel, const DeviceSpec& device);
 // Whether a row's loops are there and are as accurate as the contraction asks.
 Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics numerics);
-// Planes that the loops split A into; 0: it stays as it is.
-// Of machines, besides their level.
+// What such a row needs of a machine besides its level.
 constexpr uint64_t features_of(PanelNumbers numbers) {
-  return numbers == PanelNumbers::f16_plane ? feature_amx_fp16 : 0;
+  return numbers == PanelNumbers::f16_plane ? uint64_t{feature_amx_fp16} : 0;
 }
+// Planes that the loops split A into; 0: it stays as it is.
 inline int planes_of(const ContractTable& table) { return plane_count(table.numbers); }
 // Whether they take A and what is added in bf16, and make C in it.
 inline bool takes_bf16(const ContractTable& table) { return table.numbers == PanelNumbers::planes1; }
