@@ -5,7 +5,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -32,6 +31,11 @@ void check_fact(const Fact& fact, const Problem& problem, std::span<const int64_
     throw Error(Code::invalid_argument, fmt::format("these extents do not fit together: {} ({} = {}, {} = {})",
                                                     fact.reason, to_string(fact.left, problem.symbols), left,
                                                     to_string(fact.right, problem.symbols), right));
+}
+
+// Known contents in symbols as numbers.
+void set_numbers(Tensor& to, std::span<const Dim> dims, std::span<const int64_t> symbols) {
+  for (size_t i = 0; i < dims.size(); ++i) to.set_integer(static_cast<int64_t>(i), dims[i].evaluate(symbols));
 }
 
 // Says which nodes of the user's model an error concerns, unless one further in has said so.
@@ -304,26 +308,27 @@ void Frame::bind_segment(size_t index) {
     } else {
       const auto& dims = std::get<std::vector<Dim>>(slot.contents);
       Tensor window(slot.type.dtype, extents_[s], pointers_[s], nullptr);
-      for (size_t i = 0; i < dims.size(); ++i)
-        window.set_integer(static_cast<int64_t>(i), dims[i].evaluate(state_.symbols));
+      set_numbers(window, dims, state_.symbols);
     }
   }
+  const auto each_kernel = [&](auto go) {
+    for (uint32_t i = segment.begin; i < segment.end; ++i) {
+      if (plan.steps[i].kind != Step::Kind::kernel) continue;
+      try {
+        go(i);
+      } catch (Error& error) {
+        name_nodes(error, plan.steps[i].sources, executable_.target);
+        throw;
+      }
+    }
+  };
+  each_kernel([&](uint32_t i) { choice_[i] = choice_now(plan.steps[i]); });
   judge_segment(index);
   binding_.threads = state.alone ? 1 : state_.threads;
-  for (uint32_t i = segment.begin; i < segment.end; ++i)
-    if (plan.steps[i].kind == Step::Kind::kernel) bind_step(i);
+  each_kernel([&](uint32_t i) { bind_choice(i); });
   state.values.clear();
   for (SymbolId id : segment.depends) state.values.push_back(state_.symbols[id]);
   state.bound = true;
-}
-
-void Frame::bind_step(uint32_t i) {
-  try {
-    bind_choice(i);
-  } catch (Error& error) {
-    name_nodes(error, info_.plan->steps[i].sources, executable_.target);
-    throw;
-  }
 }
 
 uint32_t Frame::choice_now(const Step& step) const {
@@ -336,69 +341,26 @@ uint32_t Frame::choice_now(const Step& step) const {
   return chosen;
 }
 
-// Steps that take little all together lose more by waking and waiting than threads save. Sizes that have hardly changed
-// since are not judged again: a loop may bind in every trip.
-void Frame::judge_segment(size_t index) {
-  const PlanInfo::Segment& segment = info_.segments[index];
-  SegmentState& state = segments_[index];
-  double bytes = 0;
-  for (uint32_t s : segment.slots) bytes += static_cast<double>(bytes_[s]);
-  if (state.judged >= 0 && std::abs(bytes - state.judged) <= state.judged / 4) return;
-  state.judged = bytes;
-  try {
-    state.alone = state_.threads > 1 && has_little_to_do(segment);
-  } catch (const Error&) {
-    state.alone = false;  // binding says what is wrong, and where
-  }
-}
-
-// By the rows' cost models.
-bool Frame::has_little_to_do(const PlanInfo::Segment& segment) {
-  constexpr double little = 60e3;  // nanoseconds
-  double expected = 0;
-  for (uint32_t i = segment.begin; i < segment.end; ++i) {
-    const Step& step = info_.plan->steps[i];
-    if (step.kind != Step::Kind::kernel) continue;
-    const Choice& choice = step.choices[choice_now(step)];
-    const Kernel& kernel = *executable_.kernels[choice.kernel];
-    const Problem& problem = executable_.target.problems[choice.problem];
-    if (kernel.cost_is_guess) return false;
-    if (kernel.takes_boxes) continue;  // does its work in one chunk
-    std::vector<int64_t>& symbols = binding_.symbols;
-    symbols.assign(problem.symbols.size(), -1);
-    for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
-    expected += kernel.cost(kernel, problem, symbols, executable_.device);
-    if (expected >= little) return false;
-  }
-  return true;
-}
-
-bool Frame::splits_work() const {
-  return std::any_of(segments_.begin(), segments_.end(), [](const SegmentState& s) { return s.bound && !s.alone; }) ||
-         std::any_of(bodies_.begin(), bodies_.end(), [](const auto& body) { return body && body->splits_work(); });
-}
-
-int Frame::threads_wanted() const {
-  const bool known = std::all_of(segments_.begin(), segments_.end(), [](const SegmentState& s) { return s.bound; }) &&
-                     std::all_of(bodies_.begin(), bodies_.end(), [](const auto& body) { return body != nullptr; });
-  return known && !splits_work() ? 1 : state_.threads;
+const std::vector<int64_t>& Frame::bind_symbols(const Choice& choice) {
+  std::vector<int64_t>& symbols = binding_.symbols;
+  symbols.assign(executable_.target.problems[choice.problem].symbols.size(), -1);
+  for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
+  return symbols;
 }
 
 void Frame::bind_choice(uint32_t i) {
   const Step& step = info_.plan->steps[i];
-  const uint32_t chosen = choice_now(step);
-  choice_[i] = chosen;
-  const Choice& choice = step.choices[chosen];
+  const Choice& choice = step.choices[choice_[i]];
   const Problem& problem = executable_.target.problems[choice.problem];
   const Kernel& kernel = *executable_.kernels[choice.kernel];
+  const void* const prepared = info_.prepared[i][choice_[i]].get();
   if (kernel.takes_boxes) {
-    kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, {}, {}, {}, {}, binding_.threads}, bound_[i]);
+    kernel.bind(kernel, prepared, {problem, {}, {}, {}, {}, binding_.threads}, bound_[i]);
     return;
   }
   // A loop may bind in every trip: these vectors keep their memory.
   auto& [symbols, operands, results, host, host_pointers, threads] = binding_;
-  symbols.assign(problem.symbols.size(), -1);
-  for (size_t k = 0; k < choice.symbols.size(); ++k) symbols[k] = state_.symbols[choice.symbols[k]];
+  bind_symbols(choice);
   for (const Fact& fact : problem.facts) check_fact(fact, problem, symbols);
   operands.resize(step.operands.size());
   results.resize(step.results.size());
@@ -416,16 +378,14 @@ void Frame::bind_choice(uint32_t i) {
       host_pointers[k] = tensor;
     } else if (const auto* dims = std::get_if<std::vector<Dim>>(&operand.contents)) {
       Tensor& numbers = host.emplace_back(operand.type.dtype, evaluate(*operand.type.shape, symbols));
-      for (size_t n = 0; n < dims->size(); ++n)
-        numbers.set_integer(static_cast<int64_t>(n), (*dims)[n].evaluate(symbols));
+      set_numbers(numbers, *dims, symbols);
       host_pointers[k] = &numbers;
     }
   }
   for (size_t r = 0; r < step.results.size(); ++r) results[r] = extents_[step.results[r]];
   Bound& bound = bound_[i];
   bound = {};
-  kernel.bind(kernel, info_.prepared[i][chosen].get(), {problem, symbols, operands, results, host_pointers, threads},
-              bound);
+  kernel.bind(kernel, prepared, {problem, symbols, operands, results, host_pointers, threads}, bound);
   if (state_.measures)
     state_.workspace.count(bound.workspace);
   else
@@ -527,7 +487,7 @@ Status Frame::run_kernel(uint32_t i) {
           false,
           {}};
   if (kernel.takes_boxes) {
-    Status status = run_boxed(step, job.launch);
+    Status status = run_boxed(i, job.launch);
     if (!status.ok()) return status;
   } else {
     for (int phase = 0; phase < bound.phases; ++phase) {
@@ -569,7 +529,9 @@ void keep(Box& box) {
 }  // namespace
 
 // Rows that take boxes get plain slots wrapped; what they leave in a wrapped result is copied into its slot.
-Status Frame::run_boxed(const Step& step, Launch& launch) {
+Status Frame::run_boxed(uint32_t i, Launch& launch) {
+  const Step& step = info_.plan->steps[i];
+  const Choice& choice = step.choices[choice_[i]];
   const size_t operands = step.operands.size(), values = operands + step.results.size();
   std::vector<Box> wrapped(values);
   std::vector<Box*> boxes(launch.boxes, launch.boxes + values);
@@ -580,14 +542,10 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
     if (s != no_slot) {
       wrapped[n] = Box(Tensor(slot(s).type.dtype, extents_[s], pointers_[s], nullptr));
     } else if (const auto* dims = std::get_if<std::vector<Dim>>(&launch.problem->operands[n].contents)) {
-      // Known contents in symbols: numbers now.
       const Type& type = launch.problem->operands[n].type;
-      const Choice& choice = step.choices[choice_[static_cast<size_t>(&step - info_.plan->steps.data())]];
-      std::vector<int64_t> symbols;
-      for (SymbolId k : choice.symbols) symbols.push_back(state_.symbols[k]);
+      const std::vector<int64_t>& symbols = bind_symbols(choice);
       Tensor tensor(type.dtype, evaluate(*type.shape, symbols));
-      for (size_t i = 0; i < dims->size(); ++i)
-        tensor.set_integer(static_cast<int64_t>(i), (*dims)[i].evaluate(symbols));
+      set_numbers(tensor, *dims, symbols);
       wrapped[n] = Box(std::move(tensor));
     } else {
       continue;
@@ -595,9 +553,7 @@ Status Frame::run_boxed(const Step& step, Launch& launch) {
     boxes[n] = &wrapped[n];
   }
   launch.boxes = boxes.data();
-  Status status =
-      executable_.kernels[step.choices[choice_[static_cast<size_t>(&step - info_.plan->steps.data())]].kernel]->run(
-          launch);
+  Status status = executable_.kernels[choice.kernel]->run(launch);
   if (!status.ok()) return status;
   for (size_t n = operands; n < values; ++n) {
     if (boxes[n] != &wrapped[n]) {

@@ -152,15 +152,15 @@ class Frame {
   void check_view(uint32_t s) const;
   void name_slot(Error& error, uint32_t s) const;
   void* view_of(uint32_t s) const;
-  void bind_step(uint32_t step);
-  void bind_choice(uint32_t step);
   uint32_t choice_now(const Step& step) const;
-  void judge_segment(size_t segment);
+  const std::vector<int64_t>& bind_symbols(const Choice& choice);  // of its problem, in binding_
+  void bind_choice(uint32_t step);
+  void judge_segment(size_t segment);  // execute_work.cpp
   bool has_little_to_do(const PlanInfo::Segment& segment);
   bool splits_work() const;  // as far as it is bound
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);
-  Status run_boxed(const Step& step, Launch& launch);
+  Status run_boxed(uint32_t step, Launch& launch);
   Status run_branch(uint32_t step);  // execute_control.cpp
   Status run_loop(uint32_t step);
   void finish_results(const Step& step);
