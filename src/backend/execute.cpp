@@ -62,6 +62,10 @@ Memory::~Memory() { std::free(data_); }
 std::byte* Memory::reserve(int64_t bytes) {
   if (bytes <= size_) return data_;
   const int64_t wanted = align_up(bytes, alignment, "memory of a context");
+  if (kind_ == Kind::counted) {
+    size_ = wanted;
+    return nullptr;
+  }
   void* fresh = allocate_aligned(static_cast<size_t>(wanted));
   if (!fresh) throw Error(Code::out_of_memory, fmt::format("cannot allocate {} bytes for a run", wanted));
   std::free(data_);
@@ -69,8 +73,6 @@ std::byte* Memory::reserve(int64_t bytes) {
   size_ = wanted;
   return data_;
 }
-
-void Memory::count(int64_t bytes) { size_ = std::max(size_, align_up(bytes, alignment, "memory of a context")); }
 
 Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state)
     : executable_(executable), info_(info), state_(state) {
@@ -85,7 +87,9 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
   owned_.resize(slots);
   sized_.resize(slots, false);
   writes_columns_.resize(slots, false);
-  segments_.resize(info.segments.size());
+  segments_.reserve(info.segments.size());
+  for (size_t k = 0; k < info.segments.size(); ++k)
+    segments_.push_back({.values = {}, .memory = Memory(state.workspace.kind())});
   bound_.resize(steps);
   choice_.resize(steps, 0);
   arguments_.resize(steps);
@@ -294,23 +298,8 @@ void Frame::bind_segment(size_t index) {
       ends_[s] = checked_add(end, align_up(bytes_[s], alignment, "arena"), "arena");
       end = ends_[s];
     }
-  if (state_.measures) state.memory.count(end);
-  std::byte* memory = end > 0 && !state_.measures ? state.memory.reserve(end) : nullptr;
-  for (uint32_t s : segment.slots) {
-    if (state_.measures) break;
-    const Slot& slot = plan.slots[s];
-    if (slot.kind == SlotKind::arena || slot.kind == SlotKind::known)
-      pointers_[s] = memory + ends_[s] - align_up(bytes_[s], alignment, "arena");
-    if (slot.kind == SlotKind::view) pointers_[s] = view_of(s);
-    if (slot.kind != SlotKind::known) continue;
-    if (const auto* tensor = std::get_if<Tensor>(&slot.contents)) {
-      if (bytes_[s] > 0) std::memcpy(pointers_[s], tensor->data(), static_cast<size_t>(bytes_[s]));
-    } else {
-      const auto& dims = std::get<std::vector<Dim>>(slot.contents);
-      Tensor window(slot.type.dtype, extents_[s], pointers_[s], nullptr);
-      set_numbers(window, dims, state_.symbols);
-    }
-  }
+  std::byte* const memory = state.memory.reserve(end);
+  if (memory || end == 0) place_slots(segment, memory);
   const auto each_kernel = [&](auto go) {
     for (uint32_t i = segment.begin; i < segment.end; ++i) {
       if (plan.steps[i].kind != Step::Kind::kernel) continue;
@@ -329,6 +318,22 @@ void Frame::bind_segment(size_t index) {
   state.values.clear();
   for (SymbolId id : segment.depends) state.values.push_back(state_.symbols[id]);
   state.bound = true;
+}
+
+void Frame::place_slots(const PlanInfo::Segment& segment, std::byte* memory) {
+  for (uint32_t s : segment.slots) {
+    const Slot& slot = info_.plan->slots[s];
+    if (slot.kind == SlotKind::arena || slot.kind == SlotKind::known)
+      pointers_[s] = memory + ends_[s] - align_up(bytes_[s], alignment, "arena");
+    if (slot.kind == SlotKind::view) pointers_[s] = view_of(s);
+    if (slot.kind != SlotKind::known) continue;
+    if (const auto* tensor = std::get_if<Tensor>(&slot.contents)) {
+      if (bytes_[s] > 0) std::memcpy(pointers_[s], tensor->data(), static_cast<size_t>(bytes_[s]));
+    } else {
+      Tensor window(slot.type.dtype, extents_[s], pointers_[s], nullptr);
+      set_numbers(window, std::get<std::vector<Dim>>(slot.contents), state_.symbols);
+    }
+  }
 }
 
 uint32_t Frame::choice_now(const Step& step) const {
@@ -386,18 +391,11 @@ void Frame::bind_choice(uint32_t i) {
   Bound& bound = bound_[i];
   bound = {};
   kernel.bind(kernel, prepared, {problem, symbols, operands, results, host_pointers, threads}, bound);
-  if (state_.measures)
-    state_.workspace.count(bound.workspace);
-  else
-    state_.workspace.reserve(bound.workspace);
+  state_.workspace.reserve(bound.workspace);
   if (bound.scratch > state_.scratch_bytes) {
     // Known to be there before it is said to be.
     const int64_t wanted = align_up(bound.scratch, alignment, "scratch");
-    const int64_t all = checked_mul(wanted, state_.threads, "scratch");
-    if (state_.measures)
-      state_.scratch.count(all);
-    else
-      state_.scratch.reserve(all);
+    state_.scratch.reserve(checked_mul(wanted, state_.threads, "scratch"));
     state_.scratch_bytes = wanted;
   }
 }

@@ -63,17 +63,22 @@ class StepObserver {
 // 64-byte aligned memory that grows and never shrinks.
 class Memory {
  public:
+  enum class Kind : uint8_t { real, counted };  // counted: it has a size only
+
+  explicit Memory(Kind kind = Kind::real) : kind_(kind) {}
   ~Memory();
-  Memory() = default;
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
-  Memory(Memory&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
+  Memory(Memory&& other) noexcept : kind_(other.kind_), data_(other.data_), size_(other.size_) {
+    other.data_ = nullptr, other.size_ = 0;
+  }
   std::byte* reserve(int64_t bytes);  // contents are lost when it grows; throws Error(Code::out_of_memory)
-  void count(int64_t bytes);          // its size as if `bytes` were reserved
   std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
+  Kind kind() const { return kind_; }
 
  private:
+  Kind kind_;
   std::byte* data_ = nullptr;
   int64_t size_ = 0;
 };
@@ -88,6 +93,8 @@ class OutputProvider {
 
 // State shared by a frame and the frames of its bodies.
 struct RunState {
+  explicit RunState(Memory::Kind memory = Memory::Kind::real) : workspace(memory), scratch(memory) {}
+
   std::vector<int64_t> symbols;  // values by plan symbol; -1: unbound
   std::vector<void*> bindings;   // buffers by Target::bindings
   Memory workspace, scratch;
@@ -99,11 +106,11 @@ struct RunState {
   StepObserver* observer = nullptr;
   OutputProvider* outputs = nullptr;  // null: bindings of outputs are set already
   const Control* control = nullptr;
-  bool measures = false;  // shapes are bound and not run: memory is counted and not reserved
 };
 
 class Frame {
  public:
+  // Where the state's memory is only counted, so is the frame's: shapes are bound and not run.
   Frame(const Executable& executable, const PlanInfo& info, RunState& state);
   ~Frame();
   Frame(const Frame&) = delete;
@@ -148,6 +155,7 @@ class Frame {
   void refresh_pointers();
   bool is_bound(size_t segment) const;  // for the present values of the symbols it depends on
   void bind_segment(size_t segment);
+  void place_slots(const PlanInfo::Segment& segment, std::byte* memory);
   void size_slot(uint32_t s);
   void check_view(uint32_t s) const;
   void name_slot(Error& error, uint32_t s) const;

@@ -18,8 +18,7 @@ bool has_open_extents(const Target& target) {
 
 std::optional<MemoryUse> memory_at(const Executable& executable, Extents extents) {
   const Target& target = executable.target;
-  RunState state;
-  state.measures = true;
+  RunState state(Memory::Kind::counted);
   state.symbols.assign(target.symbols.size(), -1);
   state.bindings.assign(target.bindings.size(), nullptr);
   state.threads = executable.device.threads;
