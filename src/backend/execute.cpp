@@ -11,7 +11,6 @@
 #include "backend/storage.h"
 #include "base/aligned.h"
 #include "base/checked.h"
-#include "base/float_mode.h"
 
 namespace sinter {
 namespace {
@@ -418,9 +417,11 @@ Status Frame::run() {
     const PlanInfo::Segment& segment = info_.segments[k];
     const bool stale = !is_bound(k);
     if (stale) bind_segment(k);
-    if (state_.outputs)
+    if (state_.outputs && !segment.outputs.empty()) {
+      const FlushDenormals::Pause pause(state_.flush);
       for (uint32_t s : segment.outputs)
         state_.bindings[slot(s).of] = state_.outputs->output(slot(s).of, extents_[s], bytes_[s]);
+    }
     bool moved = stale || !segment.outputs.empty();
     for (uint32_t r : segment.results)
       if (given_[r]) {
@@ -431,7 +432,7 @@ Status Frame::run() {
     if (moved) refresh_pointers();
     alone_ = segments_[k].alone;
     for (uint32_t i = segment.begin; i < segment.end; ++i) {
-      if (state_.control) state_.control->poll();
+      state_.poll();
       Status status = run_step(i);
       if (!status.ok()) return status;
     }
@@ -470,7 +471,10 @@ Status Frame::run_kernel(uint32_t i) {
     arguments[n] = pointers_[s];
     boxes[n++] = boxes_[s];
   }
-  if (state_.observer) state_.observer->before(*this, step, choice_[i]);
+  if (state_.observer) {
+    const FlushDenormals::Pause pause(state_.flush);
+    state_.observer->before(*this, step, choice_[i]);
+  }
   struct Job {
     Frame* frame;
     const Kernel* kernel;
@@ -512,7 +516,10 @@ Status Frame::run_kernel(uint32_t i) {
   if (state_.fault.load(std::memory_order_relaxed) != no_fault && state_.fault_source == no_slot &&
       !step.sources.empty())
     state_.fault_source = step.sources[0];
-  if (state_.observer) state_.observer->after(*this, step, choice_[i]);
+  if (state_.observer) {
+    const FlushDenormals::Pause pause(state_.flush);
+    state_.observer->after(*this, step, choice_[i]);
+  }
   return {};
 }
 

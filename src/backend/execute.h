@@ -13,6 +13,7 @@
 
 #include "backend/plan.h"
 #include "base/control.h"
+#include "base/float_mode.h"
 #include "base/workers.h"
 
 namespace sinter {
@@ -103,9 +104,17 @@ struct RunState {
   uint32_t fault_source = no_slot;   // node of the user's model whose step set it first
   const Workers* workers = nullptr;  // null: the caller is alone
   int threads = 1;
+  // What belongs to the caller: it is asked, told and polled in the floating-point mode that the thread came with.
   StepObserver* observer = nullptr;
   OutputProvider* outputs = nullptr;  // null: bindings of outputs are set already
   const Control* control = nullptr;
+  const FlushDenormals* flush = nullptr;  // that of the run, if it has one
+
+  void poll() const {
+    if (!control) return;
+    const FlushDenormals::Pause pause(flush);
+    control->poll();
+  }
 };
 
 class Frame {

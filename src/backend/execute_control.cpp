@@ -234,7 +234,7 @@ Status Frame::run_loop(uint32_t i) {
   Frame& body = body_frame(step.bodies[0]);
   int64_t iteration = 0;
   for (; iteration < trips && condition; ++iteration) {
-    if (state_.control) state_.control->poll();  // a body may have no steps
+    state_.poll();  // a body may have no steps
     int64_t number = iteration;
     pass_iteration(body, attrs, step, loop, number, trips);
     body.check_parameters();

@@ -29,14 +29,15 @@ class FlushDenormals {
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
-  // In its lifetime, within that of `of`, the thread has again the mode that it had before.
+  // In its lifetime, within that of `of`, the thread has again the mode that it had before: for functions of the
+  // caller. Nothing happens without `of`.
   class Pause {
    public:
-    explicit Pause(const FlushDenormals& of) : on_(of.on_) {
+    explicit Pause(const FlushDenormals* of) : on_(of && of->on_) {
 #if defined(__x86_64__)
       if (!on_) return;
       flushing_ = _mm_getcsr();
-      _mm_setcsr(of.before_);
+      _mm_setcsr(of->before_);
 #endif
     }
     ~Pause() {

@@ -29,7 +29,7 @@ class Busy {
 // thread had before the run. Chunks flush denormals themselves.
 class InOwnMode final : public Workers {
  public:
-  InOwnMode(const Workers& workers, const FlushDenormals& flush) : Workers(workers), workers_(workers), flush_(flush) {}
+  InOwnMode(const Workers& workers, const FlushDenormals* flush) : Workers(workers), workers_(workers), flush_(flush) {}
   Status parallel(int64_t chunks, Work work, void* user) const override {
     const FlushDenormals::Pause pause(flush_);
     return workers_.parallel(chunks, work, user);
@@ -37,7 +37,7 @@ class InOwnMode final : public Workers {
 
  private:
   const Workers& workers_;
-  const FlushDenormals& flush_;
+  const FlushDenormals* const flush_;
 };
 
 Error fault_at(uint32_t fault, uint32_t source, const Target& target) {
@@ -264,12 +264,13 @@ void Context::deliver_boxed(size_t output) {
 
 Status Context::run_on(const Workers& workers) {
   struct Use {
-    const Workers*& used;
-    ~Use() { used = nullptr; }
-  } const use{state_.workers};
+    RunState& state;
+    ~Use() { state.workers = nullptr, state.flush = nullptr; }
+  } const use{state_};
   const FlushDenormals flush(engine_->executable().flushes_denormals);
-  const InOwnMode in_own_mode(workers, flush);
+  const InOwnMode in_own_mode(workers, &flush);
   state_.workers = crew_ ? &in_own_mode : &workers;
+  state_.flush = &flush;
   return frame_->run();
 }
 

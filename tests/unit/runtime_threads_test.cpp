@@ -1,4 +1,8 @@
 // Contexts on threads of the caller and beside each other in the pool.
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
@@ -153,6 +157,47 @@ TEST(RuntimeThreads, NumbersBelowTheNormalOnes) {
   EXPECT_TRUE(results[0].identical(results[1]));
   EXPECT_EQ(results[0].as<float>()[0], 0.0f);  // so that there is something to keep
 }
+
+#if defined(__x86_64__)
+// The allocator, the cancel function and taps find the mode that the thread came with, of a run that flushes denormals.
+TEST(RuntimeThreads, FunctionsOfTheCallerHaveItsMode) {
+  struct Seen final : StepObserver {
+    int polls = 0, buffers = 0, steps = 0, flushing = 0;
+    std::vector<float> result = std::vector<float>(rows * 96);
+    void look(int& calls) {
+      ++calls;
+      flushing += (_mm_getcsr() & 0x8040) != 0;
+    }
+    void before(const Frame&, const Step&, uint32_t) override { look(steps); }
+    void after(const Frame&, const Step&, uint32_t) override { look(steps); }
+  };
+  const auto engine = engine_for(4);
+  ASSERT_TRUE(engine->executable().flushes_denormals);
+  for (const int threads : {1, 4}) {
+    Seen seen;
+    Context context(engine, threads);
+    context.set_allocator({[](void* user, size_t, DType, const Dims&, int64_t) -> void* {
+                             Seen& s = *static_cast<Seen*>(user);
+                             s.look(s.buffers);
+                             return s.result.data();
+                           },
+                           &seen});
+    Control control;
+    control.cancelled = [](void* user) {
+      Seen& s = *static_cast<Seen*>(user);
+      s.look(s.polls);
+      return false;
+    };
+    control.user = &seen;
+    context.set_input(0, input().dims(), input().data(), static_cast<size_t>(input().bytes()));
+    context.run(&control, &seen);
+    EXPECT_EQ(seen.buffers, 1);
+    EXPECT_GT(seen.polls, 0);
+    EXPECT_GT(seen.steps, 0);
+    EXPECT_EQ(seen.flushing, 0);
+  }
+}
+#endif
 
 TEST(RuntimeThreads, TheDefaultOfTheProcessBuildsLoadsAndRuns) {
   const auto workers_asked = [](void* user, Task task, void* context, int workers) {
