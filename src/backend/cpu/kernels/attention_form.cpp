@@ -93,10 +93,10 @@ Answer band_fits(const Problem& problem, const Stage& stage) {
 }
 
 // A Band that nothing reads is no stage between the products, and nothing else bounds its rank.
-Answer lies_over_weights(const Problem& problem, const AttentionForm& form, const Stage& stage) {
+Answer lies_over_weights(const Problem& problem, const AttentionForm& form, size_t s) {
+  const Stage& stage = problem.stages[s];
   const size_t rank = problem.types[form.weights].shape->size();
   const auto fits = [&](uint16_t v) { return v == absent_operand || problem.types[v].shape->size() <= rank; };
-  const size_t s = static_cast<size_t>(&stage - problem.stages.data());
   if (!fits(problem.first_result[s]) || !std::all_of(stage.inputs.begin() + 1, stage.inputs.end(), fits))
     return Answer::no("a Band of a higher rank than the scores");
   return Answer::yes();
@@ -196,7 +196,7 @@ Answer find_attention(const Problem& problem, AttentionForm& form) {
   if (form.weights == form.scores || problem.results[0].value != last) return Answer::no("an inner value is a result");
   if (Answer a = rows_fit(problem, form); !a) return a;
   for (size_t s : form.bands)
-    if (Answer a = lies_over_weights(problem, form, problem.stages[s]); !a) return a;
+    if (Answer a = lies_over_weights(problem, form, s); !a) return a;
   form.hidden = hidden_keys(problem, form);
   return Answer::yes();
 }
