@@ -162,43 +162,50 @@ bool matmul(Work& work, const Stage& stage, const Values& values, uint16_t resul
   return true;
 }
 
+// What a convolution, transposed or not, multiplies and makes; the bias is empty where there is none.
+struct Convolved {
+  memory::dims x, weights, y, kernel;
+  memory::desc bias;
+};
+
+std::optional<Convolved> convolved(const Stage& stage, const Values& values, uint16_t result, bool bias) {
+  Convolved c{values.dims(stage.inputs[0]), values.dims(stage.inputs[1]), values.dims(result), {}, {}};
+  if (c.x.empty() || c.weights.empty() || c.y.empty()) return std::nullopt;
+  c.kernel = kernel_of(c.weights);
+  if (bias) c.bias = memory::desc({c.y[1]}, memory::data_type::f32, memory::format_tag::x);
+  return c;
+}
+
 bool convolution(Work& work, const Stage& stage, const Values& values, uint16_t result, memory::data_type image,
                  memory::data_type filters, memory::data_type sums, bool bias) {
-  const memory::dims x = values.dims(stage.inputs[0]), weights = values.dims(stage.inputs[1]);
-  const memory::dims y = values.dims(result);
+  const auto c = convolved(stage, values, result, bias);
+  if (!c) return false;
   const auto& attrs = stage.attrs.as<ConvAttrs>();
-  if (x.empty() || weights.empty() || y.empty()) return false;
-  const memory::dims kernel = kernel_of(weights);
-  const Windows w = windows_of({attrs.auto_pad, kernel, attrs.strides, attrs.dilations, attrs.pads}, x, kernel, y);
-  const memory::desc bias_desc =
-      bias ? memory::desc({y[1]}, memory::data_type::f32, memory::format_tag::x) : memory::desc();
+  const Windows w =
+      windows_of({attrs.auto_pad, c->kernel, attrs.strides, attrs.dilations, attrs.pads}, c->x, c->kernel, c->y);
   add_product<dnnl::convolution_forward>(
       work,
       dnnl::convolution_forward::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_auto,
-                                      any(x, image), any(grouped(weights, attrs.group, false), filters), bias_desc,
-                                      any(y, sums), w.strides, w.dilations, w.before, w.after),
+                                      any(c->x, image), any(grouped(c->weights, attrs.group, false), filters), c->bias,
+                                      any(c->y, sums), w.strides, w.dilations, w.before, w.after),
       bias);
   return true;
 }
 
 bool transposed_convolution(Work& work, const Stage& stage, const Values& values, uint16_t result,
                             memory::data_type type, bool bias) {
-  const memory::dims x = values.dims(stage.inputs[0]), weights = values.dims(stage.inputs[1]);
-  const memory::dims y = values.dims(result);
+  const auto c = convolved(stage, values, result, bias);
   const auto& attrs = stage.attrs.as<ConvTransposeAttrs>();
-  if (x.empty() || weights.empty() || y.empty() || attrs.auto_pad != AutoPad::explicit_pads ||
-      !attrs.output_shape.empty() || !attrs.output_padding.empty())
+  if (!c || attrs.auto_pad != AutoPad::explicit_pads || !attrs.output_shape.empty() || !attrs.output_padding.empty())
     return false;
   // A convolution of the result gives the operand.
-  const memory::dims kernel = kernel_of(weights);
-  const Windows w = windows_of({attrs.auto_pad, kernel, attrs.strides, attrs.dilations, attrs.pads}, y, kernel, x);
-  const memory::desc bias_desc =
-      bias ? memory::desc({y[1]}, memory::data_type::f32, memory::format_tag::x) : memory::desc();
+  const Windows w =
+      windows_of({attrs.auto_pad, c->kernel, attrs.strides, attrs.dilations, attrs.pads}, c->y, c->kernel, c->x);
   add_product<dnnl::deconvolution_forward>(
       work,
       dnnl::deconvolution_forward::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct,
-                                        any(x, type), any(grouped(weights, attrs.group, true), type), bias_desc,
-                                        any(y, type), w.strides, w.dilations, w.before, w.after),
+                                        any(c->x, type), any(grouped(c->weights, attrs.group, true), type), c->bias,
+                                        any(c->y, type), w.strides, w.dilations, w.before, w.after),
       bias);
   return true;
 }
