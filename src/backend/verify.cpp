@@ -1,24 +1,20 @@
-// One class in one file, as later checks rest on what earlier ones have found.
+// The walk along a plan: one class, as later checks rest on what earlier ones have found.
 #include "backend/verify.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 
+#include "backend/verifying.h"
 #include "base/checked.h"
 #include "base/scanner.h"
-#include "ops/control.h"
-#include "tensor/symbols.h"
 
 namespace sinter {
+using verifying::fail;
+
 namespace {
 
 constexpr uint32_t never = UINT32_MAX;
-constexpr int64_t max_carried = 1 << 16;
-
-[[noreturn]] void fail(std::string message) {
-  throw Error(Code::engine_invalid, fmt::format("the plan is not sound: {}", message));
-}
 
 class Verifier {
  public:
@@ -42,6 +38,7 @@ class Verifier {
     }
     for (const Profile& profile : target_.profiles)
       if (profile.symbol >= target_.symbols.size()) fail("a profile names no symbol");
+    for (SymbolId k = 0; k < target_.symbols.size(); ++k) extents_.add({.name = target_.symbols[k].name});
     // Symbols that hold when the main plan starts: extents of its inputs that stand alone.
     known_.assign(target_.symbols.size(), false);
     claimed_ = known_;
@@ -192,7 +189,7 @@ class Verifier {
     bindings_are_single(plan);
     bodies_are_trees(plan);
     std::vector<bool> written(count, false);
-    std::vector<Written> parts(count);  // of slots that are written in parts: what is there by now
+    verifying::PartsWritten parts(plan, extents_);
     std::vector<uint32_t> first(count, never), last(count, 0), segment(count, 0);
     const auto base_of = [&](uint32_t s) {
       while (plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
@@ -237,7 +234,7 @@ class Verifier {
       for (uint32_t s : step.operands) {
         if (s == no_slot) continue;
         if (s >= count) fail(fmt::format("step {} reads no slot", now));
-        if (!written[base_of(s)] && !is_there(plan, s, parts))
+        if (!written[base_of(s)] && !parts.is_there(s))
           fail(fmt::format("step {} reads slot {} before it is written", now, s));
         if (overwritten(s)) fail(fmt::format("step {} reads slot {} after it was overwritten", now, s));
         if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
@@ -256,13 +253,13 @@ class Verifier {
         const bool writable = kind == SlotKind::arena || (kind == SlotKind::boxed && base == s) ||
                               (kind == SlotKind::binding && target_.bindings[plan.slots[base].of].is_output);
         if (!writable) fail(fmt::format("step {} writes slot {}, which cannot be written", now, s));
-        if (written[base] || (base == s && !parts[s].empty()))
+        if (written[base] || (base == s && parts.any_of(s)))
           fail(fmt::format("step {} writes slot {} a second time", now, s));
         if (base == s) {
           written[s] = true;
         } else {
           need_symbols(plan, base);
-          written[base] = write_part(plan, s, parts[base], now);
+          written[base] = parts.write(s, now);
         }
         if (slot.kind != SlotKind::boxed) need_symbols(plan, s);
         touch(s);
@@ -286,14 +283,13 @@ class Verifier {
       ++now;
     }
     for (uint32_t s : plan.results) {
-      if (s >= count || (!written[base_of(s)] && !is_there(plan, s, parts)) || overwritten(s))
-        fail("a result is not written");
+      if (s >= count || (!written[base_of(s)] && !parts.is_there(s)) || overwritten(s)) fail("a result is not written");
       if (!plan.slots[s].layout.is_row_major()) fail("a result is not row-major");
       if (plan.slots[s].kind != SlotKind::boxed) need_symbols(plan, s);
       touch(s);
     }
     for (uint32_t s = 0; s < count; ++s)
-      if (!parts[s].runs.empty() && !written[s])
+      if (parts.any_runs_of(s) && !written[s])
         fail(fmt::format("slot {} is written in parts that do not make it up", s));
     lifetimes(plan, first, last, segment);
   }
@@ -315,114 +311,6 @@ class Verifier {
       for (const Choice& choice : step.choices)
         sound = sound && may_overwrite(*kernels_[choice.kernel], target_.problems[choice.problem], operand);
     if (!sound) fail(fmt::format("step {} may not make its result over slot {}", now, over));
-  }
-
-  using Columns = std::pair<int64_t, int64_t>;  // begin and end
-  using Run = std::pair<Dim, Dim>;
-  // What steps have written of a slot: columns of all rows, or elements one after the other.
-  struct Written {
-    std::vector<Columns> columns;   // in order, none touching the next
-    std::vector<Run> runs, joined;  // of each part; of parts one after the other
-    bool empty() const { return columns.empty() && runs.empty(); }
-  };
-
-  // The columns of its base's rows that a part is. That both have as many rows is tested when they are sized.
-  static std::optional<Columns> columns_of(const Plan& plan, uint32_t s) {
-    const Slot& part = plan.slots[s];
-    const Slot& base = plan.slots[part.of];
-    if (base.kind == SlotKind::view || base.layout.order != part.layout.order) return std::nullopt;
-    const Shape &whole = *base.type.shape, &own = *part.type.shape;
-    if (own.empty() || own.size() != whole.size()) return std::nullopt;
-    const size_t inner = part.layout.innermost(own.size());
-    const auto at = part.at->as_constant(), count = own[inner].as_constant(), all = whole[inner].as_constant();
-    if (!at || !count || !all || part.layout.pitch != (base.layout.pitch ? base.layout.pitch : *all))
-      return std::nullopt;
-    if (*count < 0 || *at > *all || *count > *all - *at) return std::nullopt;
-    return Columns(*at, *at + *count);
-  }
-
-  // The elements of its base from the first to the last of a part.
-  static Run run_of(const Slot& part) {
-    Dim count = element_count(*part.type.shape);
-    if (part.layout.pitch != 0) {
-      const Shape& shape = *part.type.shape;
-      const size_t inner = part.layout.innermost(shape.size());
-      count = shape[inner] - part.layout.pitch;
-      Dim rows = 1;
-      for (size_t k = 0; k < shape.size(); ++k)
-        if (k != inner) rows = rows * shape[k];
-      count = count + rows * part.layout.pitch;
-    }
-    return Run(*part.at, *part.at + count);
-  }
-
-  // For any extents: what the engine says of its symbols is not believed.
-  bool at_least(const Dim& a, const Dim& b) {
-    if (a == b) return true;
-    if (extents_.size() == 0)
-      for (SymbolId k = 0; k < target_.symbols.size(); ++k) extents_.add({.name = target_.symbols[k].name});
-    return prove(extents_, {Fact::Kind::at_least, a, b, {}}) == Proof::yes;
-  }
-
-  // Whether steps have written all of a part of a slot that is written in parts, or of a view of such a part.
-  bool is_there(const Plan& plan, uint32_t s, const std::vector<Written>& parts) {
-    while (plan.slots[s].kind == SlotKind::view && !plan.slots[s].is_part()) s = plan.slots[s].of;
-    if (!plan.slots[s].is_part()) return false;
-    const Written& written = parts[plan.slots[s].of];
-    if (!written.columns.empty()) {
-      const auto own = columns_of(plan, s);
-      return own && std::any_of(written.columns.begin(), written.columns.end(),
-                                [&](const Columns& c) { return c.first <= own->first && own->second <= c.second; });
-    }
-    const Run own = run_of(plan.slots[s]);
-    return std::any_of(written.runs.begin(), written.runs.end(),
-                       [&](const Run& r) { return at_least(own.first, r.first) && at_least(r.second, own.second); });
-  }
-
-  // Whether the base is complete with it.
-  bool write_part(const Plan& plan, uint32_t s, Written& written, uint32_t now) {
-    const Slot& part = plan.slots[s];
-    const bool in_columns = part.layout.pitch != 0;
-    if (in_columns ? !written.runs.empty() : !written.columns.empty())
-      fail(fmt::format("step {} writes slot {}, whose base is written in parts of another kind", now, s));
-    return in_columns ? write_columns(plan, s, written.columns, now) : write_run(plan, s, written, now);
-  }
-
-  static bool write_columns(const Plan& plan, uint32_t s, std::vector<Columns>& columns, uint32_t now) {
-    const auto own = columns_of(plan, s);
-    if (!own || own->first == own->second)
-      fail(fmt::format("step {} writes slot {}, which is not known to be a part of its base", now, s));
-    const auto after = std::lower_bound(columns.begin(), columns.end(), *own);
-    if ((after != columns.end() && after->first < own->second) ||
-        (after != columns.begin() && std::prev(after)->second > own->first))
-      fail(fmt::format("step {} writes a part of slot {} a second time", now, plan.slots[s].of));
-    columns.insert(after, *own);
-    for (size_t k = columns.size(); k-- > 1;)
-      if (columns[k - 1].second == columns[k].first) {
-        columns[k - 1].second = columns[k].second;
-        columns.erase(columns.begin() + static_cast<ptrdiff_t>(k));
-      }
-    const Slot& base = plan.slots[plan.slots[s].of];
-    const int64_t all = (*base.type.shape)[base.layout.innermost(base.type.shape->size())].constant();
-    return columns.size() == 1 && columns[0] == Columns(0, all);
-  }
-
-  // Parts that each begin where another one ends, from the first element to the last, share none, whatever their
-  // extents are: none of those is negative.
-  static bool write_run(const Plan& plan, uint32_t s, Written& written, uint32_t now) {
-    const Slot& base = plan.slots[plan.slots[s].of];
-    Run own = run_of(plan.slots[s]);
-    if (base.kind == SlotKind::view || own.first == own.second)
-      fail(fmt::format("step {} writes slot {}, which is not known to be a part of its base", now, s));
-    written.runs.push_back(own);
-    for (size_t k = written.joined.size(); k-- > 0;) {
-      const Run& other = written.joined[k];
-      if (!(other.second == own.first) && !(other.first == own.second)) continue;
-      own = other.second == own.first ? Run(other.first, own.second) : Run(own.first, other.second);
-      written.joined.erase(written.joined.begin() + static_cast<ptrdiff_t>(k));
-    }
-    written.joined.push_back(own);
-    return written.joined.size() == 1 && own.first == Dim(0) && own.second == element_count(*base.type.shape);
   }
 
   static void views_are_trees(const Plan& plan) {
@@ -560,7 +448,7 @@ class Verifier {
     for (uint32_t s : step.operands)
       if (s != no_slot && !plan.slots[s].layout.is_row_major())
         fail(fmt::format("an operand of step {} is not row-major", now));
-    check_control_form(plan, step, now);
+    verifying::check_control_form(plan, step, now);
     for (uint32_t body : step.bodies) {
       if (body >= plan.bodies.size()) fail(fmt::format("step {} names no body", now));
       const std::vector<bool> outside = known_;
@@ -581,111 +469,19 @@ class Verifier {
     }
   }
 
-  void check_control_form(const Plan& plan, const Step& step, uint32_t now) const;
-  void check_loop_form(const Plan& plan, const Step& step, const Plan& body, uint32_t now) const;
-
   // A symbol has one place that binds it: two places could leave sizes of one with extents of the other.
   void claim(SymbolId id) {
     if (claimed_[id]) fail(fmt::format("symbol {} is bound in two places", id));
     claimed_[id] = true;
   }
 
-  // The same apart from extents.
-  static bool alike(const Type& a, const Type& b) {
-    if (a.kind != b.kind) return false;
-    if (a.is_tensor()) return a.dtype == b.dtype;
-    return !a.element || !b.element || alike(*a.element, *b.element);
-  }
-
-  // A value may be passed to a parameter: equal dtype and rank, or boxed. Extents are checked when it is passed.
-  static void same_kind(const Plan& plan, uint32_t from, const Plan& body, uint32_t to, uint32_t now) {
-    if (to >= body.slots.size()) fail("a parameter is no slot");
-    const Type& a = plan.slots[from].type;
-    const Type& b = body.slots[to].type;
-    // A parameter of unknown rank takes a plain tensor too: it is wrapped where it is read.
-    const bool fits = b.is_plain()   ? a.is_plain() && a.dtype == b.dtype && a.shape->size() == b.shape->size()
-                      : a.is_plain() ? b.is_tensor() && !b.shape && a.dtype == b.dtype
-                                     : alike(a, b);
-    if (!fits) fail(fmt::format("step {} passes a value of another kind to a body", now));
-  }
-
   const Target& target_;
   const DeviceSpec& device_;
   std::vector<const Kernel*> kernels_;
   std::vector<bool> known_, claimed_;
-  SymbolTable extents_;  // those of the target, known to be no less than 0
+  SymbolTable
+      extents_;  // those of the target, known to be no less than 0: what the engine says of them is not believed
 };
-
-// Numbers of operands, parameters and results of If and Loop, so that running them never indexes beyond a table.
-void Verifier::check_control_form(const Plan& plan, const Step& step, uint32_t now) const {
-  const bool branch = std::string_view(step.op->name) == "If";
-  for (uint32_t b : step.bodies) {
-    if (b >= plan.bodies.size()) fail(fmt::format("step {} names no body", now));
-    const Plan& body = plan.bodies[b];
-    if (branch) {
-      const uint32_t condition = step.operands[0];
-      if (condition == no_slot || !plan.slots[condition].type.is_tensor() ||
-          plan.slots[condition].type.dtype != DType::boolean)
-        fail(fmt::format("the condition of step {} is no bool", now));
-      if (body.parameters.size() != step.operands.size() - 1 || body.results.size() != step.results.size())
-        fail(fmt::format("a body of step {} has another form", now));
-      for (size_t k = 1; k < step.operands.size(); ++k) {
-        if (step.operands[k] == no_slot) fail(fmt::format("step {} passes nothing to a body", now));
-        same_kind(plan, step.operands[k], body, body.parameters[k - 1], now);
-      }
-    } else {
-      check_loop_form(plan, step, body, now);
-    }
-  }
-}
-
-void Verifier::check_loop_form(const Plan& plan, const Step& step, const Plan& body, uint32_t now) const {
-  const LoopAttrs& attrs = step.attrs.as<LoopAttrs>();
-  const size_t operands = step.operands.size(), scanned = attrs.scan_axes.size(), stacked = attrs.stack_axes.size();
-  const bool form = attrs.carried >= 0 && attrs.carried <= max_carried && operands >= 2 &&
-                    operands >= 2 + static_cast<size_t>(attrs.carried) + scanned &&
-                    step.results.size() == static_cast<size_t>(attrs.carried) + stacked &&
-                    body.parameters.size() == operands && body.results.size() == 1 + step.results.size();
-  if (!form) fail(fmt::format("loop {} and its body have different forms", now));
-  const auto carried = static_cast<size_t>(attrs.carried);
-  const auto is = [](const Type& type, DType dtype) { return type.is_tensor() && type.dtype == dtype; };
-  for (size_t k = 0; k < operands; ++k) {
-    if (body.parameters[k] >= body.slots.size()) fail("a parameter is no slot");
-    const Type& parameter = body.slots[body.parameters[k]].type;
-    if (k < 2) {
-      const DType dtype = k == 0 ? DType::i64 : DType::boolean;
-      if (step.operands[k] != no_slot && !is(plan.slots[step.operands[k]].type, dtype))
-        fail(fmt::format("loop {} has a trip count or condition of another type", now));
-      if (!is(parameter, dtype) || !parameter.shape || !parameter.shape->empty())
-        fail(fmt::format("the body of loop {} has another form", now));
-      continue;
-    }
-    if (step.operands[k] == no_slot) fail(fmt::format("loop {} passes nothing to its body", now));
-    const bool slice = k >= 2 + carried && k < 2 + carried + scanned;
-    if (!slice) {
-      same_kind(plan, step.operands[k], body, body.parameters[k], now);
-      continue;
-    }
-    const Type& x = plan.slots[step.operands[k]].type;
-    if (!x.is_plain() || !parameter.is_plain() || x.dtype != parameter.dtype ||
-        x.shape->size() != parameter.shape->size() + 1 || step.operands[0] == no_slot)
-      fail(fmt::format("loop {} scans something that has no such slices", now));
-  }
-  for (size_t r = 0; r < body.results.size(); ++r) {
-    if (body.results[r] >= body.slots.size()) fail("a result is no slot");
-    const Type& result = body.slots[body.results[r]].type;
-    if (r == 0 ? !is(result, DType::boolean) : r > carried && !result.is_tensor())
-      fail(fmt::format("result {} of the body of loop {} has another type", r, now));
-    // A carried value comes back as the next iteration's parameter.
-    if (r > 0 && r <= carried) {
-      const Type& parameter = body.slots[body.parameters[1 + r]].type;
-      const bool fits = parameter.is_plain() ? result.is_plain() && result.dtype == parameter.dtype &&
-                                                   result.shape->size() == parameter.shape->size()
-                                             : alike(result, parameter);
-      if (!fits) fail(fmt::format("carried value {} of loop {} changes its kind", r - 1, now));
-    }
-  }
-}
 
 }  // namespace
 
