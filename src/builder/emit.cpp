@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <string>
 
 #include "base/checked.h"
 #include "builder/problem_of.h"
@@ -143,12 +144,11 @@ class Emitter {
     return slot;
   }
 
-  static uint32_t problem_index(Target& target, Problem problem) {
-    const std::string text = to_text(problem);
-    for (uint32_t i = 0; i < target.problems.size(); ++i)
-      if (to_text(target.problems[i]) == text) return i;
-    target.problems.push_back(std::move(problem));
-    return static_cast<uint32_t>(target.problems.size() - 1);
+  uint32_t problem_index(Target& target, Problem problem) {
+    std::map<std::string, uint32_t>& numbers = &target == &init_ ? init_problems_ : problems_;
+    const auto [at, fresh] = numbers.try_emplace(to_text(problem), static_cast<uint32_t>(target.problems.size()));
+    if (fresh) target.problems.push_back(std::move(problem));
+    return at->second;
   }
 
   static uint32_t kernel_index(Target& target, const std::string& name) {
@@ -225,8 +225,9 @@ class Emitter {
   TimingCache* timings_;
   Emitted out_;
   Target init_;
-  std::set<SymbolId> defined_;             // by steps emitted so far
-  std::map<uint32_t, uint32_t> imported_;  // init slot → weight of the engine
+  std::map<std::string, uint32_t> problems_, init_problems_;  // by their texts
+  std::set<SymbolId> defined_;                                // by steps emitted so far
+  std::map<uint32_t, uint32_t> imported_;                     // init slot → weight of the engine
   std::deque<Scope> body_inits_;
 
   void emit_nodes(Scope& scope);
