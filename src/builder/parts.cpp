@@ -6,6 +6,7 @@
 #include <map>
 #include <numeric>
 #include <optional>
+#include <span>
 
 #include "backend/problem.h"
 #include "ops/movement.h"
@@ -23,20 +24,23 @@ struct Place {
 
 class PartPlacer {
  public:
-  PartPlacer(Target& target, const DeviceSpec& device) : target_(target), device_(device) {
+  PartPlacer(Target& target, const DeviceSpec& device, std::span<const int64_t> likely)
+      : target_(target), device_(device), likely_(likely) {
     for (const std::string& name : target.kernels) kernels_.push_back(find_kernel(name));
     for (uint32_t n = 0; n < target.problems.size(); ++n) number_of_.emplace(to_text(target.problems[n]), n);
   }
 
   void run(Plan& plan) {
     for (Plan& body : plan.bodies) run(body);
+    look_at(plan);
     // Later ones first: what is a part of a part is then a part of the whole.
     for (uint32_t i = static_cast<uint32_t>(plan.steps.size()); i-- > 0;) tried([&] { return concat(plan, i); });
-    for (uint32_t i = 0; i < plan.steps.size();)
-      if (tried([&] { return take_apart(plan, i); }))
-        plan.steps.erase(plan.steps.begin() + i);
-      else
-        ++i;
+    settle(plan);
+    look_at(plan);
+    look_at_lives(plan);
+    for (uint32_t i = 0; i < plan.steps.size(); ++i)
+      if (tried([&] { return take_apart(plan, i); })) gone_[i] = true;
+    settle(plan);
   }
 
   // Problems that no step has any more.
@@ -88,35 +92,100 @@ class PartPlacer {
     for (Plan& body : plan.bodies) each_choice(body, go);
   }
 
-  static std::vector<Uses> uses_of(const Plan& plan) {
-    std::vector<Uses> uses(plan.slots.size());
+  // Looks at all of the plan once. From then on steps keep their numbers: those that are not needed any more are
+  // marked, copies come last and know where they belong.
+  void look_at(const Plan& plan) {
+    uses_.assign(plan.slots.size(), {});
+    position_.clear();
+    ends_.assign(1, 0);
+    gone_.assign(plan.steps.size(), false);
     for (uint32_t i = 0; i < plan.steps.size(); ++i) {
-      const Step& step = plan.steps[i];
-      const bool plain = step.kind == Step::Kind::kernel;
-      const auto operands = static_cast<uint32_t>(step.operands.size());
-      for (uint32_t k = 0; k < operands; ++k)
-        if (const uint32_t s = step.operands[k]; s != no_slot) {
-          uses[s].read.push_back({i, k});
-          uses[s].viewed |= !plain;
-        }
-      for (uint32_t r = 0; r < step.results.size(); ++r) {
-        uses[step.results[r]].written.push_back({i, operands + r});
-        uses[step.results[r]].viewed |= !plain;
-      }
+      position_.push_back(i);
+      ends_.push_back(ends_.back() + (plan.steps[i].defines.empty() ? 0 : 1));
+      note_uses(plan.steps[i], i);
     }
     for (const Slot& slot : plan.slots)
-      if (slot.kind == SlotKind::view) uses[slot.of].viewed = true;
-    for (uint32_t s : plan.results) uses[s].outside = true;
-    for (uint32_t s : plan.parameters) uses[s].outside = true;
-    return uses;
+      if (slot.kind == SlotKind::view) uses_[slot.of].viewed = true;
+    for (uint32_t s : plan.results) uses_[s].outside = true;
+    for (uint32_t s : plan.parameters) uses_[s].outside = true;
+  }
+
+  void note_uses(const Step& step, uint32_t i) {
+    const bool plain = step.kind == Step::Kind::kernel;
+    const auto operands = static_cast<uint32_t>(step.operands.size());
+    for (uint32_t k = 0; k < operands; ++k)
+      if (const uint32_t s = step.operands[k]; s != no_slot) {
+        uses_[s].read.push_back({i, k});
+        uses_[s].viewed |= !plain;
+      }
+    for (uint32_t r = 0; r < step.results.size(); ++r) {
+      uses_[step.results[r]].written.push_back({i, operands + r});
+      uses_[step.results[r]].viewed |= !plain;
+    }
+  }
+
+  // Steps in the order in which they run.
+  void settle(Plan& plan) const {
+    std::vector<uint32_t> order;
+    for (uint32_t i = 0; i < plan.steps.size(); ++i)
+      if (!gone_[i]) order.push_back(i);
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return position_[a] < position_[b]; });
+    std::vector<Step> steps;
+    steps.reserve(order.size());
+    for (uint32_t i : order) steps.push_back(std::move(plan.steps[i]));
+    plan.steps = std::move(steps);
+  }
+
+  static uint32_t base_of(const Plan& plan, uint32_t s) {
+    while (plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
+    return s;
+  }
+
+  void look_at_lives(const Plan& plan) {
+    lives_.assign(plan.slots.size(), {});
+    for (uint32_t i = 0; i < plan.steps.size(); ++i) {
+      const Step& step = plan.steps[i];
+      for (uint32_t s : step.operands)
+        if (s != no_slot) lives_[base_of(plan, s)].last = i;
+      for (uint32_t s : step.results)
+        if (plan.slots[s].is_part()) lives_[plan.slots[s].of].in_parts = true;
+      if (step.kind == Step::Kind::kernel && step.choices.size() == 1 && taken_apart(step))
+        for (uint32_t s : step.results) lives_[base_of(plan, step.operands[0])].taken += likely_bytes(plan.slots[s]);
+    }
+    for (uint32_t s : plan.results) lives_[base_of(plan, s)].last = no_slot;
+  }
+
+  // Whether it is a Slice or Split of one of its operands.
+  bool taken_apart(const Step& step) const {
+    const Problem& problem = target_.problems[step.choices[0].problem];
+    return (is_sole(problem, "Split") || is_sole(problem, "Slice")) && problem.stages[0].inputs[0] == 0 &&
+           step.operands[0] != no_slot;
+  }
+
+  int64_t likely_bytes(const Slot& slot) const {
+    if (!slot.type.is_plain()) return 0;
+    try {
+      return layout_bytes(slot.layout, slot.type.dtype, evaluate(*slot.type.shape, likely_));
+    } catch (const Error&) {
+      return 0;  // these extents do not fit together
+    }
+  }
+
+  // Parts keep all of their base. Where nothing else would keep it so long, and all that is taken of it is a sixteenth
+  // of what could be free, copying that costs less than a sixteenth of what making the base cost. For less than a
+  // megabyte a step is not worth it.
+  bool keeps_too_much(const Plan& plan, const Step& step) const {
+    constexpr int64_t much = 1 << 20, times = 16;
+    const uint32_t base = base_of(plan, step.operands[0]);
+    if (plan.slots[base].kind != SlotKind::arena) return false;
+    const bool longer = std::any_of(step.results.begin(), step.results.end(),
+                                    [&](uint32_t s) { return lives_[s].last > lives_[base].last; });
+    const int64_t kept = likely_bytes(plan.slots[base]) - lives_[base].taken;
+    return longer && kept >= much && kept / times >= lives_[base].taken;
   }
 
   // Segments of a plan end where a step finds out extents: what is placed in one is placed with what is known there.
-  static bool same_segment(const Plan& plan, uint32_t first, uint32_t last) {
-    for (uint32_t i = first; i < last; ++i)
-      if (!plan.steps[i].defines.empty()) return false;
-    return true;
-  }
+  bool same_segment(uint32_t first, uint32_t last) const { return ends_[position_[first]] == ends_[position_[last]]; }
 
   // Makes the changes if every kernel that is concerned takes all of its own.
   bool change(Plan& plan, const std::vector<Change>& changes) {
@@ -221,13 +290,6 @@ class PartPlacer {
     return plan.slots[s].is_part();
   }
 
-  static bool is_written_in_parts(const Plan& plan, uint32_t base) {
-    return std::any_of(plan.steps.begin(), plan.steps.end(), [&](const Step& step) {
-      return std::any_of(step.results.begin(), step.results.end(),
-                         [&](uint32_t s) { return plan.slots[s].is_part() && plan.slots[s].of == base; });
-    });
-  }
-
   // The slot that a view of as many elements shows, whatever the extents are.
   static uint32_t seen_by(const Plan& plan, uint32_t s) {
     const auto same_count = [&](uint32_t a, uint32_t b) {
@@ -238,7 +300,8 @@ class PartPlacer {
     return s;
   }
 
-  static void lie(Slot& slot, const Place& place) {
+  void lie(Slot& slot, const Place& place) {
+    uses_[place.base].viewed = true;
     slot.kind = SlotKind::view;
     slot.of = place.base;
     slot.at = place.at;
@@ -249,10 +312,10 @@ class PartPlacer {
   bool place_operand(Plan& plan, uint32_t s, uint32_t at, const Place& place) {
     // Views of what lies without gaps stay views of it.
     if (place.pitch == 0) s = seen_by(plan, s);
-    const Uses uses = uses_of(plan)[s];
+    const Uses& uses = uses_[s];
     Slot& slot = plan.slots[s];
     if (slot.kind != SlotKind::arena || slot.layout.pitch || uses.outside || uses.written.size() != 1) return false;
-    if (uses.written[0].step >= at || !same_segment(plan, uses.written[0].step, at)) return false;
+    if (position_[uses.written[0].step] >= position_[at] || !same_segment(uses.written[0].step, at)) return false;
     if (place.pitch == 0) {
       if (!slot.layout.is_strided()) return false;
       lie(slot, place);
@@ -262,7 +325,7 @@ class PartPlacer {
     const Layout layout = slot.layout.with_pitch(place.pitch);
     std::vector<Change> changes = {{uses.written[0].step, uses.written[0].argument, layout}};
     for (const Use& use : uses.read)
-      if (use.step != at) changes.push_back({use.step, use.argument, layout});
+      if (use.step != at && !gone_[use.step]) changes.push_back({use.step, use.argument, layout});
     if (!change(plan, changes)) return false;
     lie(slot, place);
     return true;
@@ -309,10 +372,12 @@ class PartPlacer {
     }
     const Dim end = in_runs ? element_count(*result.type.shape) : (*result.type.shape)[axis];
     if (!(place.at == result.at.value_or(0) + end)) return false;
+    std::map<uint32_t, int> times;
+    for (const Part& part : parts) ++times[part.slot];
     std::vector<Step> copies;
+    const size_t slots = plan.slots.size();
     for (Part& part : parts) {
-      const bool once =
-          std::count_if(parts.begin(), parts.end(), [&](const Part& p) { return p.slot == part.slot; }) == 1;
+      const bool once = times[part.slot] == 1;
       const uint32_t s = part.copy.operands[0];
       if ((once || in_runs) && plan.slots[s].layout.order == result.layout.order &&
           place_operand(plan, part.slot, at, part.place))
@@ -324,11 +389,17 @@ class PartPlacer {
       copies.push_back(std::move(part.copy));
     }
     if (copies.size() == parts.size()) {
-      plan.slots.resize(plan.slots.size() - copies.size());
+      plan.slots.resize(slots);
       return false;
     }
-    plan.steps.erase(plan.steps.begin() + at);
-    plan.steps.insert(plan.steps.begin() + at, copies.begin(), copies.end());
+    gone_[at] = true;
+    uses_.resize(plan.slots.size());
+    for (Step& copy : copies) {
+      note_uses(copy, static_cast<uint32_t>(plan.steps.size()));
+      plan.steps.push_back(std::move(copy));
+      position_.push_back(position_[at]);
+      gone_.push_back(false);
+    }
     return true;
   }
 
@@ -370,9 +441,11 @@ class PartPlacer {
     copied.results.push_back({1, to});
     complete(copied);
     if (!takes(*kernels_[choice.kernel], choice, copied)) return std::nullopt;
-    Step step = moving;
+    Step step;
+    step.choices = {choice};
     step.choices[0].problem = number_of(std::move(copied));
     step.choices[0].symbols = std::move(symbols);
+    step.sources = moving.sources;
     return step;
   }
 
@@ -457,7 +530,7 @@ class PartPlacer {
   }
 
   // Where it lies without gaps: its axes have one element up to one of them, and all of the operand's after that.
-  static std::optional<Place> run_at(const Plan& plan, uint32_t x, const Slot& to, const std::vector<Dim>& begins) {
+  std::optional<Place> run_at(const Plan& plan, uint32_t x, const Slot& to, const std::vector<Dim>& begins) const {
     const Slot& from = plan.slots[x];
     const auto order = dense_order(from);
     if (!order || !dense_order(to) || to.layout.order != from.layout.order) return std::nullopt;
@@ -476,7 +549,7 @@ class PartPlacer {
       stride = stride * all[a];
     }
     // Of a part that steps write, they may be read before the rest is there: they must be known to lie within it.
-    if (is_in_part(plan, x) && is_written_in_parts(plan, root->base) &&
+    if (is_in_part(plan, x) && lives_[root->base].in_parts &&
         !(at.is_constant() && to.type.is_static() && from.type.is_static()))
       return std::nullopt;
     root->at = root->at + at;
@@ -486,29 +559,29 @@ class PartPlacer {
   // Whether the results of the Slice or Split are parts of its operand from now on.
   bool take_apart(Plan& plan, uint32_t at) {
     if (plan.steps[at].kind != Step::Kind::kernel || plan.steps[at].choices.size() != 1) return false;
+    if (!taken_apart(plan.steps[at]) || keeps_too_much(plan, plan.steps[at])) return false;
     const Choice choice = plan.steps[at].choices[0];
     const Problem& problem = target_.problems[choice.problem];
     const bool split = is_sole(problem, "Split");
-    if ((!split && !is_sole(problem, "Slice")) || problem.stages[0].inputs[0] != 0) return false;
     const uint32_t x = plan.steps[at].operands[0];
-    if (x == no_slot || plan.slots[x].kind == SlotKind::boxed || plan.slots[x].kind == SlotKind::known) return false;
+    if (plan.slots[x].kind == SlotKind::boxed || plan.slots[x].kind == SlotKind::known) return false;
     const Slot& from = plan.slots[x];
     if (!from.type.is_plain()) return false;
-    const std::vector<Uses> uses = uses_of(plan);
     std::vector<Change> changes;
     std::vector<Place> places;
     for (size_t r = 0; r < problem.results.size(); ++r) {
       const uint32_t y = plan.steps[at].results[r];
       const Slot& to = plan.slots[y];
-      if (to.kind != SlotKind::arena || to.layout.pitch || uses[y].outside || uses[y].written.size() != 1) return false;
+      if (to.kind != SlotKind::arena || to.layout.pitch || uses_[y].outside || uses_[y].written.size() != 1)
+        return false;
       const auto begins =
           split ? begins_of_split(problem, choice, r, from) : begins_of_slice(problem, choice, from, to);
       if (!begins) return false;
       auto place = problem.facts.empty() ? run_at(plan, x, to, *begins) : std::nullopt;
-      if (!place && !uses[y].viewed) {
+      if (!place && !uses_[y].viewed) {
         place = columns_at(plan, x, to, *begins);
         if (place)
-          for (const Use& use : uses[y].read)
+          for (const Use& use : uses_[y].read)
             changes.push_back({use.step, use.argument, to.layout.with_pitch(place->pitch)});
       }
       if (!place) return false;
@@ -516,9 +589,11 @@ class PartPlacer {
     }
     if (!change(plan, changes)) return false;
     for (size_t r = 0; r < places.size(); ++r) {
-      Slot& part = plan.slots[plan.steps[at].results[r]];
-      lie(part, places[r]);
-      part.sources = plan.steps[at].sources;
+      const uint32_t y = plan.steps[at].results[r];
+      uint32_t& last = lives_[places[r].base].last;
+      last = std::max(last, lives_[y].last);
+      lie(plan.slots[y], places[r]);
+      plan.slots[y].sources = plan.steps[at].sources;
     }
     return true;
   }
@@ -526,13 +601,25 @@ class PartPlacer {
   Target& target_;
   const DeviceSpec& device_;
   std::vector<const Kernel*> kernels_;
+  std::span<const int64_t> likely_;            // extents by symbol
   std::map<std::string, uint32_t> number_of_;  // by text of the problem
+  // Of the plan at hand:
+  std::vector<Uses> uses_;          // by slot
+  std::vector<uint32_t> position_;  // by step: copies have that of their Concat
+  std::vector<uint32_t> ends_;      // by position: steps before it that end a segment
+  std::vector<bool> gone_;          // by step
+  struct Life {
+    uint32_t last = 0;      // step that reads it or its views; no_slot: it is read after all of them
+    int64_t taken = 0;      // bytes that Slices and Splits take of it
+    bool in_parts = false;  // steps write parts of it
+  };
+  std::vector<Life> lives_;  // by slot that is no view
 };
 
 }  // namespace
 
-void place_parts(Target& target, const DeviceSpec& device) {
-  PartPlacer placer(target, device);
+void place_parts(Target& target, const DeviceSpec& device, std::span<const int64_t> likely) {
+  PartPlacer placer(target, device, likely);
   placer.run(target.main);
   placer.drop_unused();
 }

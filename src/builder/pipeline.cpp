@@ -153,7 +153,7 @@ Built build_once(Module module, const BuildOptions& options) {
   std::vector<int64_t> likely;
   for (SymbolId k = 0; k < emitted.target.symbols.size(); ++k)
     likely.push_back(likely_value(emitted.target.symbols[k]));
-  place_parts(emitted.target, device);
+  place_parts(emitted.target, device, likely);
   make_in_place(emitted.target);
   schedule(emitted.target.main, likely);
   options.control.report("preparing weights", 0.8);

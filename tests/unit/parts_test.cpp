@@ -333,6 +333,30 @@ TEST(PartsInRows, PartsOfParts) {
   expect_as_reference(make, {{4, 6}});
 }
 
+// A few rows of a large value that nothing else reads so late are copied, so that the rest of it is free.
+TEST(PartsInRows, LittleOfMuchIsCopied) {
+  struct Form {
+    int64_t rows, taken;
+    bool read_with_it;
+    size_t copies;
+  };
+  for (const Form& form :
+       {Form{4096, 4, false, 1}, Form{4096, 400, false, 0}, Form{64, 4, false, 0}, Form{4096, 1, true, 0}}) {
+    const auto make = [&] {
+      return module_with({Type::tensor(DType::f32, Shape{form.rows, 128})}, [&](GraphBuilder& b, const Ids& x) {
+        const ValueId y = b.op("Neg", {x[0]});
+        const ValueId first = b.integers({form.rows - form.taken}), end = b.integers({form.rows});
+        const ValueId part = b.op("Tanh", {b.op("Slice", {y, first, end, b.integers({0})})});
+        return Ids{form.read_with_it ? b.op("Mul", {y, part}) : part};
+      });
+    };
+    const Target target = build_target(make());
+    EXPECT_EQ(count_copies(target), form.copies) << form.rows << " " << form.taken << " " << form.read_with_it;
+    EXPECT_EQ(count_parts(target.main), 1 - form.copies);
+    expect_as_reference(make, {{form.rows, 128}});
+  }
+}
+
 TEST(PartsInRows, WrittenPartsMakeUpTheirBase) {
   const auto hostile = [](auto change) {
     Target target = build_target(module_in_rows());
