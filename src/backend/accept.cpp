@@ -259,7 +259,7 @@ double error_through(const Problem& problem, const std::vector<size_t>& contract
 
 struct Bounds {
   double relative = 1e-5, absolute = 0;
-  std::optional<Tensor> magnitude;
+  const Tensor* magnitude = nullptr;
   double of_magnitude = 0;
 };
 
@@ -300,6 +300,11 @@ Answer compare(const Tensor& made, const Tensor& expected, const Bounds& bounds,
   return Answer::no(
       fmt::format("result {}, element {} of {}: {} where the definition gives {} ({:.2g} times the bound)", result, at,
                   type_text(expected), made.get_real(at), expected.get_real(at), worst));
+}
+
+std::vector<Tensor> as_bytes(std::vector<Tensor> tensors) {
+  for (Tensor& t : tensors) t = Tensor(DType::u8, Dims{t.bytes()}, t.data(), t.owner());
+  return tensors;
 }
 
 }  // namespace
@@ -356,10 +361,7 @@ std::vector<Tensor> run_kernel(const Problem& problem, const Kernel& kernel, con
                                std::optional<size_t> over, KernelRun::Start start) {
   const KernelRun run(problem, kernel, device, symbols, operands, KernelRun::Fence::page, over, start);
   run.run();
-  std::vector<Tensor> results = run.results();
-  if (kernel.takes_boxes)
-    for (Tensor& t : results) t = Tensor(DType::u8, Dims{t.bytes()}, t.data(), t.owner());
-  return results;
+  return kernel.takes_boxes ? as_bytes(run.results()) : run.results();
 }
 
 std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_t> symbols,
@@ -377,8 +379,25 @@ std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_
   return out;
 }
 
-Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device, std::span<const int64_t> symbols,
-              uint64_t seed) {
+Expectation::Expectation(const Problem& problem, std::span<const int64_t> symbols, uint64_t seed)
+    : operands_(sample_operands(problem, symbols, seed)), results_(run_reference(problem, symbols, operands_)) {
+  const std::vector<size_t> contractions = contractions_of(problem);
+  double error = error_of(Numerics::strict);
+  for (size_t s : contractions) error = std::max(error, error_of(*numerics_of(problem.stages[s].attrs)));
+  if (contractions.size() < 2) magnitudes_ = magnitudes(problem, operands_);
+  of_magnitude_ = error + (problem.stages.size() > 1 ? 5e-6 : 0);
+  double largest = 1;
+  for (const Tensor& t : operands_)
+    if (is_float(t.dtype()))
+      for (int64_t i = 0; i < t.count(); ++i) largest = std::max(largest, std::abs(t.get_real(i)));
+  absolute_ = 1e-6 * largest + error_through(problem, contractions, error, symbols) * largest * largest;
+  // Errors of the state go through every step.
+  const std::string_view first = problem.stages[0].op->name;
+  if (first == "LSTM" || first == "GRU" || first == "RNN") absolute_ = 3e-5;
+}
+
+Answer Expectation::accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
+                           std::span<const int64_t> symbols, std::vector<Tensor>* made) const {
   if (&kernel == reference_backend().kernels()[0]) return Answer::yes();  // the definition itself
   try {
     const Problem settled = settle(problem, kernel, device);
@@ -386,50 +405,43 @@ Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& de
       return Answer::no("it refuses the layouts that it needs: " + a.reason());
     if (to_text(settle(settled, kernel, device)) != to_text(settled))
       return Answer::no("it changes layouts that are fixed");
-    const std::vector<Tensor> operands = sample_operands(settled, symbols, seed);
-    const std::vector<Tensor> expected = run_reference(settled, symbols, operands);
-    std::vector<Tensor> made;
-    if (kernel.takes_boxes) {
-      const KernelRun run(settled, kernel, device, symbols, operands, KernelRun::Fence::page);
-      run.run();
-      made = run.results();
-      for (size_t r = 0; r < made.size(); ++r) {
-        if (made[r].dims() != expected[r].dims())
-          return Answer::no(fmt::format("result {} is {} where the definition gives {}", r, type_text(made[r]),
-                                        type_text(expected[r])));
-        made[r] = in_layout(made[r], Layout());
+    const KernelRun run(settled, kernel, device, symbols, operands_, KernelRun::Fence::page);
+    run.run();
+    std::vector<Tensor> results = run.results();
+    if (made) *made = kernel.takes_boxes ? as_bytes(results) : results;
+    if (kernel.takes_boxes)
+      for (size_t r = 0; r < results.size(); ++r) {
+        if (results[r].dims() != results_[r].dims())
+          return Answer::no(fmt::format("result {} is {} where the definition gives {}", r, type_text(results[r]),
+                                        type_text(results_[r])));
+        results[r] = in_layout(results[r], Layout());
       }
-    } else {
-      made = run_kernel(settled, kernel, device, symbols, operands);
-    }
     const bool moves = settled.stages.size() == 1 && settled.stages[0].op->is.moves_only;
-    Bounds bounds;
-    const std::vector<size_t> contractions = contractions_of(settled);
-    double error = error_of(Numerics::strict);
-    for (size_t s : contractions) error = std::max(error, error_of(*numerics_of(settled.stages[s].attrs)));
-    if (contractions.size() < 2) bounds.magnitude = magnitudes(settled, operands);
-    bounds.of_magnitude = error + (settled.stages.size() > 1 ? 5e-6 : 0);
-    double largest = 1;
-    for (const Tensor& t : operands)
-      if (is_float(t.dtype()))
-        for (int64_t i = 0; i < t.count(); ++i) largest = std::max(largest, std::abs(t.get_real(i)));
-    bounds.absolute = 1e-6 * largest + error_through(settled, contractions, error, symbols) * largest * largest;
-    // Errors of the state go through every step.
-    const std::string_view first = settled.stages[0].op->name;
-    if (first == "LSTM" || first == "GRU" || first == "RNN") bounds.absolute = 3e-5;
-    for (size_t r = 0; r < expected.size(); ++r) {
+    const Bounds bounds{
+        .absolute = absolute_, .magnitude = magnitudes_ ? &*magnitudes_ : nullptr, .of_magnitude = of_magnitude_};
+    for (size_t r = 0; r < results.size(); ++r) {
+      const Tensor& expected = results_[r];
       const Layout& layout = settled.results[r].layout;
       if (moves || !layout.has_strides()) {
-        if (!made[r].identical(in_layout(expected[r], layout)))
+        if (!results[r].identical(in_layout(expected, layout)))
           return Answer::no(fmt::format("result {} has other bytes than the definition gives", r));
         continue;
       }
-      const Tensor rows = from_layout(made[r], expected[r].dtype(), expected[r].dims(), layout);
-      if (layout.pitch && !in_layout(rows, layout).identical(made[r]))
+      const Tensor rows = from_layout(results[r], expected.dtype(), expected.dims(), layout);
+      if (layout.pitch && !in_layout(rows, layout).identical(results[r]))
         return Answer::no(fmt::format("result {} is written between its rows", r));
-      if (Answer a = compare(rows, expected[r], bounds, r); !a) return a;
+      if (Answer a = compare(rows, expected, bounds, r); !a) return a;
     }
     return Answer::yes();
+  } catch (const Error& error) {
+    return Answer::no(error.what());
+  }
+}
+
+Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device, std::span<const int64_t> symbols,
+              uint64_t seed) {
+  try {
+    return Expectation(problem, symbols, seed).accept(problem, kernel, device, symbols);
   } catch (const Error& error) {
     return Answer::no(error.what());
   }

@@ -36,7 +36,25 @@ std::vector<Tensor> run_reference(const Problem& problem, std::span<const int64_
 // A row-major tensor of whole bytes as the bytes of a layout.
 Tensor in_layout(const Tensor& tensor, const Layout& layout);
 
-// Whether the row gives what the definition gives; the reason names the worst element.
+// What every row that takes a problem is held against, at one shape: operands, and what the definition makes of them.
+// Layouts are nothing to it, so one serves all rows at all levels. Throws Error where the definition refuses.
+class Expectation {
+ public:
+  Expectation(const Problem& problem, std::span<const int64_t> symbols, uint64_t seed);
+
+  std::span<const Tensor> operands() const { return operands_; }
+  // Whether the row gives what the definition gives; the reason names the worst element. made: what it gave, as
+  // run_kernel has it, unless the row was refused before it ran.
+  Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device,
+                std::span<const int64_t> symbols, std::vector<Tensor>* made = nullptr) const;
+
+ private:
+  std::vector<Tensor> operands_, results_;
+  std::optional<Tensor> magnitudes_;
+  double of_magnitude_ = 0, absolute_ = 0;
+};
+
+// The same in one call.
 Answer accept(const Problem& problem, const Kernel& kernel, const DeviceSpec& device, std::span<const int64_t> symbols,
               uint64_t seed);
 
