@@ -97,8 +97,8 @@ inline bool rounds_weights(const ContractTable& table) {
   return table.numbers == PanelNumbers::bf16 || table.numbers == PanelNumbers::f16;
 }
 
-// Estimated nanoseconds of `rows` x `columns` results of `depth` multiply-adds each, and of bytes, with these loops;
-// bytes: with four for each number of B.
+// Estimated nanoseconds of `rows` x `columns` results of `depth` multiply-adds each, and of bytes, with these loops.
+// bytes: all that is moved, with four for each of the columns * depth numbers of B, whatever takes their place.
 // numbers: of A, which loops that multiply planes split; 0: rows * depth.
 double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
                         double numbers = 0);

@@ -236,7 +236,8 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   // Groups narrower than a vector waste the rest of it, and less than 16 columns leave loops waiting for the operand;
   // windows of groups are gathered tap by tap.
   const double waste = std::max(1.0, (view.groups > 1 ? table.lanes : 16) / columns), window = w / m / channels;
-  return contraction_cost(table, out / m, m * waste, w / m, bytes) + rows * (window > 1 ? 2 + 1.5 * window : 2);
+  return contraction_cost(table, out / m, m * waste, w / m, bytes + 4 * w * (waste - 1)) +
+         rows * (window > 1 ? 2 + 1.5 * window : 2);
 }
 
 std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem, const Config&,

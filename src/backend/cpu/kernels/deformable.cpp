@@ -73,7 +73,7 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   const Type& w = problem.types[stage.inputs[in_w]];
   const double filters = static_cast<double>(std::max<int64_t>(1, (*w.shape)[0].evaluate(symbols)));
   const double depth = elements_at(w, symbols) / filters;
-  return contraction_cost(contract_table(device.level), y, depth, 1, 4 * y) + y / filters * depth * 4;
+  return contraction_cost(contract_table(device.level), y, depth, 1, 4 * (y + depth)) + y / filters * depth * 4;
 }
 
 constexpr int64_t block = 96;  // pixels of a chunk

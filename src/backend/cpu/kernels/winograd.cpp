@@ -115,13 +115,12 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double tiles = static_cast<double>(extent(0)) * along(2) * along(3);
   const int64_t channels = (*problem.types[view.w].shape)[1].constant();
   const double block = static_cast<double>(tiles_block(edge, channels, static_cast<int64_t>(std::min(tiles, 1e9))));
-  const double c = std::ceil(static_cast<double>(channels) / lanes);
+  const double depth = static_cast<double>(channels), c = std::ceil(depth / lanes);
   const double n = std::ceil(static_cast<double>(extent(1)) / lanes);
   // Products of few rows are bound by the weights; a vector of any transform by what it stores.
   const double vector = (device.level >= avx512 ? 3.0 : 2.3) * points;
-  return 2000 +
-         (1.1 + 3 / tiles) * contraction_cost(table, points * tiles, n * lanes, static_cast<double>(channels), 0) +
-         vector * (tiles * (c + n) + std::ceil(tiles / block) * static_cast<double>(channels) * n);
+  return 2000 + (1.1 + 3 / tiles) * contraction_cost(table, points * tiles, n * lanes, depth, 4 * n * lanes * depth) +
+         vector * (tiles * (c + n) + std::ceil(tiles / block) * depth * n);
 }
 
 struct Prepared {
