@@ -302,9 +302,16 @@ Pool::Lease Pool::lease(unsigned wanted) {
   return Lease(&s, team, granted, own);
 }
 
+namespace {
+std::unique_ptr<Pool> shared_pool;
+}
+
+// Not a static variable here: where another thread is making it as the process forks, the child would wait for that
+// thread for ever. glibc's pthread_once begins anew there.
 Pool& Pool::shared() {
-  static Pool pool(usable_cpus() - 1);
-  return pool;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, [] { shared_pool = std::make_unique<Pool>(usable_cpus() - 1); });
+  return *shared_pool;
 }
 
 Pool::Lease::Lease(Lease&& other) noexcept
