@@ -21,8 +21,10 @@ namespace {
 
 constexpr const char* unified = "30 1 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
 
+using Files = std::map<std::string, std::string>;
+
 // What quota_cpus makes of a tree of these files.
-std::optional<unsigned> quota(const std::map<std::string, std::string>& files) {
+std::optional<unsigned> quota(const Files& files) {
   std::string root = (std::filesystem::temp_directory_path() / "sinter_cpus_XXXXXX").string();
   if (!mkdtemp(root.data())) return 999;
   for (const auto& [path, text] : files) {
@@ -35,9 +37,15 @@ std::optional<unsigned> quota(const std::map<std::string, std::string>& files) {
   return out;
 }
 
+// Of a process with these groups and mounts.
+std::optional<unsigned> quota(const std::string& groups, const std::string& mounts, Files files) {
+  files["/proc/self/cgroup"] = groups;
+  files["/proc/self/mountinfo"] = mounts;
+  return quota(files);
+}
+
 std::optional<unsigned> unified_quota(const std::string& text) {
-  return quota(
-      {{"/proc/self/cgroup", "0::/a\n"}, {"/proc/self/mountinfo", unified}, {"/sys/fs/cgroup/a/cpu.max", text}});
+  return quota("0::/a\n", unified, {{"/sys/fs/cgroup/a/cpu.max", text}});
 }
 
 TEST(Cpus, QuotaIsRoundedUp) {
@@ -55,18 +63,14 @@ TEST(Cpus, NoQuotaAndNonsenseAreNoLimit) {
   EXPECT_EQ(quota({{"/proc/self/cgroup", "0::/a\n"}}), std::nullopt);
   const std::string limit = "100000 100000\n";
   for (const char* groups : {"", "\n", "0\n", "0:\n", "0::\n", "0::a\n", "::/a\n", "5:memory:/a\n", "1:cpu:/a\n"})
-    EXPECT_EQ(quota({{"/proc/self/cgroup", groups},
-                     {"/proc/self/mountinfo", unified},
-                     {"/sys/fs/cgroup/cpu.max", limit},
-                     {"/sys/fs/cgroup/a/cpu.max", limit}}),
+    EXPECT_EQ(quota(groups, unified, {{"/sys/fs/cgroup/cpu.max", limit}, {"/sys/fs/cgroup/a/cpu.max", limit}}),
               std::nullopt)
         << groups;
   for (const char* mounts : {"", "\n", "- - -\n", "30 1 0:26 / /sys/fs/cgroup rw - cgroup2\n",
                              "30 1 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n",
                              "30 1 0:26 / /sys/fs/cgroup rw - cgroup cgroup rw,cpuset\n"})
-    EXPECT_EQ(quota({{"/proc/self/cgroup", "0::/\n3:cpu:/\n"},
-                     {"/proc/self/mountinfo", mounts},
-                     {"/sys/fs/cgroup/cpu.max", limit},
+    EXPECT_EQ(quota("0::/\n3:cpu:/\n", mounts,
+                    {{"/sys/fs/cgroup/cpu.max", limit},
                      {"/sys/fs/cgroup/cpu.cfs_quota_us", "100000"},
                      {"/sys/fs/cgroup/cpu.cfs_period_us", "100000"}}),
               std::nullopt)
@@ -74,10 +78,10 @@ TEST(Cpus, NoQuotaAndNonsenseAreNoLimit) {
 }
 
 TEST(Cpus, TheLeastOfTheGroupsAroundCounts) {
-  std::map<std::string, std::string> files = {{"/proc/self/cgroup", "0::/pods/pod 7/web\n"},
-                                              {"/proc/self/mountinfo", unified},
-                                              {"/sys/fs/cgroup/other/cpu.max", "100000 100000\n"},
-                                              {"/sys/fs/cgroup/pods/pod 7/web/cpu.max", "800000 100000\n"}};
+  Files files = {{"/proc/self/cgroup", "0::/pods/pod 7/web\n"},
+                 {"/proc/self/mountinfo", unified},
+                 {"/sys/fs/cgroup/other/cpu.max", "100000 100000\n"},
+                 {"/sys/fs/cgroup/pods/pod 7/web/cpu.max", "800000 100000\n"}};
   EXPECT_EQ(quota(files), 8u);
   files["/sys/fs/cgroup/pods/pod 7/cpu.max"] = "max 100000\n";
   files["/sys/fs/cgroup/pods/cpu.max"] = "400000 100000\n";
@@ -89,14 +93,13 @@ TEST(Cpus, TheLeastOfTheGroupsAroundCounts) {
 }
 
 TEST(Cpus, VersionOne) {
-  std::map<std::string, std::string> files = {
-      {"/proc/self/cgroup", "11:memory:/x\n4:cpu,cpuacct:/jobs/mine\n1:name=systemd:/jobs\n0::/\n"},
-      {"/proc/self/mountinfo",
-       "31 1 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
-       "32 1 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-       "33 1 0:29 / /cgroups/cpu\\040time rw - cgroup cgroup rw,cpu,cpuacct\n"},
-      {"/cgroups/cpu time/jobs/mine/cpu.cfs_quota_us", "-1\n"},
-      {"/cgroups/cpu time/jobs/mine/cpu.cfs_period_us", "100000\n"}};
+  Files files = {{"/proc/self/cgroup", "11:memory:/x\n4:cpu,cpuacct:/jobs/mine\n1:name=systemd:/jobs\n0::/\n"},
+                 {"/proc/self/mountinfo",
+                  "31 1 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+                  "32 1 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+                  "33 1 0:29 / /cgroups/cpu\\040time rw - cgroup cgroup rw,cpu,cpuacct\n"},
+                 {"/cgroups/cpu time/jobs/mine/cpu.cfs_quota_us", "-1\n"},
+                 {"/cgroups/cpu time/jobs/mine/cpu.cfs_period_us", "100000\n"}};
   EXPECT_EQ(quota(files), std::nullopt);
   files["/cgroups/cpu time/jobs/cpu.cfs_quota_us"] = "500000\n";
   EXPECT_EQ(quota(files), std::nullopt);  // no period
@@ -112,30 +115,26 @@ TEST(Cpus, VersionOne) {
 TEST(Cpus, ContainersSeeAPartOfTheTree) {
   const std::string mount = "30 1 0:26 /box/7 /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
   for (const char* group : {"/box/7", "/box/7/", "/..", "/../other"})
-    EXPECT_EQ(quota({{"/proc/self/cgroup", std::string("0::") + group + "\n"},
-                     {"/proc/self/mountinfo", mount},
-                     {"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
+    EXPECT_EQ(quota(std::string("0::") + group + "\n", mount,
+                    {{"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
                      {"/sys/fs/cgroup/8/cpu.max", "100000 100000\n"},
                      {"/sys/fs/cgroup/box/7/cpu.max", "100000 100000\n"}}),
               2u)
         << group;
-  EXPECT_EQ(quota({{"/proc/self/cgroup", "0::/box/7/inner\n"},
-                   {"/proc/self/mountinfo", mount},
-                   {"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
-                   {"/sys/fs/cgroup/inner/cpu.max", "100000 100000\n"}}),
+  EXPECT_EQ(quota("0::/box/7/inner\n", mount,
+                  {{"/sys/fs/cgroup/cpu.max", "200000 100000\n"}, {"/sys/fs/cgroup/inner/cpu.max", "100000 100000\n"}}),
             1u);
 }
 
 // A folder of the tree that is mounted once more, and has not the process's group in it, says nothing of it.
 TEST(Cpus, FoldersOfOtherGroupsAreNoLimit) {
   for (const char* group : {"/", "/box", "/box/71", "/elsewhere", "/box/7/../8", "/..a"})
-    EXPECT_EQ(
-        quota({{"/proc/self/cgroup", std::string("0::") + group + "\n"},
-               {"/proc/self/mountinfo", std::string(unified) + "31 1 0:26 /box/7 /mnt/box rw - cgroup2 cgroup rw\n"},
-               {"/sys/fs/cgroup/cpu.max", "400000 100000\n"},
-               {"/mnt/box/cpu.max", "200000 100000\n"},
-               {"/mnt/8/cpu.max", "100000 100000\n"}}),
-        group == std::string("/box/7/../8") ? std::nullopt : std::optional(4u))
+    EXPECT_EQ(quota(std::string("0::") + group + "\n",
+                    std::string(unified) + "31 1 0:26 /box/7 /mnt/box rw - cgroup2 cgroup rw\n",
+                    {{"/sys/fs/cgroup/cpu.max", "400000 100000\n"},
+                     {"/mnt/box/cpu.max", "200000 100000\n"},
+                     {"/mnt/8/cpu.max", "100000 100000\n"}}),
+              group == std::string("/box/7/../8") ? std::nullopt : std::optional(4u))
         << group;
 }
 
@@ -144,11 +143,10 @@ TEST(Cpus, MountsFromOutsideTheView) {
   for (const auto& [from, expected] : std::map<std::string, std::optional<unsigned>>{
            {"/..", 2}, {"/../..", 2}, {"/../other", std::nullopt}, {"/../../other/7", std::nullopt}})
     for (const char* group : {"/", "/inner"})
-      EXPECT_EQ(quota({{"/proc/self/cgroup", std::string("0::") + group + "\n"},
-                       {"/proc/self/mountinfo", "30 1 0:26 " + from + " /sys/fs/cgroup ro - cgroup2 cgroup rw\n"},
-                       {"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
-                       {"/sys/fs/cgroup/inner/cpu.max", "100000 100000\n"}}),
-                expected)
+      EXPECT_EQ(
+          quota(std::string("0::") + group + "\n", "30 1 0:26 " + from + " /sys/fs/cgroup ro - cgroup2 cgroup rw\n",
+                {{"/sys/fs/cgroup/cpu.max", "200000 100000\n"}, {"/sys/fs/cgroup/inner/cpu.max", "100000 100000\n"}}),
+          expected)
           << from << " " << group;
 }
 

@@ -22,23 +22,41 @@ void parallel(const Pool::Lease& lease, int64_t chunks, F& f) {
   EXPECT_TRUE(testing::parallel(lease, chunks, f).ok());
 }
 
+// A pool and a lease of all of it.
+struct Leased {
+  explicit Leased(unsigned workers, unsigned spin_microseconds = 30)
+      : pool(workers, spin_microseconds), lease(pool.lease(workers + 1)) {}
+  Pool pool;
+  const Pool::Lease lease;
+
+  template <typename F>
+  void parallel(int64_t chunks, F& f) const {
+    sinter::parallel(lease, chunks, f);
+  }
+};
+
+// How a child process ended.
+int end_of(pid_t child) {
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return status;
+}
+
 TEST(Pool, EveryChunkRunsOnce) {
   for (const unsigned workers : {0u, 1u, 3u}) {
-    Pool pool(workers);
-    const Pool::Lease lease = pool.lease(workers + 1);
-    EXPECT_EQ(lease.size(), workers + 1);
+    const Leased all(workers);
+    EXPECT_EQ(all.lease.size(), workers + 1);
     for (const int64_t chunks : {0, 1, 2, 3, 7, 64, 1000})
-      EXPECT_TRUE(covers(lease, chunks)) << workers << " " << chunks;
+      EXPECT_TRUE(covers(all.lease, chunks)) << workers << " " << chunks;
   }
 }
 
 TEST(Pool, OwnPartComesFirstAndInOrder) {
-  Pool pool(2);
-  const Pool::Lease lease = pool.lease(3);
+  const Leased all(2);
   for (const int64_t chunks : {2, 3, 10, 100}) {
     std::vector<std::vector<int64_t>> done(3);
     auto work = [&](int64_t chunk, unsigned worker) { done[worker].push_back(chunk); };
-    parallel(lease, chunks, work);
+    all.parallel(chunks, work);
     for (int64_t w = 0; w < 3; ++w) {
       const std::vector<int64_t>& mine = done[static_cast<size_t>(w)];
       const int64_t begin = w * (chunks / 3) + std::min(w, chunks % 3);
@@ -138,17 +156,16 @@ TEST(Pool, MovedLeaseIsReturnedOnce) {
 }
 
 TEST(Pool, NestedUseDoesNotWait) {
-  Pool pool(3);
-  const Pool::Lease lease = pool.lease(4);
+  Leased all(3);
   std::atomic<int64_t> total = 0;
   std::atomic<bool> alone = true;
   auto outer = [&](int64_t, unsigned) {
-    const Pool::Lease inner = pool.lease(4);
+    const Pool::Lease inner = all.pool.lease(4);
     if (inner.size() != 1) alone = false;
     auto add = [&](int64_t chunk, unsigned) { total += chunk; };
     parallel(inner, 10, add);
   };
-  parallel(lease, 50, outer);
+  all.parallel(50, outer);
   EXPECT_TRUE(alone);
   EXPECT_EQ(total.load(), 50 * 45);
 }
@@ -189,19 +206,17 @@ TEST(Pool, FourThreadsHammering) {
 }
 
 TEST(Pool, WorkersWakeFromSleep) {
-  Pool pool(2, 0);
-  const Pool::Lease lease = pool.lease(3);
+  const Leased all(2, 0);
   for (int n = 0; n < 200; ++n) {
     if (n % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    ASSERT_TRUE(covers(lease, 9));
+    ASSERT_TRUE(covers(all.lease, 9));
   }
 }
 
 // A pool of one worker, a lease of it, and regions of two chunks: the caller's, who gives the worker time to begin, two
 // milliseconds at most, and the worker's.
-struct Pair {
-  Pool pool{1};
-  const Pool::Lease lease = pool.lease(2);
+struct Pair : Leased {
+  Pair() : Leased(1) {}
   std::atomic<bool> helped = false;
 
   template <typename F>
@@ -215,7 +230,7 @@ struct Pair {
       const auto end = std::chrono::steady_clock::now() + patience;
       while (!helped && std::chrono::steady_clock::now() < end) std::this_thread::yield();
     };
-    parallel(lease, 2, work);
+    parallel(2, work);
   }
 };
 
@@ -267,12 +282,11 @@ TEST(Pool, LongChunksAreNoStalls) {
 }
 
 TEST(Pool, ResultsAreVisibleAfterTheRegion) {
-  Pool pool(3);
-  const Pool::Lease lease = pool.lease(4);
+  const Leased all(3);
   std::vector<int64_t> plain(5000);
   for (int64_t round = 1; round < 50; ++round) {
     auto work = [&](int64_t chunk, unsigned) { plain[static_cast<size_t>(chunk)] += round; };
-    parallel(lease, static_cast<int64_t>(plain.size()), work);
+    all.parallel(static_cast<int64_t>(plain.size()), work);
     for (const int64_t v : plain) ASSERT_EQ(v, round * (round + 1) / 2);
   }
 }
@@ -286,17 +300,13 @@ TEST(Pool, ChildOfAForkWorksAlone) {
     const Pool::Lease lease = pool.lease(3);
     _exit(lease.size() == 1 && covers(lease, 10) ? 0 : 1);
   }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(end_of(child), 0);
   EXPECT_EQ(pool.lease(3).size(), 3u);
 }
 
 // The worker that is inside exists in the parent alone: the child is told, and can use the lease again.
 TEST(Pool, AChunkThatForks) {
-  Pool pool(1);
-  const Pool::Lease lease = pool.lease(2);
+  const Leased all(1);
   std::atomic<bool> inside = false, forked = false;
   pid_t child = -1;
   auto work = [&](int64_t, unsigned worker) {
@@ -310,15 +320,12 @@ TEST(Pool, AChunkThatForks) {
       forked = true;
     }
   };
-  const Status status = testing::parallel(lease, 2, work);
-  if (child == 0)
-    _exit(status.code() == Code::internal && covers(lease, 10) && testing::parallel(lease, 0, work).ok() ? 0 : 1);
+  const Status status = testing::parallel(all.lease, 2, work);
+  if (child == 0) _exit(status.code() == Code::internal && covers(all.lease, 10) && covers(all.lease, 0) ? 0 : 1);
   EXPECT_TRUE(status.ok()) << status.message();
-  EXPECT_TRUE(covers(lease, 10));
+  EXPECT_TRUE(covers(all.lease, 10));
   ASSERT_GT(child, 0);
-  int ended = -1;
-  ASSERT_EQ(waitpid(child, &ended, 0), child);
-  EXPECT_EQ(ended, 0);
+  EXPECT_EQ(end_of(child), 0);
 }
 
 TEST(Pool, Shared) {
