@@ -1,17 +1,19 @@
-"""Times every problem of a network's build by itself, beside oneDNN where that has primitives for it, and with --ort beside a
-model of that one operator in ONNX Runtime. Losses come first, the dearest on top. Ratios are the peer's time over
-Sinter's: above 1, Sinter is faster. Where stages are fused with contractions, oneDNN does the contractions alone.
+"""Times every problem of a network's build by itself, beside oneDNN where that has primitives for it, and beside a model of
+the same work in ONNX Runtime, which Sinter builds and runs as well. Losses come first, the dearest on top. Ratios are the
+peer's time over Sinter's: above 1, Sinter is faster. Where stages are fused with contractions, oneDNN does the contractions
+alone.
 """
 
 import argparse
+import collections
 import json
 import os
 import subprocess
 import sys
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 
+import fragment
 import mask
 import measure
 import models
@@ -27,9 +29,10 @@ def timed(name, arguments):
                "--rounds", str(arguments.rounds), *FLAGS[arguments.kind]]
     if arguments.level:
         command += ["--level", arguments.level]
-    if name in models.MODELS:
-        for dim, extent in peers.opening(name)[1].items():
-            command += ["--dim", f"{dim}={extent}"]
+    given = {key: x.shape for key, x in peers.opening(name)[0].items()} if name in models.MODELS else dict(arguments.input)
+    for key, dims in given.items():
+        if dims:
+            command += ["--input", f"{key}={'x'.join(map(str, dims))}"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "OMP_PROC_BIND": "false"}
     done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
     if done.returncode:
@@ -37,54 +40,58 @@ def timed(name, arguments):
     return json.loads(done.stdout)
 
 
-def alone(row):
-    """A model of the operator of a row and its inputs; None where the row does not say enough."""
-    operands, given = row.get("operands"), row.get("attributes")
-    if not operands or given is None:
-        return None
-    rng = np.random.default_rng(1)
-    arrays = [rng.standard_normal(o["dims"], dtype=np.float32) for o in operands]
-    attributes = {}
-    if row["op"] != "MatMul":
-        attributes = {key: value for key, value in given.items() if value}
-    elif given["transpose_b"]:
-        if not operands[1]["constant"]:
-            return None  # ONNX has no such operator
-        arrays[1] = np.ascontiguousarray(np.swapaxes(arrays[1], -1, -2))
-    names = ["x", "w", "b"][:len(arrays)]
-    fixed = [numpy_helper.from_array(a, n) for a, n, o in zip(arrays, names, operands) if o["constant"]]
-    free = {n: a for a, n, o in zip(arrays, names, operands) if not o["constant"]}
-    graph = helper.make_graph([helper.make_node(row["op"], names, ["y"], **attributes)], "operator",
-                              [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in free.items()],
-                              [helper.make_empty_tensor_value_info("y")], fixed)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString(), free
+def extents(text):
+    """An input's name and its extents."""
+    name, dims = text.rsplit("=", 1)
+    return name, [int(d) for d in dims.split("x")]
 
 
 def beside_ort(row, arguments):
-    """The same operator by itself in both, from Python: figures go into the row."""
+    """A model of the same work in both, from Python: figures go into the row, or the reason why there are none."""
     import sinter
 
-    made = alone(row)
-    if made is None:
+    if "us" not in row:
         return
-    data, feeds = made
-    session = peers.session(data, arguments.threads)
-    engine = sinter.build(data, threads=arguments.threads, level=arguments.level, **peers.CLASSES[arguments.kind])
-    context, ordered = engine.context(arguments.threads), [feeds[i.name] for i in engine.inputs]
-    times = measure.interleaved([lambda: context.run(*ordered), lambda: session.run(["y"], feeds)], 0.2, arguments.rounds)
+    try:
+        data, feeds = fragment.model(row)
+        session = peers.session(data, arguments.threads)
+        engine = sinter.build(data, threads=arguments.threads, level=arguments.level, **peers.CLASSES[arguments.kind])
+        context, ordered = engine.context(arguments.threads), [feeds[i.name] for i in engine.inputs]
+        times = measure.interleaved([lambda: context.run(*ordered), lambda: session.run(None, feeds)], 0.2,
+                                    arguments.rounds)
+    except Exception as error:  # neither side's exceptions have a base of their own; the other problems go on
+        row["ort_reason"] = measure.told(error)
+        return
     row["alone_us"], row["ort_us"] = (1e6 * float(x) for x in np.median(times, 0))
     row["ort"] = measure.ratio(times[:, 1], times[:, 0])
 
 
-def shape_of(row):
-    """The operator in words: 1x64x56x56, 64x64x3x3 /2."""
-    text = ", ".join("x".join(map(str, o["dims"])) for o in row.get("operands", [])[:2])
-    given = row.get("attributes") or {}
+def in_words(row):
+    """The operator that most is about: Conv +1 1x64x56x56, 64x64x3x3 /2."""
+    if not row.get("stages"):
+        return row["problem"][:60]
+    stages = row["stages"]
+    products = [s for s in stages if s["op"] in ("MatMul", "Conv", "ConvTranspose", "MatMulInteger", "ConvInteger")]
+    stage = (products or stages)[0]
+    types = row["operands"] + [t for s in stages for t in s["results"]]
+    operands = [types[v] for v in stage["inputs"][:2] if v is not None]
+    text = ", ".join("x".join(map(str, t["dims"])) or "1" for t in operands if t)
+    given = stage["attributes"]
     if any(s > 1 for s in given.get("strides", [])):
         text += f" /{max(given['strides'])}"
     if given.get("group", 1) > 1:
         text += f" g{given['group']}"
-    return text or row["problem"][:60]
+    more = f" +{len(stages) - 1}" if len(stages) > 1 else ""
+    return f"{stage['op']}{more} {text}"
+
+
+def judged(row):
+    """The ratio beside the best peer. ONNX Runtime's is left out where it has to change layouts at the borders of a
+    problem that has images in the middle of a network, unless it is the only one."""
+    ratios = [row["ratio"]] if "ratio" in row else []
+    if "ort" in row and not (row.get("ordered") and ratios):
+        ratios.append(row["ort"]["ratio"])
+    return min(ratios, default=None)
 
 
 def line(row, total):
@@ -92,10 +99,9 @@ def line(row, total):
     rate = f"{1e6 * row['gflop'] / row['us']:>8.0f}" if "gflop" in row else " " * 8
     peer = (f"{row['onednn_us']:>11.1f}{row['ratio']:>7.2f}  " + f"{row['p10']:.2f} - {row['p90']:.2f}".ljust(13)
             if "ratio" in row else " " * 33)
-    ort = (f"{row['ort_us']:>10.1f}{row['ort']['ratio']:>7.2f}" if "ort" in row else " " * 17)
-    stages = f" +{row['stages'] - 1}" if row["stages"] > 1 else ""
+    ort = (f"{row['alone_us']:>10.1f}{row['ort_us']:>10.1f}{row['ort']['ratio']:>7.2f}" if "ort" in row else " " * 27)
     return (f"{100 * cost / total:>6.1f}{row['count']:>4}{row['us']:>11.1f}{rate}{peer}{ort}  "
-            f"{row['kernel']:<18}{row['op']}{stages} {shape_of(row)}").rstrip()
+            f"{row['kernel']:<18}{in_words(row)}").rstrip()
 
 
 def shown(name, rows):
@@ -103,10 +109,8 @@ def shown(name, rows):
     total = sum(r["us"] * r["count"] for r in done) or 1.0
     print(f"\n{name}: {len(rows)} problems, {total / 1e3:.2f} ms one after the other")
     print(f"{'share%':>6}{'n':>4}{'Sinter us':>11}{'GFLOP/s':>8}{'oneDNN us':>11}{'ratio':>7}  {'p10 - p90':<13}"
-          f"{'ORT us':>10}{'ratio':>7}  kernel            problem")
+          f"{'model us':>10}{'ORT us':>10}{'ratio':>7}  kernel            problem")
     cost = lambda r: r["us"] * r["count"]
-    # An operator by itself in ONNX Runtime changes layouts at its borders, so it judges only where oneDNN is silent.
-    judged = lambda r: r.get("ratio", r.get("ort", {}).get("ratio"))
     lost = [r for r in done if judged(r) is not None and judged(r) < 1]
     won = [r for r in done if judged(r) is not None and judged(r) >= 1]
     for title, part in (("slower than the peer", lost), ("faster", won),
@@ -118,6 +122,8 @@ def shown(name, rows):
     for row in rows:
         if "us" not in row:
             print(f"not timed: {row['kernel']} {row['problem'][:80]}: {row.get('reason', '')}")
+    for reason, count in collections.Counter(r["ort_reason"] for r in rows if "ort_reason" in r).most_common():
+        print(f"not in ONNX Runtime: {count} problems: {reason}")
     sys.stdout.flush()
 
 
@@ -125,17 +131,19 @@ def main():
     parser = argparse.ArgumentParser(prog="bench/problems", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(models.MODELS)}; or an ONNX file")
+    parser.add_argument("--input", metavar="NAME=1x3x64x64", action="append", default=[], type=extents,
+                        help="extents of an input of ONNX files")
     parser.add_argument("--class", dest="kind", choices=list(FLAGS), default="default", help="of precision")
     parser.add_argument("--level", choices=mask.LEVELS, help="Sinter's instruction set")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ort", action="store_true", help="also beside ONNX Runtime, as models of one operator")
+    parser.add_argument("--without-ort", action="store_true", help="beside oneDNN alone")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
     kept = {}
     for name in arguments.names:
         rows = timed(name, arguments)
-        if arguments.ort:
+        if not arguments.without_ort:
             for row in rows:
                 beside_ort(row, arguments)
         shown(name, rows)

@@ -1,7 +1,7 @@
 // What a problem is made of as oneDNN runs it: all of its contractions one after the other, memory in the layouts that
 // it asks for, none of them counted, and no other stages, so oneDNN has less to do than Sinter where stages are fused.
-// Of problems without contractions softmax and norms, pooling, reductions, resampling and changes of layout, on memory
-// as it lies in the plan.
+// Of problems without contractions softmax and norms, chains of pointwise functions, pooling, reductions, resampling,
+// LRN, LSTM, concatenation, slices and changes of layout, on memory as it lies in the plan.
 //
 // Part of the benchmark alone, and only where oneDNN is there (SINTER_DNNL).
 #pragma once
