@@ -559,7 +559,12 @@ bool add_all(Work& work, const Problem& problem, const Values& values, bool bf16
   if (any_contraction) return true;
   const Stage& stage = problem.stages[0];
   const uint16_t result = problem.first_result[0];
-  if (rows(work, problem, values) || pointwise(work, problem, values)) return true;
+  if (rows(work, problem, values)) return true;
+  // Where memory takes the time, elements with others between them are no match for dense ones.
+  const auto pitched = [](const auto& value) { return value.layout.pitch != 0; };
+  const bool dense = std::none_of(problem.operands.begin(), problem.operands.end(), pitched) &&
+                     std::none_of(problem.results.begin(), problem.results.end(), pitched);
+  if (dense && pointwise(work, problem, values)) return true;
   // What follows such a stage would be missing in the peer's time, where it is more than the stage itself.
   if (problem.stages.size() != 1) return false;
   if (is(stage, "MaxPool"))
@@ -574,6 +579,7 @@ bool add_all(Work& work, const Problem& problem, const Values& values, bool bf16
   if (is(stage, "ReduceMax")) return reduction(work, stage, values, result, dnnl::algorithm::reduction_max);
   if (is(stage, "Resize")) return resampling(work, stage, values, result);
   if (is(stage, "ReduceMin")) return reduction(work, stage, values, result, dnnl::algorithm::reduction_min);
+  if (!dense) return false;
   if (is(stage, "LRN")) return lrn(work, stage, values, result);
   if (is(stage, "LSTM")) return lstm(work, stage, values);
   if (is(stage, "Concat")) return concat(work, stage, values, result);
