@@ -39,7 +39,8 @@ struct SpatialTable {
   // What any `lanes` neighbouring results read, from a multiple of lanes on or the last ones, are at most as many
   // channels of the operand.
   SpatialFunction grouped;
-  SpatialFunction max_pool;  // NaN wins; a window without taps gives -infinity
+  SpatialFunction grouped_twice;  // the same with twice as many channels, which the operand has
+  SpatialFunction max_pool;       // NaN wins; a window without taps gives -infinity
   // Sums times one over the count, so within 1.5 units of the last place of their quotient. A window without taps gives
   // NaN.
   SpatialFunction average_pool;

@@ -137,7 +137,22 @@ OutputView pixels_view(size_t rank) {
   return view;
 }
 
-// Whether each vector of results reads one vector of the operand, so that lanes are not wasted.
+// How many vectors of the operand a vector of results reads, so that lanes are not wasted: 1 or 2, else 0. Results:
+// `groups` times `out`, which are not more than an index holds.
+int vectors_read(int64_t lanes, int64_t groups, int64_t in, int64_t out) {
+  const int64_t channels = groups * in, results = groups * out;
+  if (channels <= lanes) return 1;
+  if (results < lanes) return 0;
+  // Vectors begin at multiples of lanes, and the last one reaches back.
+  const auto from = [&](int64_t c) { return (c % out + lanes - 1) / out + 1; };  // groups
+  int64_t touched = from(results - lanes);
+  for (int64_t c = 0, n = 0; c + lanes <= results && n < std::min<int64_t>(out, lanes); c += lanes, ++n)
+    touched = std::max(touched, from(c));
+  if (out > lanes) touched = out % lanes == 0 ? 1 : 2;
+  if (touched * in <= lanes) return 1;
+  return touched * in <= 2 * lanes && channels >= 2 * lanes ? 2 : 0;
+}
+
 Answer groups_fit(int64_t lanes, int64_t groups, const Shape& weights) {
   constexpr int64_t most = 1 << 16;
   const auto m = weights[0].as_constant(), in = weights[1].as_constant();
@@ -146,11 +161,8 @@ Answer groups_fit(int64_t lanes, int64_t groups, const Shape& weights) {
     return Answer::no("the extents of the groups are out of range");
   const int64_t out = *m / groups;
   if (groups == 1 || (out == 1 && *in == 1)) return Answer::no("one group, or depthwise");
-  // Vectors begin at multiples of lanes, and the last one reaches back.
-  const bool even = out % lanes == 0 || lanes % out == 0;
-  const int64_t touched = even ? std::max<int64_t>(1, lanes / out) : (lanes - 2) / out + 2;
-  const bool fits = groups * *in <= lanes || (*m >= lanes && touched * *in <= lanes);
-  return fits ? Answer::yes() : Answer::no("a vector of results reads more than a vector of channels");
+  if (vectors_read(lanes, groups, *in, out) > 0) return Answer::yes();
+  return Answer::no("a vector of results reads more than two vectors of channels");
 }
 
 Answer depthwise_supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
@@ -193,15 +205,17 @@ double depthwise_cost(const Kernel& kernel, const Problem& problem, std::span<co
   const double bytes = width_of(problem, stage.inputs[0]) * in + width_of(problem, problem.results[0].value) * out;
   if (kernel.self != &in_groups) return spatial_cost(device, out * taps, bytes);
   // Nanoseconds of a product, and of picking what several neighbouring results multiply.
-  const double product = device.level >= avx2 ? 0.018 : 0.1, pick = device.level >= avx512 ? 0.01
-                                                                    : device.level == avx2 ? 0.025
-                                                                                           : 0.66;
+  const double product = device.level >= avx2 ? 0.018 : 0.1;
+  double pick = device.level >= avx512 ? 0.01 : device.level == avx2 ? 0.025 : 0.66;
   const Dim& row = w.shape->back();
   const double kernel_row = row.is_constant() ? static_cast<double>(std::max<int64_t>(1, row.constant())) : 1;
   const auto stride = static_cast<double>(window_step(stage.attrs.as<ConvAttrs>().strides, w.shape->size() - 3));
   // Tiles of known widths pick once for all neighbours, others for every product.
   const bool known =
       kernel_row == 3 || (kernel_row == 1 && stride == 1) || kernel_row == 5 || (kernel_row == 7 && stride == 1);
+  const bool twice = vectors_read(spatial_table(device.level).lanes, static_cast<int64_t>(groups),
+                                  (*w.shape)[1].constant(), static_cast<int64_t>(m / groups)) == 2;
+  if (twice) pick *= 2;
   const double picks = known && stride <= 2 ? (stride * (neighbours - 1) + kernel_row) / (neighbours * kernel_row) : 1;
   return 500 + std::max(out * taps * (product + picks * pick), bytes / 20);
 }
@@ -239,8 +253,10 @@ void depthwise_bind(const Kernel& kernel, const void* prepared_pointer, const Bi
   Plan& plan = emplace<Plan>(bound);
   plan.table = prepared.table;
   const bool grouped = kernel.self == &in_groups;
-  plan.function = grouped ? prepared.table->grouped : prepared.table->depthwise;
+  plan.function = prepared.table->depthwise;
   if (grouped) {
+    plan.function = vectors_read(prepared.table->lanes, groups, w[1], out) == 2 ? prepared.table->grouped_twice
+                                                                                : prepared.table->grouped;
     plan.args.group_in = w[1];
     plan.args.group_out = out;
   }
