@@ -1,12 +1,13 @@
-"""A problem of a build, as problems_bench describes it, as an ONNX model of the same work: what ONNX Runtime is timed on.
+"""A problem of a build, as problems_bench describes it, as an ONNX model of the same work: what ONNX Runtime is timed
+on.
 
-What the build took apart is put together again, so that ONNX Runtime gets the operators that it is fast at: softmax, layer
-normalization, (de)quantization; products of bytes with scales and rounding behind them as QLinearConv, QLinearMatMul or
-QGemm; attention as one MultiHeadAttention with its mask as a bias. Halves are f32 in the model.
+What the build took apart is put together again, so that ONNX Runtime gets the operators that it is fast at: softmax,
+layer normalization, (de)quantization; products of bytes with scales and rounding behind them as QLinearConv,
+QLinearMatMul or QGemm; attention as one MultiHeadAttention with its mask as a bias. Halves are f32 in the model.
 """
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 OPSET = 21
 MICROSOFT = "com.microsoft"
@@ -161,12 +162,12 @@ def dequantize(p, cast):
 
 
 def quantized_product(p, product):
-    """MatMulInteger or ConvInteger, Cast, Mul and what `quantize` made; perhaps an Add of a bias before or behind Cast and
-    Mul, and a Relu or Clip, which the rounding of QLinear operators does as well."""
+    """MatMulInteger or ConvInteger, Cast, Mul and what `quantize` made; perhaps an Add of a bias before or behind Cast
+    and Mul, and a Relu or Clip, which the rounding of QLinear operators does as well."""
     gone, bias, scale = [product], None, None
     while gone[-1].op != "Quantized":
         at = gone[-1].results[0]
-        after = p.next(gone[-1], *(("Quantized", "Add", "Relu", "Clip") if scale is not None else ("Add", "Cast", "Mul")))
+        after = p.next(gone[-1], "Add", *(("Cast", "Mul") if scale is None else ("Quantized", "Relu", "Clip")))
         if not after or (after.op == "Add" and bias is not None):
             return None
         gone.append(after)
@@ -256,7 +257,8 @@ def average(a):
 def renamed(**names):
     """Attributes by their names in ONNX."""
     def given(a):
-        return {to: int(a[of]) if isinstance(a[of], bool) else a[of] for to, of in names.items() if a[of] not in ([], "")}
+        there = {to: a[of] for to, of in names.items() if a[of] not in ([], "")}
+        return {to: int(x) if isinstance(x, bool) else x for to, x in there.items()}
     return given
 
 
@@ -266,14 +268,11 @@ def none(_):
 
 def recurrent(w, s):
     a = s.attributes
-    spelled = {"activations": [x.capitalize() for x in a["activations"]], "activation_alpha": a["alpha"],
-               "activation_beta": a["beta"], "direction": a["direction"],
-               "hidden_size": w.p.dims(s.inputs[2])[-1]}
-    if any(a["activations"]) or a["clip"] or a["input_forget"]:
+    if a["activations"] or a["clip"] or a["input_forget"]:
         raise Unsayable("a recurrent network with activations or options of its own")
     extra = {"linear_before_reset": int(a["linear_before_reset"])} if s.op == "GRU" else {}
-    w.op(s.op, *map(name, s.inputs), outputs=[name(v) for v in s.results],
-         **{k: v for k, v in spelled.items() if v}, **extra)
+    w.op(s.op, *map(name, s.inputs), outputs=[name(v) for v in s.results], direction=a["direction"],
+         hidden_size=w.p.dims(s.inputs[2])[-1], **extra)
 
 
 def matmul(w, s):
@@ -289,7 +288,8 @@ def integer_product(w, s):
     zeros = []
     for value in s.inputs[2:]:
         if value is not None and len(w.p.dims(value)) > 1:
-            zeros.append(w.op("Reshape", name(value), w.constant(np.array([-1] if w.p.count(value) > 1 else [], np.int64))))
+            shape = np.array([-1] if w.p.count(value) > 1 else [], np.int64)
+            zeros.append(w.op("Reshape", name(value), w.constant(shape)))
         else:
             zeros.append(name(value))
     w.op(s.op, name(s.inputs[0]), name(s.inputs[1]), *zeros, result=name(s.results[0]),
@@ -365,8 +365,8 @@ def resize(w, s):
 
 # Operators of ONNX's name, by their attributes there.
 SAME = dict.fromkeys(
-    "Add Sub Mul Div Pow Min Max Neg Abs Sign Floor Ceil Round Sqrt Reciprocal Exp Log Sin Cos Tan Asin Acos Atan Sinh Cosh "
-    "Tanh Asinh Acosh Atanh Erf Sigmoid IsNaN Not Equal Less LessOrEqual And Or Xor Where PRelu Mish Softsign Softplus "
+    "Add Sub Mul Div Pow Min Max Neg Abs Sign Floor Ceil Round Sqrt Reciprocal Exp Log Sin Cos Tan Asin Acos Atan Sinh "
+    "Cosh Tanh Asinh Acosh Atanh Erf Sigmoid IsNaN Not Equal Less LessOrEqual And Or Xor Where PRelu Mish Softsign Softplus "
     "Expand Tile Identity Gelu".split(), none)
 REDUCTION = renamed(keepdims="keep_dims", noop_with_empty_axes="keep_without_axes")
 SAME |= dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"), REDUCTION)
@@ -384,9 +384,10 @@ SAME |= {
     "ReverseSequence": renamed(batch_axis="batch_axis", time_axis="time_axis"),
 }
 WRITTEN = {
-    "MatMul": matmul, "MatMulInteger": integer_product, "ConvInteger": integer_product, "Swish": swish, "Clip": clip, "Relu": relu,
-    "Cast": cast, "Resize": resize, "LSTM": recurrent, "GRU": recurrent, "RNN": recurrent, "Quantized": spelled_quantized,
-    "Dequantized": spelled_quantized, "Quantized MatMulInteger": qlinear, "Quantized ConvInteger": qlinear,
+    "MatMul": matmul, "MatMulInteger": integer_product, "ConvInteger": integer_product, "Swish": swish, "Clip": clip,
+    "Relu": relu, "Cast": cast, "Resize": resize, "LSTM": recurrent, "GRU": recurrent, "RNN": recurrent,
+    "Quantized": spelled_quantized, "Dequantized": spelled_quantized, "Quantized MatMulInteger": qlinear,
+    "Quantized ConvInteger": qlinear,
     "GeluTanh": lambda w, s: w.op("Gelu", name(s.inputs[0]), result=name(s.results[0]), approximate="tanh"),
 }
 
@@ -402,7 +403,8 @@ def write(w, s):
 
 def finished(w, inputs, results):
     """The model of what was written; inputs: {name: array}."""
-    infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in inputs.items()]
+    infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+             for n, x in inputs.items()]
     graph = helper.make_graph(w.nodes, "problem", infos, [helper.make_empty_tensor_value_info(r) for r in results],
                               w.weights)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
@@ -410,8 +412,9 @@ def finished(w, inputs, results):
 
 
 def attention(p):
-    """A model of one MultiHeadAttention where the problem is two products with a softmax between, else None. Queries, keys
-    and values are operands of their own, [batch, rows, heads * width], and what a mask does is a bias of the scores."""
+    """A model of one MultiHeadAttention where the problem is two products with a softmax between, else None. Queries,
+    keys and values are operands of their own, [batch, rows, heads * width], and what a mask does is a bias of the
+    scores."""
     products = [s for s in p.stages if s.op == "MatMul"]
     if len(products) != 2:
         return None

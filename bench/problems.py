@@ -1,7 +1,7 @@
-"""Times every problem of a network's build by itself, beside oneDNN where that has primitives for it, and beside a model of
-the same work in ONNX Runtime, which Sinter builds and runs as well. Losses come first, the dearest on top. Ratios are the
-peer's time over Sinter's: above 1, Sinter is faster. Where stages are fused with contractions, oneDNN does the contractions
-alone.
+"""Times every problem of a network's build by itself, beside oneDNN where that has primitives for it, and beside a model
+of the same work in ONNX Runtime, which Sinter builds and runs as well. Losses come first, the dearest on top. Ratios are
+the peer's time over Sinter's: above 1, Sinter is faster. Where stages are fused with contractions, oneDNN does the
+contractions alone.
 """
 
 import argparse
@@ -29,7 +29,9 @@ def timed(name, arguments):
                "--rounds", str(arguments.rounds), *FLAGS[arguments.kind]]
     if arguments.level:
         command += ["--level", arguments.level]
-    given = {key: x.shape for key, x in peers.opening(name)[0].items()} if name in models.MODELS else dict(arguments.input)
+    given = dict(arguments.input)
+    if name in models.MODELS:
+        given = {key: x.shape for key, x in peers.opening(name)[0].items()}
     for key, dims in given.items():
         if dims:
             command += ["--input", f"{key}={'x'.join(map(str, dims))}"]
