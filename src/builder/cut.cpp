@@ -1,5 +1,5 @@
 // cut: fragments that no fast row takes whole become smaller ones: an attention into its products, each with the
-// pointwise work behind it, and the rows between them; else the main operator apart from the pointwise work behind it;
+// pointwise work behind it, and the rows between them; views apart from what reads them; the main operator apart from the pointwise work behind it;
 // then stage by stage. A chain of convolutions stays whole only where rows make it faster than its parts.
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "builder/emit.h"
 #include "builder/problem_of.h"
 #include "ir/rewriter.h"
+#include "ops/views.h"
 
 namespace sinter {
 namespace {
@@ -66,8 +67,9 @@ class Cutter {
       return;
     }
     std::vector<Part> parts = parts_of_attention(node.bodies[0]);
+    if (parts.empty()) parts = parts_of_views(node.bodies[0]);
     if (!parts.empty()) {
-      // As they were without the attention.
+      // As they were without the attention, or without the views.
     } else if (!node.bodies[0].nodes[0].op->pointwise && stages > 2) {
       Part rest;
       for (size_t s = 1; s < stages; ++s) rest.push_back(s);
@@ -87,6 +89,20 @@ class Cutter {
       parts.back().push_back(s);
     }
     if (parts.size() < 2) parts.clear();
+    return parts;
+  }
+
+  // Each view, then the rest; nothing for a fragment without one of both.
+  static std::vector<Part> parts_of_views(const Graph& body) {
+    std::vector<Part> parts;
+    Part rest;
+    for (size_t s = 0; s < body.nodes.size(); ++s)
+      if (is_movement_view(*body.nodes[s].op))
+        parts.push_back({s});
+      else
+        rest.push_back(s);
+    if (parts.empty() || rest.empty()) return {};
+    parts.push_back(std::move(rest));
     return parts;
   }
 

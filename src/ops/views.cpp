@@ -32,11 +32,17 @@ bool takes(const Shape& to, size_t& at, const Dim& wanted) {
   return product == wanted;
 }
 
-// Axis `at` of `to` is `whole` times the front of `next`, whose rest are the axes behind it; moves `at` behind those.
+// Axis `at` of `to` is `whole` times all of `next`, or its front, whose rest are the axes behind it; moves `at` behind
+// those.
 bool joins(const Shape& to, size_t& at, const Dim& whole, const Dim& next) {
   while (at < to.size() && is_one(to[at])) ++at;
+  if (at == to.size()) return false;
+  if (to[at] == whole * next) {
+    ++at;
+    return true;
+  }
   const auto count = next.as_constant();
-  if (at == to.size() || !count) return false;
+  if (!count) return false;
   const Dim& joined = to[at];
   int64_t rest = 1;
   for (size_t end = at + 1; end < to.size(); ++end) {
@@ -50,7 +56,7 @@ bool joins(const Shape& to, size_t& at, const Dim& whole, const Dim& next) {
   return false;
 }
 
-// Each axis of `from` but those of 1 is one axis of `to`, cut into several, or joined with the front of the next. As
+// Each axis of `from` but those of 1 is one axis of `to`, cut into several, or joined with the next or its front. As
 // many elements are on both sides, so one pair of axes whose extents are not known to be equal is.
 bool regroups(const Shape& from, const Shape& to, std::vector<bool>& two_strides) {
   std::vector<bool> before(from.size(), false);

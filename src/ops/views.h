@@ -1,8 +1,8 @@
 // Movement operators whose result is their first operand read with other strides: kernels may read it in place.
 //
 // Transpose, Slice with positive steps, Split, Expand, Identity, and Reshape and its kin where they cut axes into
-// several. An axis joined of a whole axis and the front of the next has two strides; a reader that takes those where it
-// only counts positions (batch axes) says so.
+// several. An axis joined of a whole axis and the next one, or its front, has two strides; a reader that takes those
+// where it only counts positions (batch axes) says so.
 #pragma once
 
 #include "ops/op.h"

@@ -22,19 +22,12 @@ class Finder {
       : graph_(graph),
         readers_(graph.values.size()),
         leaves_(graph.values.size(), false),
-        constant_(graph.values.size(), false),
+        constant_(built_values(graph)),
         taken_(graph.nodes.size(), false) {
     for (NodeId n = 0; n < graph.nodes.size(); ++n)
       for (ValueId v : graph.nodes[n].inputs)
         if (v != no_id && (readers_[v].empty() || readers_[v].back() != n)) readers_[v].push_back(n);
     for (ValueId v : graph.outputs) leaves_[v] = true;
-    for (ValueId v = 0; v < graph.values.size(); ++v) constant_[v] = graph[v].has_contents();
-    for (const Node& node : graph.nodes) {
-      const bool all =
-          !node.inputs.empty() && node.bodies.empty() && node.op->is.deterministic &&
-          std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == no_id || constant_[v]; });
-      for (ValueId v : node.outputs) constant_[v] = constant_[v] || all;
-    }
   }
 
   std::vector<std::vector<NodeId>> run() {
@@ -205,6 +198,18 @@ class Finder {
 
 }  // namespace
 
+std::vector<bool> built_values(const Graph& graph) {
+  std::vector<bool> built(graph.values.size(), false);
+  for (ValueId v = 0; v < graph.values.size(); ++v) built[v] = graph[v].has_contents();
+  for (const Node& node : graph.nodes) {
+    const bool all =
+        !node.inputs.empty() && node.bodies.empty() && node.op->is.deterministic &&
+        std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == no_id || built[v]; });
+    for (ValueId v : node.outputs) built[v] = built[v] || all;
+  }
+  return built;
+}
+
 std::vector<std::vector<NodeId>> find_attentions(const Graph& graph) { return Finder(graph).run(); }
 
 void divide_bands(Graph& graph) {
@@ -214,6 +219,7 @@ void divide_bands(Graph& graph) {
       if (v != no_id && (readers[v].empty() || readers[v].back() != n)) readers[v].push_back(n);
   std::vector<Node> nodes;
   std::vector<std::map<ValueId, ValueId>> renamed(graph.nodes.size());
+  std::map<ValueId, std::vector<ValueId>> copies;  // by what they are copies of
   for (NodeId n = 0; n < graph.nodes.size(); ++n) {
     Node& node = graph.nodes[n];
     for (ValueId& v : node.inputs)
@@ -225,6 +231,7 @@ void divide_bands(Graph& graph) {
         Value value = graph[node.outputs[0]];
         copy.outputs = {static_cast<ValueId>(graph.values.size())};
         renamed[readers[node.outputs[0]][i]].emplace(node.outputs[0], copy.outputs[0]);
+        copies[node.outputs[0]].push_back(copy.outputs[0]);
         graph.values.push_back(std::move(value));
         nodes.push_back(std::move(copy));
       }
@@ -232,6 +239,22 @@ void divide_bands(Graph& graph) {
   }
   graph.nodes = std::move(nodes);
   define_values(graph);
+  if (copies.empty()) return;
+  // Those that no attention took are one again.
+  std::vector<bool> taken(graph.values.size(), false);
+  for (const std::vector<NodeId>& attention : find_attentions(graph))
+    for (NodeId n : attention)
+      for (ValueId v : graph.nodes[n].outputs) taken[v] = true;
+  std::vector<ValueId> shared(graph.values.size(), no_id);
+  for (auto& [whole, list] : copies) {
+    list.insert(list.begin(), whole);
+    list.erase(std::remove_if(list.begin(), list.end(), [&](ValueId v) { return taken[v]; }), list.end());
+    for (ValueId v : list) shared[v] = list[0];
+  }
+  for (Node& node : graph.nodes)
+    for (ValueId& v : node.inputs)
+      if (v != no_id && shared[v] != no_id) v = shared[v];
+  tidy(graph);
 }
 
 }  // namespace sinter

@@ -2,7 +2,8 @@
 //
 // An attention (passes/attention.h) is one fragment; a contraction takes the pointwise chain behind it; pointwise work
 // and reductions over the same last axes form one row program; other pointwise work over one shape forms a pointwise
-// program; everything else is a fragment of one stage. A depthwise convolution is one fragment with the dense one that
+// program, also such of the same operands with nothing else in common (both halves that a rotary embedding makes); both
+// take the views before them that they alone read; everything else is a fragment of one stage. A depthwise convolution is one fragment with the dense one that
 // it alone reads and the 1x1 one that alone reads it. Whether a kernel takes a fragment whole is not decided here
 // (builder/cut.cpp).
 
@@ -11,6 +12,8 @@
 
 #include "ops/cast.h"
 #include "ops/contraction.h"
+#include "ops/movement.h"
+#include "ops/views.h"
 #include "passes/attention.h"
 #include "passes/passes.h"
 
@@ -72,7 +75,10 @@ class Grouping {
       regions_.push_back(classify(n));
       join(n);
     }
+    find_readers();
     chain_convolutions();
+    join_siblings();
+    take_views();
     rebuild();
   }
 
@@ -221,11 +227,11 @@ class Grouping {
   }
 
   // The one value of a region that is read outside of it, when one node reads it there and as its first operand.
-  NodeId only_reader(uint32_t region, const std::vector<std::vector<NodeId>>& readers) const {
+  NodeId only_reader(uint32_t region) const {
     NodeId reader = no_id;
     for (NodeId n : regions_[region].nodes)
       for (ValueId v : graph_.nodes[n].outputs)
-        for (NodeId other : readers[v]) {
+        for (NodeId other : readers_[v]) {
           if (other != no_id && region_of_[other] == region) continue;
           if (other == no_id || reader != no_id || graph_.nodes[other].inputs[0] != v) return no_id;
           reader = other;
@@ -254,12 +260,102 @@ class Grouping {
     return form;
   }
 
-  void chain_convolutions() {
-    std::vector<std::vector<NodeId>> readers(graph_.values.size());  // no_id: a result of the graph
+  void find_readers() {
+    readers_.assign(graph_.values.size(), {});
     for (NodeId n = 0; n < graph_.nodes.size(); ++n)
-      for (ValueId v : Ids(graph_.nodes[n].inputs))
-        if (v != no_id) readers[v].push_back(n);
-    for (ValueId v : graph_.outputs) readers[v].push_back(no_id);
+      for (ValueId v : graph_.nodes[n].inputs)
+        if (v != no_id) readers_[v].push_back(n);
+    for (ValueId v : graph_.outputs) readers_[v].push_back(no_id);
+  }
+
+  // What a pointwise region reads of its own shape from outside, if that is known only when it runs; ascending.
+  std::vector<ValueId> wide_operands(uint32_t r, const std::vector<bool>& built) const {
+    std::vector<ValueId> out;
+    for (NodeId n : regions_[r].nodes)
+      for (ValueId v : graph_.nodes[n].inputs) {
+        if (v == no_id || built[v] || !graph_[v].type.is_plain()) continue;
+        const bool own = graph_[v].def != no_id && region_of_[graph_[v].def] == r;
+        if (!own && is_float(graph_[v].type.dtype) && *graph_[v].type.shape == regions_[r].shape) out.push_back(v);
+      }
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+  }
+
+  // Pointwise regions of the same wide operands: these are read once.
+  void join_siblings() {
+    const std::vector<bool> built = built_values(graph_);
+    std::map<std::vector<ValueId>, std::vector<uint32_t>> alike;
+    for (uint32_t r = 0; r < regions_.size(); ++r) {
+      if (!regions_[r].alive || regions_[r].kind != Kind::pointwise) continue;
+      std::vector<ValueId> operands = wide_operands(r, built);
+      if (operands.empty()) continue;
+      std::vector<uint32_t>& others = alike[std::move(operands)];
+      const auto other = std::find_if(others.begin(), others.end(), [&](uint32_t a) {
+        return compatible(regions_[a], regions_[r]) && !path_around(a, r) && !path_around(r, a);
+      });
+      if (other != others.end())
+        merge(*other, r);
+      else
+        others.push_back(r);
+    }
+  }
+
+  // Whether elements next to each other in the result are evenly apart in what it is a view of.
+  bool keeps_last_axis(const Node& node) const {
+    const Shape &x = *graph_[node.inputs[0]].type.shape, &y = *graph_[node.outputs[0]].type.shape;
+    if (x.empty() || y.empty()) return false;
+    const std::string_view name = node.op->name;
+    if (name == "Transpose") {
+      const std::vector<int64_t>& perm = node.attrs.as<TransposeAttrs>().perm;
+      return !perm.empty() && (perm.back() == -1 || perm.back() + 1 == static_cast<int64_t>(x.size()));
+    }
+    if (name == "Identity" || name == "Expand" || name == "Slice" || name == "Split") return true;
+    if (y.back() == x.back() || y.back() == Dim(1)) return true;
+    const auto before = x.back().as_constant(), behind = y.back().as_constant();
+    return before && behind && *behind > 0 && *before % *behind == 0;
+  }
+
+  bool is_view(const Node& node) const {
+    if (!is_movement_view(*node.op) || node.inputs.empty() || node.inputs[0] == no_id) return false;
+    std::vector<const Contents*> contents;
+    for (ValueId v : node.inputs) contents.push_back(v == no_id ? nullptr : &graph_[v].contents);
+    const Type& x = graph_[node.inputs[0]].type;
+    return std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) {
+      const Type& y = graph_[v].type;
+      if (!x.is_plain() || !y.is_plain()) return false;
+      std::vector<bool> two_strides(y.shape->size(), false);
+      return is_strided_view(*node.op, node.attrs, x, y, contents, two_strides) && keeps_last_axis(node);
+    });
+  }
+
+  // Views before pointwise and row regions that nothing else reads, nearest first.
+  void take_views() {
+    const std::vector<bool> built = built_values(graph_);
+    for (NodeId n = static_cast<NodeId>(graph_.nodes.size()); n-- > 0;) {
+      const Node& node = graph_.nodes[n];
+      if (regions_[region_of_[n]].kind != Kind::single || !is_view(node)) continue;
+      uint32_t reader = region_of_[n];
+      bool alone = true;
+      for (ValueId v : node.outputs)
+        for (NodeId other : readers_[v]) {
+          const uint32_t r = other == no_id ? region_of_[n] : region_of_[other];
+          alone = alone && r != region_of_[n] && (reader == region_of_[n] || r == reader);
+          reader = r;
+        }
+      if (!alone || reader == region_of_[n] || built[node.outputs[0]]) continue;
+      Region& into = regions_[reader];
+      if ((into.kind != Kind::pointwise && into.kind != Kind::row) || into.nodes.size() >= max_stages) continue;
+      // Rows of several axes lie one after the other.
+      if (into.row_axes > 1) continue;
+      regions_[region_of_[n]].alive = false;
+      regions_[region_of_[n]].nodes.clear();
+      region_of_[n] = reader;
+      into.nodes.insert(std::lower_bound(into.nodes.begin(), into.nodes.end(), n), n);
+    }
+  }
+
+  void chain_convolutions() {
     // Whether region b, of a contraction and what is behind it, may follow region a.
     const auto follows = [&](uint32_t a, uint32_t b) {
       return regions_[a].nodes.size() + regions_[b].nodes.size() <= max_stages && !path_around(a, b);
@@ -275,9 +371,9 @@ class Grouping {
       if (before != no_id) {
         const uint32_t a = region_of_[before];
         const NodeId head = regions_[a].nodes[0];
-        if (led_by(head) && conv_form(head).dense && only_reader(a, readers) == n && follows(a, own)) merge(a, own);
+        if (led_by(head) && conv_form(head).dense && only_reader(a) == n && follows(a, own)) merge(a, own);
       }
-      const NodeId behind = only_reader(region_of_[n], readers);
+      const NodeId behind = only_reader(region_of_[n]);
       if (behind != no_id && led_by(behind) && conv_form(behind).single_pixel &&
           follows(region_of_[n], region_of_[behind]))
         merge(region_of_[n], region_of_[behind]);
@@ -376,7 +472,8 @@ class Grouping {
   }
 
   Graph& graph_;
-  std::vector<std::vector<NodeId>> makers_;  // by node
+  std::vector<std::vector<NodeId>> makers_;   // by node
+  std::vector<std::vector<NodeId>> readers_;  // by value; no_id: a result of the graph
   std::vector<uint32_t> region_of_;
   std::vector<Region> regions_;
 };

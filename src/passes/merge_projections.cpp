@@ -1,13 +1,16 @@
-// merge projections: products of one operand with constant matrices, read by one attention only, become one product
-// with the matrices side by side. The attention reads its parts in place, so cutting them costs nothing, and the
-// operand is read and prepared once. Transposes of leading axes before such products and behind the product of the
+// merge projections: products of one operand with constant matrices that one attention reads, directly or through rotary
+// embeddings, norms of heads and caches, become one product with the matrices side by side. Attentions and pointwise and
+// row programs read its parts in place, so cutting them costs nothing, and the operand is read and prepared once.
+// Transposes of leading axes before such products and behind the product of the
 // attention's result move to the attention's side, where they cost nothing either.
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "ops/contraction.h"
 #include "ops/movement.h"
+#include "ops/views.h"
 #include "passes/attention.h"
 #include "passes/rules.h"
 
@@ -93,6 +96,53 @@ std::vector<ValueId> own_operands(const Site& site, const std::vector<NodeId>& n
   return out;
 }
 
+// What queries, keys and values go through on their way from products to an attention.
+bool prepares_heads(const Node& node) {
+  const std::string_view name = node.op->name;
+  return node.op->pointwise || is_movement_view(*node.op) || name == "Cast" || name == "Concat" ||
+         name.substr(0, 6) == "Reduce";
+}
+
+// By value, the nodes that read it; no_id: a result of the graph.
+std::vector<std::vector<NodeId>> readers_of(const Site& site) {
+  std::vector<std::vector<NodeId>> readers(site.graph.values.size());
+  for (NodeId n = 0; n < site.graph.nodes.size(); ++n)
+    for (size_t i = 0; i < site.graph.nodes[n].inputs.size(); ++i)
+      if (const ValueId v = site.in(n, i); v != no_id) readers[v].push_back(n);
+  for (ValueId v : site.graph.outputs) readers[site.rw.resolve(v)].push_back(no_id);
+  return readers;
+}
+
+// The nearest products before the values that a set of nodes reads, where all that reads them is of it or on the way.
+std::vector<Projection> nearest_projections(const Site& site, const std::vector<NodeId>& nodes) {
+  const std::vector<std::vector<NodeId>> readers = readers_of(site);
+  constexpr size_t max_seen = 256;
+  std::vector<ValueId> ahead;
+  for (NodeId n : nodes)
+    for (size_t i = 0; i < site.graph.nodes[n].inputs.size(); ++i) ahead.push_back(site.in(n, i));
+  const auto belongs = [&](NodeId n) {
+    return n != no_id && (std::binary_search(nodes.begin(), nodes.end(), n) || prepares_heads(site.graph.nodes[n]));
+  };
+  std::set<ValueId> seen;
+  std::map<ValueId, Projection> found;
+  while (!ahead.empty() && seen.size() < max_seen) {
+    const ValueId v = ahead.back();
+    ahead.pop_back();
+    if (v == no_id || site.graph[v].has_contents() || !seen.insert(v).second) continue;
+    const NodeId def = site.graph[v].def;
+    const bool inside = def != no_id && std::binary_search(nodes.begin(), nodes.end(), def);
+    if (def == no_id || inside) continue;
+    if (auto p = projection(site, v)) {
+      if (std::all_of(readers[v].begin(), readers[v].end(), belongs)) found.emplace(v, std::move(*p));
+    } else if (const Node& node = site.graph.nodes[def]; prepares_heads(node)) {
+      for (size_t i = 0; i < node.inputs.size(); ++i) ahead.push_back(site.in(def, i));
+    }
+  }
+  std::vector<Projection> out;
+  for (auto& [v, p] : found) out.push_back(std::move(p));
+  return out;
+}
+
 void merge(Site& site, const std::vector<Projection>& parts) {
   GraphBuilder& b = site.rw.build;
   const Projection first = parts[0];
@@ -161,9 +211,8 @@ void visit(Site& site, void*) {
   std::set<NodeId> all_nodes;
   for (const std::vector<NodeId>& nodes : attentions) {
     all_nodes.insert(nodes.begin(), nodes.end());
-    std::vector<Projection> all;
-    for (ValueId v : own_operands(site, nodes))
-      if (const auto p = projection(site, v)) all.push_back(*p);
+    const std::vector<ValueId> own = own_operands(site, nodes);
+    const std::vector<Projection> all = nearest_projections(site, nodes);
     std::vector<bool> merged(all.size(), false);
     for (size_t i = 0; i < all.size(); ++i) {
       if (merged[i]) continue;
@@ -173,7 +222,9 @@ void visit(Site& site, void*) {
           parts.push_back(all[k]);
           merged[k] = true;
         }
-      if (parts.size() > 1 || !parts[0].order.empty()) merge(site, parts);
+      // A Transpose moves where the attention reads the product itself.
+      const bool direct = std::find(own.begin(), own.end(), parts[0].y) != own.end();
+      if (parts.size() > 1 || (direct && !parts[0].order.empty())) merge(site, parts);
     }
   }
   if (attentions.empty()) return;

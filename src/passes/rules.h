@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -82,6 +83,7 @@ std::span<const NodeRule> contraction_rules();  // rules_contraction.cpp: scales
 std::span<const NodeRule> einsum_rules();       // rules_einsum.cpp: Einsum as products
 std::span<const NodeRule> arithmetic_rules();   // rules_arithmetic.cpp: cheaper spellings of scalar work
 std::span<const NodeRule> band_rules();         // rules_bands.cpp: masks of causality and windows
+std::span<const NodeRule> rotary_rules();       // rules_rotary.cpp: rotary embeddings
 // One-line rules: identities and activations.
 std::span<const pattern::PatternRule> pattern_rules();  // rules_patterns.cpp
 
@@ -95,6 +97,14 @@ class CommonWork {
   std::string operand_key(const Site& site, ValueId v) const;
   std::map<std::string, NodeId> seen_;
 };
+
+// Elements [begin, end) of an axis of `whole`.
+struct Stretch {
+  ValueId whole;
+  int64_t begin, end;
+};
+// What a value is of another one, where a Slice or Split along this axis alone makes it (rules_shape.cpp).
+std::optional<Stretch> stretch_of(const Site& site, ValueId v, size_t axis);
 
 // Runs `visit` over every graph of the module, bodies before the graph that holds them; a graph that `visit` changed is
 // cleaned up and its types are inferred again, bodies included. Returns whether anything changed.

@@ -32,8 +32,19 @@ ValueId scalar(Site& site, int64_t value) { return site.rw.build.constant(Tensor
 
 ValueId as_scalar(Site& site, ValueId x) { return site.type(x).shape->empty() ? x : site.reshape(x, {}); }
 
-ValueId moved(Site& site, ValueId bound, const char* op, ValueId by) {
-  return bound == no_id ? no_id : site.rw.build.op(op, {bound, by});
+// A bound that a number of a matrix's size is added to (or subtracted from) without wrapping: bounds beyond all diagonals
+// of all matrices mean the same wherever they are. Those that are known by extents are sums of such.
+ValueId held(Site& site, ValueId bound, bool adds) {
+  constexpr int64_t furthest = int64_t{1} << 62;
+  if (const auto known = site.rw.build.integers_of(bound)) {
+    const auto number = known->size() == 1 ? (*known)[0].as_constant() : std::nullopt;
+    if (!number || (adds ? *number <= furthest : *number >= -furthest)) return bound;
+  }
+  return site.rw.build.op(adds ? "Min" : "Max", {bound, scalar(site, adds ? furthest : -furthest)});
+}
+
+ValueId moved(Site& site, ValueId bound, bool adds, ValueId by) {
+  return bound == no_id ? no_id : site.rw.build.op(adds ? "Add" : "Sub", {held(site, bound, adds), by});
 }
 
 // Matrices of these extents with axes of extent 1 in front.
@@ -65,8 +76,8 @@ std::optional<Bounds> bounds_of(Site& site, ValueId v) {
 // What a Band with one bound does not hold.
 std::optional<Bounds> complement(Site& site, const Bounds& b) {
   if ((b.first == no_id) == (b.last == no_id)) return std::nullopt;
-  if (b.last != no_id) return Bounds{site.rw.build.op("Add", {b.last, scalar(site, 1)}), no_id};
-  return Bounds{no_id, site.rw.build.op("Sub", {b.first, scalar(site, 1)})};
+  if (b.last != no_id) return Bounds{moved(site, b.last, true, scalar(site, 1)), no_id};
+  return Bounds{no_id, moved(site, b.first, false, scalar(site, 1))};
 }
 
 // ---- constants ----
@@ -276,8 +287,7 @@ bool slice(Site& site, NodeId n) {
     if (start == Dim(0)) continue;
     if (back > 2 || !surely_not_negative(start)) return false;
     const ValueId by = as_scalar(site, site.rw.build.dims({start}));
-    const char* op = back == 2 ? "Add" : "Sub";
-    bounds = Bounds{moved(site, bounds->first, op, by), moved(site, bounds->last, op, by)};
+    bounds = Bounds{moved(site, bounds->first, back == 2, by), moved(site, bounds->last, back == 2, by)};
   }
   const ValueId made = make(site, shape, *bounds);
   return site.same_type(made, site.out(n)) && site.replace(site.out(n), made, slice_rule);

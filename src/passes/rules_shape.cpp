@@ -123,13 +123,8 @@ bool concat(Site& site, NodeId n) {
   return site.replace(site.out(n), made, nested ? nested_concat_rule : empty_concat_rule);
 }
 
-// Elements [begin, end) of an axis of `whole`.
-struct Stretch {
-  ValueId whole;
-  int64_t begin, end;
-};
+}  // namespace
 
-// What a value is of another one, where a Slice or Split along this axis alone makes it.
 std::optional<Stretch> stretch_of(const Site& site, ValueId v, size_t axis) {
   const auto constant_extent = [&](ValueId of) -> std::optional<int64_t> {
     const Type& type = site.type(of);
@@ -166,6 +161,8 @@ std::optional<Stretch> stretch_of(const Site& site, ValueId v, size_t axis) {
   }
   return std::nullopt;
 }
+
+namespace {
 
 // Parts of one value that stand side by side in a Concat and are all of it are that value.
 bool concat_parts(Site& site, NodeId n) {

@@ -48,6 +48,7 @@ struct Table {
     for (const pattern::PatternRule& rule : pattern_rules()) of[rule.from.op].push_back({nullptr, &rule});
     add(arithmetic_rules());
     add(band_rules());
+    add(rotary_rules());
   }
   void add(std::span<const NodeRule> list) {
     for (const NodeRule& rule : list)

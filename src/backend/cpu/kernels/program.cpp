@@ -1,8 +1,8 @@
 // Pointwise programs over one shape, and programs with reductions over the last axes.
 //
-// Which operands are full, per row, per column or scalar is decided when extents are known: axes over which all
-// operands and results step alike become one, the last two are rows and columns of the tile executor, the others a loop
-// around it.
+// Operands may come through views, as the parts that a rotary embedding turns do (viewed.h). Which operands are full,
+// per row, per column or scalar is decided when extents are known: axes over which all operands and results step alike
+// become one, the last two are rows and columns of the tile executor, the others a loop around it.
 
 #include <fmt/core.h>
 
@@ -12,6 +12,7 @@
 #include "backend/cpu/kernels/families.h"
 #include "backend/cpu/kernels/reduce.h"
 #include "backend/cpu/kernels/stages.h"
+#include "backend/cpu/kernels/viewed.h"
 #include "backend/cpu/tile_executor.h"
 #include "base/checked.h"
 #include "ops/reduction.h"
@@ -35,9 +36,15 @@ std::vector<bool> read_operands(const Problem& problem) {
 // ---- what a problem is ----
 
 struct Form {
-  Shape whole;          // iteration space
-  size_t row_axes = 0;  // trailing axes of a row; 0: pointwise
+  std::optional<Viewed> viewed;  // where operands are moved first; all below is of the problem without that
+  Shape whole;                   // iteration space
+  size_t row_axes = 0;           // trailing axes of a row; 0: pointwise
   std::vector<bool> row_valued;
+
+  const Problem& core(const Problem& problem) const { return viewed ? viewed->problem : problem; }
+  // The value of the whole problem behind an operand of the core.
+  uint16_t value(uint16_t operand) const { return viewed ? viewed->values[operand] : operand; }
+  bool is_moved(const Problem& problem, uint16_t operand) const { return value(operand) >= problem.operands.size(); }
 };
 
 // Extent of a value's axis where the iteration space has `axis`.
@@ -78,8 +85,12 @@ std::vector<bool> converting_stages(const Problem& problem) {
   return out;
 }
 
-Answer find_form(const Problem& problem, bool rows, Form& form) {
-  if (problem.stages.empty() || problem.results.empty()) return Answer::no("no stages");
+Answer find_form(const Problem& whole, bool rows, Form& form) {
+  if (whole.stages.empty() || whole.results.empty()) return Answer::no("no stages");
+  if (moves_operands(whole)) {
+    if (Answer a = without_views(whole, form.viewed.emplace()); !a) return a;
+  }
+  const Problem& problem = form.core(whole);
   if (Answer a = plain_problem(problem); !a) return a;
   if (Answer a = stages_supported(problem, 0, rows); !a) return a;
   if (problem.operands.size() + problem.results.size() > max_buffers) return Answer::no("too many operands");
@@ -137,6 +148,8 @@ Answer find_form(const Problem& problem, bool rows, Form& form) {
       none = none && d == Dim(1);
     }
     if (!all && !none) return Answer::no(fmt::format("operand {} does not lie evenly over the rows", i));
+    if (!none && form.row_axes > 1 && form.is_moved(whole, static_cast<uint16_t>(i)))
+      return Answer::no(fmt::format("operand {} is moved and rows have several axes", i));
     const Layout& layout = problem.operands[i].layout;
     if (!none && !row_major_or_any(layout)) return Answer::no(fmt::format("operand {} must be row-major", i));
     form.row_valued[i] = none;
@@ -146,7 +159,8 @@ Answer find_form(const Problem& problem, bool rows, Form& form) {
   return Answer::yes();
 }
 
-Answer check_layouts(const Problem& problem, const Form& form) {
+Answer check_layouts(const Problem& whole, const Form& form) {
+  const Problem& problem = form.core(whole);
   const Layout* common = nullptr;
   const auto agrees = [&](const Layout& layout) {
     if (layout.kind == Layout::Kind::any) return true;
@@ -155,6 +169,7 @@ Answer check_layouts(const Problem& problem, const Form& form) {
   };
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];
+    if (form.is_moved(whole, static_cast<uint16_t>(i))) continue;
     if (!strides_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", i));
     if (form.row_axes == 0 && !operand.host && may_be_full(problem, form, static_cast<uint16_t>(i)) &&
         !agrees(operand.layout))
@@ -192,10 +207,12 @@ Form form_of(const Problem& problem) {
 
 // The layout of an operand that has the full shape for all that is known: extents that only turn out to be equal when
 // bound differ as expressions.
-Layout likely_layout(const Problem& problem, const Form& form) {
+Layout likely_layout(const Problem& whole, const Form& form) {
+  const Problem& problem = form.core(whole);
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& operand = problem.operands[i];
-    if (operand.host || !operand.type.is_plain() || !operand.layout.has_strides() || operand.layout.order.empty())
+    if (operand.host || !operand.type.is_plain() || !operand.layout.has_strides() || operand.layout.order.empty() ||
+        form.is_moved(whole, static_cast<uint16_t>(i)))
       continue;
     const Shape& shape = *operand.type.shape;
     bool likely = shape.size() == form.whole.size();
@@ -205,30 +222,33 @@ Layout likely_layout(const Problem& problem, const Form& form) {
   return Layout();
 }
 
-Needs program_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  const Form form = form_of(problem);
+Needs program_needs(const Kernel&, const Problem& whole, const Config&, const DeviceSpec&) {
+  const Form form = form_of(whole);
+  const Problem& problem = form.core(whole);
+  // Operands that must lie alike.
+  std::vector<bool> full(problem.operands.size(), false);
+  for (uint16_t i = 0; i < problem.operands.size(); ++i)
+    full[i] = problem.operands[i].type.is_plain() && may_be_full(problem, form, i) && !form.is_moved(whole, i);
   Layout common = Layout::any();
   if (form.row_axes == 0) {
     for (const Problem::Result& result : problem.results)
       if (result.layout.kind != Layout::Kind::any) common = result.layout;
     for (size_t i = 0; i < problem.operands.size(); ++i)
-      if (problem.operands[i].layout.kind != Layout::Kind::any && may_be_full(problem, form, static_cast<uint16_t>(i)))
-        common = problem.operands[i].layout;
-    if (common.kind == Layout::Kind::any) common = likely_layout(problem, form);
+      if (problem.operands[i].layout.kind != Layout::Kind::any && full[i]) common = problem.operands[i].layout;
+    if (common.kind == Layout::Kind::any) common = likely_layout(whole, form);
   }
   common = settled(common).dense();
   Needs needs;
-  for (size_t i = 0; i < problem.operands.size(); ++i) {
-    const Operand& operand = problem.operands[i];
-    const bool full = operand.type.is_plain() && may_be_full(problem, form, static_cast<uint16_t>(i));
-    needs.operands.push_back(operand.layout.kind != Layout::Kind::any ? operand.layout : full ? common : Layout());
-  }
-  for (const Problem::Result& result : problem.results)
-    needs.results.push_back(result.layout.kind != Layout::Kind::any ? result.layout : common);
+  for (const Operand& operand : whole.operands) needs.operands.push_back(settled(operand.layout));
+  for (uint16_t i = 0; i < problem.operands.size(); ++i)
+    if (full[i]) needs.operands[form.value(i)] = settled(problem.operands[i].layout, common);
+  for (const Problem::Result& result : problem.results) needs.results.push_back(settled(result.layout, common));
   return needs;
 }
 
-double program_cost(const Kernel&, const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec&) {
+double program_cost(const Kernel&, const Problem& whole, std::span<const int64_t> symbols, const DeviceSpec&) {
+  const Form form = form_of(whole);
+  const Problem& problem = form.core(whole);
   double ns = 300;
   const std::vector<bool> read = read_operands(problem);
   const auto bytes = [&](uint16_t v) {
@@ -278,6 +298,7 @@ struct Part {
   int64_t width;      // bytes of an element
   Dims outer;         // strides
   int64_t row, col;
+  int64_t offset;  // elements
 };
 
 // For one shape.
@@ -301,8 +322,7 @@ std::vector<size_t> order_of(const Problem& problem, const Form& form) {
 }
 
 // Strides over the space's logical axes, 0 where the value has one element for all.
-Dims strides_over(const Dims& whole, const Dims& dims, const Layout& layout) {
-  const Dims own = layout_strides(layout, dims);
+Dims strides_over(const Dims& whole, const Dims& dims, const Dims& own) {
   Dims out(whole.size(), 0);
   const size_t lead = whole.size() - dims.size();
   for (size_t k = 0; k < dims.size(); ++k)
@@ -310,24 +330,33 @@ Dims strides_over(const Dims& whole, const Dims& dims, const Layout& layout) {
   return out;
 }
 
-// dims_of(v): extents of an operand or, beyond those, of a result.
+StridedView view_of_operand(uint16_t operand, const Dims& dims, const Layout& layout) {
+  StridedView view(operand, dims);
+  view.strides = layout_strides(layout, dims);
+  return view;
+}
+
+// view_of(v): how an operand of the core lies.
 template <typename F>
-Placement lay_out(const Problem& problem, const Form& form, const StageProgram& stages, const Dims& whole, F dims_of) {
+Placement lay_out(const Problem& problem, const Form& form, const StageProgram& stages, const Dims& whole, F view_of) {
+  const Problem& core = form.core(problem);
   Placement place;
   Space space;
-  const std::vector<size_t> order = order_of(problem, form);
+  const std::vector<size_t> order = order_of(core, form);
   const size_t rank = whole.size(), lead = rank - form.row_axes;
   for (size_t axis : order) space.dims.push_back(whole[axis]);
-  const auto add = [&](uint16_t argument, DType dtype, const Dims& strides) {
-    place.parts.push_back({argument, bit_size(dtype) / 8, {}, 0, 0});
+  const auto add = [&](uint16_t argument, DType dtype, const Dims& strides, int64_t offset) {
+    place.parts.push_back({argument, bit_size(dtype) / 8, {}, 0, 0, offset});
     Dims sorted;
     for (size_t axis : order) sorted.push_back(strides[axis]);
     space.strides.push_back(std::move(sorted));
   };
-  for (uint16_t v : stages.operands)
-    add(v, problem.types[v].dtype, strides_over(whole, dims_of(v), problem.operands[v].layout));
+  for (uint16_t v : stages.operands) {
+    const StridedView view = view_of(v);
+    add(view.operand, core.types[v].dtype, strides_over(whole, view.dims, view.strides), view.offset);
+  }
   for (uint16_t r : stages.results) {
-    const uint16_t v = problem.results[r].value;
+    const uint16_t v = core.results[r].value;
     const auto argument = static_cast<uint16_t>(problem.operands.size() + r);
     Dims strides(rank, 0);
     if (form.row_valued[v]) {
@@ -338,9 +367,9 @@ Placement lay_out(const Problem& problem, const Form& form, const StageProgram& 
         stride *= whole[k];
       }
     } else {
-      strides = strides_over(whole, whole, problem.results[r].layout);
+      strides = strides_over(whole, whole, layout_strides(core.results[r].layout, whole));
     }
-    add(argument, problem.types[v].dtype, strides);
+    add(argument, core.types[v].dtype, strides, 0);
   }
   // Rows of a program with reductions are all of the last axes, even if that is one element.
   size_t before_cols;
@@ -400,7 +429,8 @@ std::shared_ptr<const void> program_prepare(const Kernel&, const Problem& proble
                                             const DeviceSpec& device) {
   auto prepared = std::make_shared<Prepared>();
   prepared->form = form_of(problem);
-  prepared->stages = compile_stages(problem, 0, std::nullopt, prepared->form.row_valued);
+  const Problem& core = prepared->form.core(problem);
+  prepared->stages = compile_stages(core, 0, std::nullopt, prepared->form.row_valued);
   prepared->level = device.level;
   // Symbols are rarely 1. If these values do not fit the extents, binding finds out.
   std::vector<Spread> spreads(prepared->stages.operands.size(), Spread::full);
@@ -408,7 +438,7 @@ std::shared_ptr<const void> program_prepare(const Kernel&, const Problem& proble
     const std::vector<int64_t> symbols(problem.symbols.size(), 8);
     const Dims whole = evaluate(prepared->form.whole, symbols);
     spreads = lay_out(problem, prepared->form, prepared->stages, whole, [&](uint16_t v) {
-                return evaluate(shape_of(problem, v), symbols);
+                return view_of_operand(v, evaluate(shape_of(core, v), symbols), core.operands[v].layout);
               }).spreads;
   } catch (const Error&) {
   }
@@ -424,8 +454,13 @@ int64_t buffer_bytes(const Placement& place) {
 void program_bind(const Kernel&, const void* prepared_, const BindContext& c, Bound& bound) {
   const Prepared& prepared = *static_cast<const Prepared*>(prepared_);
   const Dims whole = evaluate(prepared.form.whole, c.symbols);
-  Placement& place = emplace<Placement>(
-      bound, lay_out(c.problem, prepared.form, prepared.stages, whole, [&](uint16_t v) { return c.operands[v]; }));
+  const Form& form = prepared.form;
+  Placement& place =
+      emplace<Placement>(bound, lay_out(c.problem, form, prepared.stages, whole, [&](uint16_t v) {
+                           if (form.is_moved(c.problem, v)) return strided_view(c, form.value(v));
+                           const uint16_t operand = form.value(v);
+                           return view_of_operand(operand, c.operands[operand], c.problem.operands[operand].layout);
+                         }));
   bool expected = true;
   for (size_t i = 0; i < place.spreads.size(); ++i)
     expected = expected && place.spreads[i] == prepared.stages.program.operands[i].spread;
@@ -470,7 +505,7 @@ Status program_run(const Launch& launch) {
       const Part& p = place.parts[i];
       const bool by_col =
           i >= place.spreads.size() || place.spreads[i] == Spread::full || place.spreads[i] == Spread::column;
-      int64_t offset = place.pieces > 1 && by_col ? col * p.col : 0;
+      int64_t offset = p.offset + (place.pieces > 1 && by_col ? col * p.col : 0);
       for (size_t k = 0; k < p.outer.size(); ++k) offset += at[k] * p.outer[k];
       buffers[i] = {static_cast<std::byte*>(launch.operands[p.argument]) + offset * p.width, p.row, p.col};
     }
@@ -482,9 +517,14 @@ Status program_run(const Launch& launch) {
 }
 
 // The executor reads each element of a tile before it stores it, and rows are whole where it needs them twice.
-bool program_overwrites(const Kernel&, const Problem& problem, size_t) {
+bool program_overwrites(const Kernel&, const Problem& whole, size_t operand) {
+  const Form form = form_of(whole);
+  const Problem& problem = form.core(whole);
+  // Of what is moved other elements are read later.
+  for (uint16_t i = 0; i < problem.operands.size(); ++i)
+    if (form.is_moved(whole, i) && viewed_operand(whole, form.value(i)) == operand) return false;
   const Shape& made = shape_of(problem, problem.results[0].value);
-  if (made != form_of(problem).whole) return false;
+  if (made != form.whole) return false;
   if (made.empty()) return true;
   // Rows that end within a vector make loads wait for stores, unless all of it is one row.
   constexpr int64_t vector = 16;
