@@ -1,6 +1,7 @@
 // cut: fragments that no fast row takes whole become smaller ones: an attention into its products, each with the
-// pointwise work behind it, and the rows between them; views apart from what reads them; the main operator apart from the pointwise work behind it;
-// then stage by stage. A chain of convolutions stays whole only where rows make it faster than its parts.
+// pointwise work behind it, and the rows between them; views apart from what reads them; the main operator apart from
+// the pointwise work behind it; then stage by stage. A chain of convolutions stays whole only where rows make it faster
+// than its parts.
 
 #include <algorithm>
 #include <cmath>

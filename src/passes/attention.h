@@ -12,7 +12,8 @@ namespace sinter {
 // is read outside of a set, and k and v are no constants. What a Band makes belongs to the set where it alone reads it.
 std::vector<std::vector<NodeId>> find_attentions(const Graph& graph);
 
-// By value, whether it is known when the engine is built: constants and what deterministic operators make of them alone.
+// By value, whether it is known when the engine is built: constants and what deterministic operators make of them
+// alone.
 std::vector<bool> built_values(const Graph& graph);
 
 // A Band (ops/generation.h) of its own for each attention that takes one; all other readers share one.

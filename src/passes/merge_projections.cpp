@@ -1,8 +1,8 @@
-// merge projections: products of one operand with constant matrices that one attention reads, directly or through rotary
-// embeddings, norms of heads and caches, become one product with the matrices side by side. Attentions and pointwise and
-// row programs read its parts in place, so cutting them costs nothing, and the operand is read and prepared once.
-// Transposes of leading axes before such products and behind the product of the
-// attention's result move to the attention's side, where they cost nothing either.
+// merge projections: products of one operand with constant matrices that one attention reads, directly or through
+// rotary embeddings, norms of heads and caches, become one product with the matrices side by side. Attentions and
+// pointwise and row programs read its parts in place, so cutting them costs nothing, and the operand is read and
+// prepared once. Transposes of leading axes before such products and behind the product of the attention's result move
+// to the attention's side, where they cost nothing either.
 
 #include <algorithm>
 #include <map>
@@ -99,8 +99,8 @@ std::vector<ValueId> own_operands(const Site& site, const std::vector<NodeId>& n
 // What queries, keys and values go through on their way from products to an attention.
 bool prepares_heads(const Node& node) {
   const std::string_view name = node.op->name;
-  return node.op->pointwise || is_movement_view(*node.op) || name == "Cast" || name == "Concat" ||
-         name.substr(0, 6) == "Reduce";
+  return node.op->pointwise || is_movement_view(*node.op) || name == "Cast" || name == "Concat" || name == "Gather" ||
+         name == "GatherND" || name.substr(0, 6) == "Reduce";
 }
 
 // By value, the nodes that read it; no_id: a result of the graph.

@@ -48,8 +48,8 @@ bool spell_quantization(Module&, const PassContext&);
 // needs: simplified. leaves: each contraction's `numerics` says how it may multiply.
 bool assign_precision(Module&, const PassContext&);
 
-// needs: contractions say how they multiply. leaves: queries, keys and values of one operand as parts of one product, and
-// Transposes at the attention's side of the products around it.
+// needs: contractions say how they multiply. leaves: queries, keys and values of one operand as parts of one product,
+// and Transposes at the attention's side of the products around it.
 bool merge_projections(Module&, const PassContext&);
 
 // needs: simplified. leaves: every node but If and Loop is a Fragment with one flat body of core operators.

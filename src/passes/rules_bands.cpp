@@ -32,8 +32,8 @@ ValueId scalar(Site& site, int64_t value) { return site.rw.build.constant(Tensor
 
 ValueId as_scalar(Site& site, ValueId x) { return site.type(x).shape->empty() ? x : site.reshape(x, {}); }
 
-// A bound that a number of a matrix's size is added to (or subtracted from) without wrapping: bounds beyond all diagonals
-// of all matrices mean the same wherever they are. Those that are known by extents are sums of such.
+// A bound that a number of a matrix's size is added to (or subtracted from) without wrapping: bounds beyond all
+// diagonals of all matrices mean the same wherever they are. Those that are known by extents are sums of such.
 ValueId held(Site& site, ValueId bound, bool adds) {
   constexpr int64_t furthest = int64_t{1} << 62;
   if (const auto known = site.rw.build.integers_of(bound)) {

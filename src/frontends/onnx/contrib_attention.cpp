@@ -153,7 +153,9 @@ Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh) {
   GraphBuilder& b = c.b;
   if (old == no_id || cache.indices == no_id) return fresh;
-  const ValueId all = wiring::transpose(b, wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2), {0, 2, 1, 3});
+  const ValueId both = wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2);
+  if (b.shape(both)[0] == Dim(1)) return wiring::gather(b, both, wiring::squeeze(b, cache.indices, {0, 2}), 2);
+  const ValueId all = wiring::transpose(b, both, {0, 2, 1, 3});
   const ValueId chosen = b.op("GatherND", GatherNDAttrs{.batch_dims = 1}, {all, cache.indices});
   return wiring::transpose(b, chosen, {0, 2, 1, 3});
 }

@@ -278,6 +278,39 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   return out;
 }
 
+// Heads of one query each that share keys and values become rows of one head: those are then read once. `share` of them
+// are next to each other on the last batch axis of more than one head. Not where that leaves threads without work.
+void heads_as_rows(Plan& p, Part& k, Part& v, int threads) {
+  size_t a = p.batch.size();
+  while (a > 0 && p.batch[a - 1] == 1) --a;
+  if (p.m != 1 || a-- == 0) return;
+  const auto shared = [&](const Part& x) { return x.batch[a] != 0 ? 1 : x.inner[a] != 0 ? x.inner[a] : p.batch[a]; };
+  const int64_t share = shared(k);
+  if (share == 1 || share != shared(v) || p.heads / share < threads) return;
+  std::vector<Part*> parts = {&p.q, &p.y, &k, &v, &p.fill};
+  for (Part& part : p.parts) parts.push_back(&part);
+  for (Band& band : p.bands)
+    for (std::optional<Part>* bound : {&band.first, &band.last}) {
+      if (!*bound) continue;
+      if ((*bound)->batch[a] != 0) return;  // rows of one mask have the same bounds
+      parts.push_back(&**bound);
+    }
+  parts.erase(std::remove_if(parts.begin(), parts.end(), [](const Part* x) { return x->batch.empty(); }), parts.end());
+  for (const Part* x : parts)
+    if (x->inner[a] != 0 && x->inner[a] != share) return;
+  for (Part* x : parts) {
+    x->row = x->batch[a];
+    x->batch[a] = x->inner[a] != 0 ? x->outer[a] : x->batch[a] * share;
+    x->inner[a] = x->outer[a] = 0;
+  }
+  k.row = v.row = 0;  // of a matrix: told by PackArgs
+  for (Part& part : p.parts)
+    if (part.band >= 0) part.row = 0;
+  p.batch[a] /= share;
+  p.heads /= share;
+  p.m = share;
+}
+
 void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
   const auto& prepared = *static_cast<const Prepared*>(prepared_pointer);
   const AttentionForm& form = prepared.form;
@@ -305,14 +338,8 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
                         form.transpose_k ? matrices_of(p.batch, p.n, p.depth) : matrices_of(p.batch, p.depth, p.n));
   Part vp = spread_over(c, form.v, form.transpose_v ? matrices_of(p.batch, p.d, p.n) : matrices_of(p.batch, p.n, p.d));
   const int64_t k_col = kp.col, k_row = kp.row, v_col = vp.col, v_row = vp.row;
-  p.k = factor_of(table, std::move(kp), p.batch, p.depth, p.n, form.transpose_k ? k_col : k_row,
-                  form.transpose_k ? k_row : k_col);
-  p.v = factor_of(table, std::move(vp), p.batch, p.n, p.d, form.transpose_v ? v_col : v_row,
-                  form.transpose_v ? v_row : v_col);
-  const auto direct = [](const Factor& f) {
-    return f.part.width == 4 && (f.pack.k_stride == 1 || f.pack.n_stride == 1);
-  };
-  p.unpacked = p.m <= few_rows && direct(p.k) && direct(p.v);
+  const auto direct = [](const Part& part) { return part.width == 4 && (part.row == 1 || part.col == 1); };
+  p.unpacked = p.m <= few_rows && direct(kp) && direct(vp);
   p.tiled = prepared.tiles && !p.unpacked && p.n > 0 && p.depth > 0;
   p.between = p.tiled ? &prepared.open : &prepared.between;
   const Dims whole = matrices_of(p.batch, p.m, p.n);
@@ -321,14 +348,17 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   // Products over planes that are not on tiles have no part of their sums alone.
   p.hides = form.hidden && (p.tiled || p.unpacked || planes_of(table) == 0);
   for (const Part& part : p.parts)
-    if (part.band >= 0) {
-      Band& band = p.bands[static_cast<size_t>(part.band)];
-      band.one_row = part.row == 0;
-      // What repeats is no diagonal.
-      if (form.hidden && form.hidden->band == static_cast<size_t>(part.band))
-        p.hides = p.hides && part.row != 0 && part.col != 0;
-    }
+    // What repeats along the keys is no diagonal.
+    if (part.band >= 0 && form.hidden && form.hidden->band == static_cast<size_t>(part.band))
+      p.hides = p.hides && part.col != 0;
   if (p.hides) p.fill = spread_over(c, form.hidden->fill, whole);
+  if (p.unpacked) heads_as_rows(p, kp, vp, c.threads);
+  for (const Part& part : p.parts)
+    if (part.band >= 0) p.bands[static_cast<size_t>(part.band)].one_row = part.row == 0;
+  p.k = factor_of(table, std::move(kp), p.batch, p.depth, p.n, form.transpose_k ? k_col : k_row,
+                  form.transpose_k ? k_row : k_col);
+  p.v = factor_of(table, std::move(vp), p.batch, p.n, p.d, form.transpose_v ? v_col : v_row,
+                  form.transpose_v ? v_row : v_col);
   const std::vector<Spread> spreads = spreads_of(p.parts);
   bool expected = true;
   for (size_t i = 0; i < spreads.size(); ++i)

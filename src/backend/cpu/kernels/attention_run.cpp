@@ -183,7 +183,12 @@ class Blocks {
 
   // Keys that a row of the block may see, and some more: whole turns of what adds up rows.
   Span visible(int64_t begin, int64_t rows) const {
-    const auto& [first, last] = diagonals_[p_.prepared->form.hidden->band];
+    const size_t number = p_.prepared->form.hidden->band;
+    const auto& [first, last] = diagonals_[number];
+    if (p_.bands[number].one_row) {
+      begin = 0;
+      rows = 1;
+    }
     const int64_t from = std::clamp<int64_t>(begin + first, 0, p_.n);
     const int64_t behind = std::clamp<int64_t>(begin + rows + last, 0, p_.n);
     if (from >= behind) return {0, p_.n};

@@ -10,8 +10,8 @@ namespace sinter::cpu {
 namespace {
 
 struct Moves {
-  std::vector<bool> view;                        // values that are moved operands
-  std::vector<std::optional<size_t>> widened;    // by value: the stage that casts the operand it is, or is moved from
+  std::vector<bool> view;                      // values that are moved operands
+  std::vector<std::optional<size_t>> widened;  // by value: the stage that casts the operand it is, or is moved from
 };
 
 Moves moves_of(const Problem& whole) {
@@ -49,7 +49,8 @@ Answer without_views(const Problem& whole, Viewed& out) {
   for (size_t s = whole.stages.size(); s-- > 0;) {
     const Stage& stage = whole.stages[s];
     const uint16_t y = whole.first_result[s];
-    kept[s] = !moves.view[y] && std::any_of(read.begin() + y, read.begin() + y + stage.outputs, [](bool r) { return r; });
+    kept[s] =
+        !moves.view[y] && std::any_of(read.begin() + y, read.begin() + y + stage.outputs, [](bool r) { return r; });
     if (!kept[s]) continue;
     for (uint16_t v : stage.inputs)
       if (v != absent_operand) read[v] = true;
