@@ -79,6 +79,40 @@ class Narrower {
         for (ValueId v : node.inputs)
           if (v != no_id) candidate_[v] = false;
     for (ValueId v : graph_.outputs) candidate_[v] = false;
+    keep_angles();
+  }
+
+  template <typename F>
+  static bool any_stage(const Node& fragment, F is) {
+    const Graph& body = fragment.bodies[0];
+    return std::any_of(body.nodes.begin(), body.nodes.end(), [&](const Node& stage) { return is(body, stage); });
+  }
+
+  // What positions become on their way to sines and cosines stays wide: a large angle, rounded, is another one.
+  void keep_angles() {
+    std::vector<bool> counted(graph_.values.size(), false);  // made from integers
+    for (const Node& node : graph_.nodes) {
+      if (!is_fragment(node)) continue;
+      const bool casts = any_stage(node, [](const Graph& body, const Node& stage) {
+        return std::string_view(stage.op->name) == "Cast" && is_integer(body[stage.inputs[0]].type.dtype);
+      });
+      const bool all = casts || std::any_of(node.inputs.begin(), node.inputs.end(),
+                                            [&](ValueId v) { return v != no_id && counted[v]; });
+      for (ValueId v : node.outputs) counted[v] = all;
+    }
+    std::vector<bool> angle(graph_.values.size(), false);
+    for (size_t n = graph_.nodes.size(); n-- > 0;) {
+      const Node& node = graph_.nodes[n];
+      if (!is_fragment(node)) continue;
+      const bool waves = any_stage(node, [](const Graph&, const Node& stage) {
+        const std::string_view name = stage.op->name;
+        return name == "Sin" || name == "Cos";
+      });
+      if (!waves && std::none_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return angle[v]; }))
+        continue;
+      for (ValueId v : node.inputs)
+        if (v != no_id && counted[v]) angle[v] = true, candidate_[v] = false;
+    }
   }
 
   bool is_real(ValueId v) const {

@@ -167,7 +167,8 @@ class Finder {
     }
   }
 
-  // What only moves the result, up to the last Transpose: views behind that cost nothing by themselves.
+  // What only moves the result, up to the last Transpose, or to a result of the graph, which would be a copy: other
+  // views behind cost nothing by themselves.
   void add_behind(std::set<NodeId>& nodes) const {
     ValueId y = graph_.nodes[*nodes.rbegin()].outputs[0];
     std::vector<bool> two_strides(graph_[y].type.shape->size(), true);
@@ -183,7 +184,7 @@ class Finder {
       if (!is_strided_target(*node.op, node.attrs, graph_[y].type, graph_[node.outputs[0]].type, contents, two_strides))
         break;
       behind.push_back(n);
-      if (is_named(node, "Transpose")) kept = behind.size();
+      if (is_named(node, "Transpose") || leaves_[node.outputs[0]]) kept = behind.size();
       y = node.outputs[0];
     }
     nodes.insert(behind.begin(), behind.begin() + static_cast<ptrdiff_t>(kept));

@@ -329,29 +329,50 @@ class Grouping {
     });
   }
 
-  // Views before pointwise and row regions that nothing else reads, nearest first.
+  // Views before pointwise and row regions that nothing else reads. Not Slice, Split and Reshape by themselves: those
+  // become parts and views of values (builder/parts.h).
   void take_views() {
+    constexpr uint32_t none = UINT32_MAX;
     const std::vector<bool> built = built_values(graph_);
-    for (NodeId n = static_cast<NodeId>(graph_.nodes.size()); n-- > 0;) {
-      const Node& node = graph_.nodes[n];
-      if (regions_[region_of_[n]].kind != Kind::single || !is_view(node)) continue;
-      uint32_t reader = region_of_[n];
-      bool alone = true;
+    std::vector<uint32_t> taker(graph_.nodes.size(), none);  // of views
+    const auto reader_of = [&](NodeId n) { return n == no_id ? none : taker[n] != none ? taker[n] : region_of_[n]; };
+    const auto only_taker = [&](const Node& node) {
+      uint32_t only = none;
       for (ValueId v : node.outputs)
         for (NodeId other : readers_[v]) {
-          const uint32_t r = other == no_id ? region_of_[n] : region_of_[other];
-          alone = alone && r != region_of_[n] && (reader == region_of_[n] || r == reader);
-          reader = r;
+          const uint32_t r = reader_of(other);
+          if (r == none || (only != none && r != only)) return none;
+          only = r;
         }
-      if (!alone || reader == region_of_[n] || built[node.outputs[0]]) continue;
-      Region& into = regions_[reader];
-      if ((into.kind != Kind::pointwise && into.kind != Kind::row) || into.nodes.size() >= max_stages) continue;
+      if (only == none) return none;
+      const Region& into = regions_[only];
       // Rows of several axes lie one after the other.
-      if (into.row_axes > 1) continue;
+      return (into.kind == Kind::pointwise || into.kind == Kind::row) && into.row_axes <= 1 ? only : none;
+    };
+    std::vector<size_t> room;
+    for (const Region& region : regions_) room.push_back(max_stages - std::min(max_stages, region.nodes.size()));
+    for (NodeId n = static_cast<NodeId>(graph_.nodes.size()); n-- > 0;) {
+      const Node& node = graph_.nodes[n];
+      if (regions_[region_of_[n]].kind != Kind::single || !is_view(node) || built[node.outputs[0]]) continue;
+      const uint32_t r = only_taker(node);
+      if (r != none && room[r] > 0) taker[n] = r, --room[r];
+    }
+    std::vector<bool> worth(graph_.nodes.size(), false);
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
+      if (taker[n] == none) continue;
+      const std::string_view name = graph_.nodes[n].op->name;
+      const NodeId before = graph_[graph_.nodes[n].inputs[0]].def;
+      const bool follows = before != no_id && taker[before] == taker[n];
+      if (follows) worth[before] = true;
+      worth[n] = worth[n] || follows || name == "Transpose" || name == "Expand";
+    }
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n) {
+      if (!worth[n]) continue;
       regions_[region_of_[n]].alive = false;
       regions_[region_of_[n]].nodes.clear();
-      region_of_[n] = reader;
-      into.nodes.insert(std::lower_bound(into.nodes.begin(), into.nodes.end(), n), n);
+      region_of_[n] = taker[n];
+      std::vector<NodeId>& nodes = regions_[taker[n]].nodes;
+      nodes.insert(std::lower_bound(nodes.begin(), nodes.end(), n), n);
     }
   }
 

@@ -21,6 +21,7 @@ constexpr Rule conv_bias_rule = {"addend into the bias of convolution", Effect::
 constexpr Rule matmul_scale_rule = {"column scale into MatMul", Effect::reassociates};
 constexpr Rule matmul_late_scale_rule = {"scale behind MatMul", Effect::reassociates};
 constexpr Rule transpose_rule = {"Transpose into MatMul"};
+constexpr Rule outer_rule = {"MatMul of one term as Mul", Effect::rounding};
 constexpr Rule pad_rule = {"zero padding into convolution"};
 constexpr Rule one_hot_rule = {"MatMul of one-hot rows as Gather", Effect::rounding};
 
@@ -309,6 +310,21 @@ bool absorb_pad(Site& site, NodeId n) {
   return site.replace(site.out(n), made, pad_rule);
 }
 
+// A sum of one product, as angles of positions are; but for the sign of a zero. It is rounded once, whatever
+// contractions may do.
+bool outer_product(Site& site, NodeId n) {
+  const ValueId a = site.in(n, 0), b = site.in(n, 1);
+  const Type &x = site.type(a), &w = site.type(b);
+  if (!x.is_plain() || !w.is_plain() || !is_float(x.dtype) || x.shape->size() < 2 || w.shape->size() < 2) return false;
+  Shape row = *w.shape;
+  if (!site.graph.nodes[n].attrs.as<MatMulAttrs>().transpose_b) std::swap(row[row.size() - 2], row.back());
+  if (!(x.shape->back() == Dim(1)) || !(row.back() == Dim(1))) return false;
+  std::swap(row[row.size() - 2], row.back());
+  site.at({n});
+  const ValueId made = site.rw.build.op("Mul", {a, row == *w.shape ? b : site.reshape(b, row)});
+  return site.same_type(made, site.out(n)) && site.replace(site.out(n), made, outer_rule);
+}
+
 bool all_finite(const Tensor& tensor) {
   for (int64_t i = 0; i < tensor.count(); ++i)
     if (!std::isfinite(tensor.get_real(i))) return false;
@@ -363,11 +379,17 @@ bool gather_one_hot(Site& site, NodeId n) {
 }
 
 constexpr NodeRule rules[] = {
-    {"MatMul", gather_one_hot}, {"Mul", scale_conv},
-    {"Div", scale_conv},        {"Add", shift_conv},
-    {"Sub", shift_conv},        {"Mul", scale_matmul},
-    {"Div", scale_matmul},      {"MatMul", transpose_b},
-    {"Conv", absorb_pad},       {"MatMul", scale_behind_matmul},
+    {"MatMul", gather_one_hot},
+    {"MatMul", outer_product},
+    {"Mul", scale_conv},
+    {"Div", scale_conv},
+    {"Add", shift_conv},
+    {"Sub", shift_conv},
+    {"Mul", scale_matmul},
+    {"Div", scale_matmul},
+    {"MatMul", transpose_b},
+    {"Conv", absorb_pad},
+    {"MatMul", scale_behind_matmul},
 };
 
 }  // namespace

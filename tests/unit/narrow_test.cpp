@@ -88,6 +88,22 @@ TEST(Narrow, OpenExtents) {
   EXPECT_EQ(run(target, x), run(built(network(2, 48), true), x));
 }
 
+// Positions times rates, turned round, and what waves make of them.
+TEST(Narrow, AnglesOfPositionsStay) {
+  if (!multiplies_bf16()) GTEST_SKIP() << "this machine multiplies f32, which stays f32";
+  const auto waves = [](bool bf16) {
+    return built(module_with({Type::tensor(DType::i64, Shape{1, 5000})},
+                             [&](GraphBuilder& b, const Ids& in) {
+                               const ValueId positions = wiring::cast(b, in[0], DType::f32);
+                               const ValueId rates = b.constant(random_tensor({1, 8, 1}, 3));
+                               const ValueId angles = wiring::mul(b, rates, wiring::unsqueeze(b, positions, {1}));
+                               return Ids{b.op("Cos", {wiring::transpose(b, angles, {0, 2, 1})})};
+                             }),
+                 bf16);
+  };
+  EXPECT_EQ(narrow_slots(waves(true)), 0u);
+}
+
 TEST(Narrow, FewElementsStay) { EXPECT_EQ(narrow_slots(built(network(1, 2), true)), 0u); }
 
 }  // namespace

@@ -71,7 +71,7 @@ Answer view_supported(const Problem& problem, uint16_t value, size_t matrix) {
   const Operand& operand = problem.operands[value];
   if (operand.host || !std::holds_alternative<std::monostate>(operand.contents))
     return Answer::no(fmt::format("operand {} lies on the host", value));
-  if (!strided_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", value));
+  if (!strides_or_any(operand.layout)) return Answer::no(fmt::format("operand {} is packed", value));
   return Answer::yes();
 }
 
