@@ -333,6 +333,7 @@ class Grouping {
   // become parts and views of values (builder/parts.h).
   void take_views() {
     constexpr uint32_t none = UINT32_MAX;
+    constexpr int64_t shortest_row = 16;  // elements: a vector
     const std::vector<bool> built = built_values(graph_);
     std::vector<uint32_t> taker(graph_.nodes.size(), none);  // of views
     const auto reader_of = [&](NodeId n) { return n == no_id ? none : taker[n] != none ? taker[n] : region_of_[n]; };
@@ -346,8 +347,10 @@ class Grouping {
         }
       if (only == none) return none;
       const Region& into = regions_[only];
-      // Rows of several axes lie one after the other.
-      return (into.kind == Kind::pointwise || into.kind == Kind::row) && into.row_axes <= 1 ? only : none;
+      if ((into.kind != Kind::pointwise && into.kind != Kind::row) || into.shape.empty()) return none;
+      // Rows of several axes lie one after the other, and short ones are moved faster by themselves.
+      const auto row = into.shape.back().as_constant();
+      return into.row_axes <= 1 && (!row || *row >= shortest_row) ? only : none;
     };
     std::vector<size_t> room;
     for (const Region& region : regions_) room.push_back(max_stages - std::min(max_stages, region.nodes.size()));
