@@ -224,6 +224,7 @@ def cases():
           more=(None, None, None, real(1, 1, 6, 6)), dynamic={0: (0, 1), 10: (0, 1, 2, 3)})
     group("several tokens after others", 3, 5, (7,), 8, batch=1)
     group("several tokens after others, room, rotary", 3, 5, (7,), 8, rotary, caches, batch=1, room=9)
+    group("token of one entry, room, rotary", 1, 7, (7,), 8, rotary, caches, batch=1, room=12)
     places = np.broadcast_to(np.arange(6, dtype=np.int64), (batch, 6)).copy()
     group("position_ids", 6, 0, (5, 5), 6, rotary, (*caches, places))
 
