@@ -24,24 +24,23 @@ ValueId rotated(GraphBuilder& b, ValueId x, ValueId cosine, ValueId sine) {
 
 Module decoder(int64_t tokens) {
   const Type table = Type::tensor(DType::f32, Shape{tokens, size});
-  return module_with({Type::tensor(DType::f32, Shape{1, tokens, width}), table, table},
-                     [&](GraphBuilder& b, const Ids& in) {
-                       const auto projected = [&](int64_t count, uint64_t seed) {
-                         const ValueId y =
-                             wiring::matmul(b, in[0], b.constant(random_tensor({width, count * size}, seed)));
-                         return wiring::transpose(b, wiring::reshape(b, y, {1, tokens, count, size}), {0, 2, 1, 3});
-                       };
-                       const auto repeated = [&](ValueId x) {
-                         const Shape wide = {1, key_heads, heads / key_heads, tokens, size};
-                         const ValueId each = b.op("Expand", {wiring::unsqueeze(b, x, {2}), b.dims(wide)});
-                         return wiring::reshape(b, each, {1, heads, tokens, size});
-                       };
-                       const ValueId q = rotated(b, projected(heads, 3), in[1], in[2]);
-                       const ValueId k = repeated(rotated(b, projected(key_heads, 4), in[1], in[2]));
-                       const ValueId v = repeated(projected(key_heads, 5));
-                       const ValueId y = wiring::matmul(b, wiring::softmax(b, wiring::matmul(b, q, k, true), -1), v);
-                       return Ids{wiring::reshape(b, wiring::transpose(b, y, {0, 2, 1, 3}), {1, tokens, width})};
-                     });
+  return module_with(
+      {Type::tensor(DType::f32, Shape{1, tokens, width}), table, table}, [&](GraphBuilder& b, const Ids& in) {
+        const auto projected = [&](int64_t count, uint64_t seed) {
+          const ValueId y = wiring::matmul(b, in[0], b.constant(random_tensor({width, count * size}, seed)));
+          return wiring::transpose(b, wiring::reshape(b, y, {1, tokens, count, size}), {0, 2, 1, 3});
+        };
+        const auto repeated = [&](ValueId x) {
+          const Shape wide = {1, key_heads, heads / key_heads, tokens, size};
+          const ValueId each = b.op("Expand", {wiring::unsqueeze(b, x, {2}), b.dims(wide)});
+          return wiring::reshape(b, each, {1, heads, tokens, size});
+        };
+        const ValueId q = rotated(b, projected(heads, 3), in[1], in[2]);
+        const ValueId k = repeated(rotated(b, projected(key_heads, 4), in[1], in[2]));
+        const ValueId v = repeated(projected(key_heads, 5));
+        const ValueId y = wiring::matmul(b, wiring::softmax(b, wiring::matmul(b, q, k, true), -1), v);
+        return Ids{wiring::reshape(b, wiring::transpose(b, y, {0, 2, 1, 3}), {1, tokens, width})};
+      });
 }
 
 std::vector<std::string> kernels_of(const Target& target) {

@@ -153,11 +153,16 @@ Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh) {
   GraphBuilder& b = c.b;
   if (old == no_id || cache.indices == no_id) return fresh;
-  const ValueId both = wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2);
-  if (b.shape(both)[0] == Dim(1)) return wiring::gather(b, both, wiring::squeeze(b, cache.indices, {0, 2}), 2);
-  const ValueId all = wiring::transpose(b, both, {0, 2, 1, 3});
-  const ValueId chosen = b.op("GatherND", GatherNDAttrs{.batch_dims = 1}, {all, cache.indices});
-  return wiring::transpose(b, chosen, {0, 2, 1, 3});
+  const ValueId all = wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2);
+  const Shape s = b.shape(all), at = b.shape(cache.indices);
+  if (s[0] == Dim(1)) return wiring::gather(b, all, wiring::squeeze(b, cache.indices, {0, 2}), 2);
+  // Entries and heads as one axis: tokens are gathered where they lie.
+  const Dim matrices = s[0] * s[1];
+  const ValueId each = b.op("Expand", {wiring::unsqueeze(b, cache.indices, {1}), b.dims({s[0], s[1], at[1], 1})});
+  const ValueId chosen =
+      b.op("GatherND", GatherNDAttrs{.batch_dims = 1},
+           {wiring::reshape(b, all, {matrices, s[2], s[3]}), wiring::reshape(b, each, {matrices, at[1], 1})});
+  return wiring::reshape(b, chosen, {s[0], s[1], at[1], s[3]});
 }
 
 ValueId angles(NodeContext& c, ValueId table, ValueId positions, DType dtype) {
