@@ -25,6 +25,19 @@ double now_ms() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+constexpr PassEntry passes[] = {
+    {"simplify", simplify, true},
+    {"specialize", specialize, true},
+    {"widen halves", widen_halves, true},
+    {"simplify again", simplify, true},
+    {"quantize", quantize, true},
+    {"multiply integers", multiply_integers, true},
+    {"spell quantization", spell_quantization, true},
+    {"assign precision", assign_precision, true},
+    {"merge projections", merge_projections, true},
+    {"group", group, false},
+};
+
 // Timing, dump, verification and disabling by name, so that passes are plain functions.
 class PassRunner {
  public:
@@ -38,7 +51,8 @@ class PassRunner {
     if (pass.optional && std::find(options_.disabled_passes.begin(), options_.disabled_passes.end(), pass.name) !=
                              options_.disabled_passes.end())
       return;
-    options_.control.report(pass.name, static_cast<double>(report_.passes.size()) / 9.0);
+    options_.control.report(pass.name,
+                            static_cast<double>(report_.passes.size()) / static_cast<double>(std::size(passes)));
     const double start = now_ms();
     journal_.pass = pass.name;
     bool changed;
@@ -73,18 +87,6 @@ class PassRunner {
   const FastRows fast_;
   BuildReport& report_;
   Journal journal_;
-};
-
-constexpr PassEntry passes[] = {
-    {"simplify", simplify, true},
-    {"specialize", specialize, true},
-    {"widen halves", widen_halves, true},
-    {"simplify again", simplify, true},
-    {"quantize", quantize, true},
-    {"spell quantization", spell_quantization, true},
-    {"assign precision", assign_precision, true},
-    {"merge projections", merge_projections, true},
-    {"group", group, false},
 };
 
 // Weights computed from constants: packed, scaled, merged. They run once, on the kernels that runs use.

@@ -24,6 +24,7 @@ bool foldable(const Graph& graph, const Op& op, const Ids& inputs, const Inferre
   for (const Type& type : inferred.types) {
     if (!type.is_tensor()) return false;
     if (!type.shape) continue;  // known only by running; its operands are small
+    if (op.is.compact_matrices && type.shape->size() >= 2) return false;
     for (const Dim& d : *type.shape)
       if (!d.is_constant() && !d.as_symbol()) return false;
     const auto dims = constant_dims(*type.shape);

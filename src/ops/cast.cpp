@@ -287,6 +287,7 @@ constexpr Op table[] = {
     {.name = "DequantizeLinear",
      .fields = fields<DequantizeAttrs>,
      .inputs = {2, 3},
+     .is = {.compact_matrices = true},
      .infer = infer_dequantize,
      .eval = eval_dequantize},
 };

@@ -15,6 +15,7 @@
 #include "ops/movement.h"
 #include "ops/views.h"
 #include "passes/attention.h"
+#include "passes/dequantizing.h"
 #include "passes/passes.h"
 
 namespace sinter {
@@ -31,6 +32,7 @@ struct Region {
   Shape shape;          // iteration space
   size_t row_axes = 0;  // trailing axes of a row, of a row region
   bool alive = true;
+  bool dequantizes = false;  // does nothing else
 };
 
 bool is_pointwise(const Node& node) { return node.op->pointwise || std::string_view(node.op->name) == "Cast"; }
@@ -45,7 +47,8 @@ Attrs plain(const Node& node) {
 
 bool is_contraction(const Node& node) {
   const std::string_view name = node.op->name;
-  return name == "Conv" || name == "MatMul" || name == "ConvTranspose";
+  return name == "Conv" || name == "MatMul" || name == "ConvTranspose" || name == "ConvInteger" ||
+         name == "MatMulInteger";
 }
 
 class Grouping {
@@ -54,6 +57,8 @@ class Grouping {
 
   void run() {
     divide_bands(graph_);
+    divide_dequantizing(graph_);
+    dequantizing_ = dequantizing(graph_);
     find_makers();
     constexpr uint32_t none = UINT32_MAX;
     region_of_.assign(graph_.nodes.size(), none);
@@ -73,8 +78,10 @@ class Grouping {
       }
       region_of_[n] = static_cast<uint32_t>(regions_.size());
       regions_.push_back(classify(n));
-      join(n);
+      join(n, false);
     }
+    for (NodeId n = 0; n < graph_.nodes.size(); ++n)
+      if (dequantizing_[n]) join(n, true);
     find_readers();
     chain_convolutions();
     join_siblings();
@@ -141,6 +148,7 @@ class Grouping {
     } else if (is_pointwise(node)) {
       region.kind = Kind::pointwise;
       region.shape = result;
+      region.dequantizes = dequantizing_[n];
     } else if (const size_t axes = reduced_axes(node)) {
       region.kind = Kind::row;
       region.shape = *graph_[node.inputs[0]].type.shape;
@@ -159,8 +167,9 @@ class Grouping {
   // Whether region b, which reads from a, may become part of it.
   bool compatible(const Region& a, const Region& b) const {
     if (a.nodes.size() + b.nodes.size() > max_stages) return false;
-    if (a.kind == Kind::single || b.kind == Kind::single || b.kind == Kind::contraction) return false;
+    if (a.kind == Kind::single || b.kind == Kind::single) return false;
     if (a.kind == Kind::attention || b.kind == Kind::attention) return false;
+    if (b.kind == Kind::contraction) return a.dequantizes && a.shape == b.shape;
     if (a.kind == Kind::contraction) {
       // Inner values may be read again outside: the kernel then stores them as well.
       return b.kind == Kind::pointwise && b.shape == a.shape;
@@ -202,9 +211,12 @@ class Grouping {
     return false;
   }
 
-  void join(NodeId n) {
+  // Dequantizing joins its readers before (late) what it reads.
+  void join(NodeId n, bool late) {
+    if (is_contraction(graph_.nodes[n])) return;
     for (ValueId v : Ids(graph_.nodes[n].inputs)) {
       if (v == no_id || graph_[v].def == no_id) continue;
+      if (!late && dequantizing_[n] && !dequantizing_[graph_[v].def]) continue;
       const uint32_t a = region_of_[graph_[v].def], b = region_of_[n];
       if (a == b || !compatible(regions_[a], regions_[b]) || path_around(a, b)) continue;
       merge(a, b);
@@ -217,6 +229,8 @@ class Grouping {
     for (NodeId n : from.nodes) region_of_[n] = a;
     into.nodes.insert(into.nodes.end(), from.nodes.begin(), from.nodes.end());
     std::sort(into.nodes.begin(), into.nodes.end());
+    into.dequantizes = into.dequantizes && from.dequantizes;
+    if (from.kind == Kind::contraction) into.kind = Kind::contraction;
     if (from.kind == Kind::row && into.kind != Kind::row) {
       into.kind = Kind::row;
       into.shape = from.shape;
@@ -497,6 +511,7 @@ class Grouping {
 
   Graph& graph_;
   std::vector<std::vector<NodeId>> makers_;   // by node
+  std::vector<bool> dequantizing_;            // by node
   std::vector<std::vector<NodeId>> readers_;  // by value; no_id: a result of the graph
   std::vector<uint32_t> region_of_;
   std::vector<Region> regions_;

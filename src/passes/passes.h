@@ -41,6 +41,10 @@ bool widen_halves(Module&, const PassContext&);
 // needs: simplified. leaves: every quantized computation as DequantizeLinear → float operator → QuantizeLinear.
 bool quantize(Module&, const PassContext&);
 
+// needs: quantize has looked at the module. leaves: no contraction of two operands from bytes, the second known while
+// building, whose bytes a fast row multiplies.
+bool multiply_integers(Module&, const PassContext&);
+
 // needs: quantize has looked at the module. leaves: QuantizeLinear and DequantizeLinear only where they are blocked or
 // of elements that are no whole bytes; others as pointwise operators.
 bool spell_quantization(Module&, const PassContext&);

@@ -61,7 +61,13 @@ bool drop_pair(Site& site, NodeId n) {
   return site.replace(site.out(n), pair->q, back_rule);
 }
 
-// QuantizeLinear(move(DequantizeLinear(q))) with one scale: the integers move.
+// Whether a maximum of what v quantizes is the maximum of its integers.
+bool keeps_order(const Site& site, ValueId scale) {
+  const auto step = pattern::splat_value(site.rw, scale);
+  return step && *step > 0;
+}
+
+// QuantizeLinear(move(DequantizeLinear(q))) with one scale: the integers move, or are compared.
 bool move_integers(Site& site, NodeId n) {
   std::vector<NodeId> moves;
   ValueId at = site.in(n, 0);
@@ -69,8 +75,10 @@ bool move_integers(Site& site, NodeId n) {
     const NodeId def = site.graph[at].def;
     const Node& node = site.graph.nodes[def];
     const std::string_view name = node.op->name;
+    const bool pools = name == "MaxPool" && keeps_order(site, site.in(n, 1));
     // Pad brings in a value of its own, Concat more operands.
-    if (!node.op->is.moves_only || node.outputs.size() != 1 || name == "Pad" || node.op->inputs.high == Arity::any)
+    if (!(node.op->is.moves_only || pools) || node.outputs.size() != 1 || name == "Pad" ||
+        node.op->inputs.high == Arity::any)
       break;
     if (!site.single_use(at)) {
       site.refuse(moved_rule, n, "the moved value is read elsewhere too");

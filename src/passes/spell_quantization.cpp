@@ -4,12 +4,14 @@
 #include <cmath>
 
 #include "ops/cast.h"
+#include "ops/pointwise.h"
 #include "passes/rules.h"
 
 namespace sinter {
 namespace {
 
 constexpr Rule quantize_rule = {"write QuantizeLinear as arithmetic", Effect::rounding};
+constexpr Rule folded_rule = {"divide factors by the scale of QuantizeLinear", Effect::rounding};
 constexpr Rule dequantize_rule = {"write DequantizeLinear as arithmetic", Effect::rounding};
 
 bool is_short(DType d) { return d == DType::u8 || d == DType::i8 || d == DType::u16 || d == DType::i16; }
@@ -23,6 +25,77 @@ ValueId cast(GraphBuilder& b, ValueId x, DType to) {
 bool is_zero(const Site& site, ValueId v) {
   const auto value = v == no_id ? std::optional<double>(0) : pattern::splat_value(site.rw, v);
   return value && *value == 0;
+}
+
+// What no element of v exceeds in magnitude; nothing where elements may be infinite or NaN for all that is known.
+std::optional<double> magnitude(const Site& site, ValueId v, int depth = 16) {
+  constexpr double far = 1e37;  // rounding on the way stays below the largest f32
+  const auto within = [](double m) { return m < far ? std::optional<double>(m) : std::nullopt; };
+  if (depth == 0 || v == no_id) return std::nullopt;
+  if (const Tensor* t = site.rw.peek(v)) {
+    constexpr int64_t most = 1 << 16;
+    if (t->count() > most || (!is_real(t->dtype()) && !is_short(t->dtype()))) return std::nullopt;
+    double largest = 0;
+    for (int64_t i = 0; i < t->count(); ++i) {
+      const double x = std::abs(t->get_real(i));
+      if (!(x < far)) return std::nullopt;
+      largest = std::max(largest, x);
+    }
+    return largest;
+  }
+  const NodeId def = site.graph[site.rw.resolve(v)].def;
+  if (def == no_id) return std::nullopt;
+  const std::string_view name = site.graph.nodes[def].op->name;
+  const auto of = [&](size_t i) { return magnitude(site, site.in(def, i), depth - 1); };
+  if (name == "Cast") {
+    const DType from = site.type(site.in(def, 0)).dtype, to = site.type(v).dtype;
+    if (is_integer(from) && bit_size(from) <= 32 && to == DType::f32) return std::ldexp(1.0, bit_size(from));
+    return from == DType::f32 && to == DType::f32 ? of(0) : std::nullopt;
+  }
+  if (name == "Relu") return of(0);
+  if (name == "Round") {
+    const auto a = of(0);
+    return a ? within(*a + 1) : std::nullopt;
+  }
+  if (name == "Div") {
+    const auto a = of(0), by = pattern::splat_value(site.rw, site.in(def, 1));
+    return a && by && *by != 0 ? within(*a / std::abs(*by)) : std::nullopt;
+  }
+  if (name != "Add" && name != "Sub" && name != "Mul") return std::nullopt;
+  const auto a = of(0), b = of(1);
+  if (!a || !b) return std::nullopt;
+  return within(name == "Mul" ? *a * *b : *a + *b);
+}
+
+// x / scale where x is an affine function of a sum of integers, perhaps its positive part: the factors are divided.
+// relu: whether the caller still has to take the positive part.
+std::optional<ValueId> divided(Site& site, ValueId x, ValueId scale, bool& relu) {
+  const auto step = pattern::splat_value(site.rw, scale);
+  if (!step || !(*step > 0) || !std::isfinite(*step)) return std::nullopt;
+  const auto made_by = [&](ValueId v, const char* op) { return site.single_use(v) ? site.def(v, op) : std::nullopt; };
+  const auto positive = made_by(x, "Relu");
+  ValueId at = positive ? site.in(*positive, 0) : x;
+  const auto constant_side = [&](NodeId n) { return site.rw.peek(site.in(n, 0)) ? size_t{0} : size_t{1}; };
+  ValueId addend = no_id;
+  if (const auto sum = made_by(at, "Add")) {
+    const size_t side = constant_side(*sum);
+    addend = site.in(*sum, side);
+    at = site.in(*sum, 1 - side);
+  }
+  const auto product = made_by(at, "Mul");
+  if (!product) return std::nullopt;
+  const size_t side = constant_side(*product);
+  const ValueId factor = site.in(*product, side), whole = site.in(*product, 1 - side);
+  const auto widened = site.def(whole, "Cast");
+  if (!widened || !is_integer(site.type(site.in(*widened, 0)).dtype) || site.type(whole).dtype != DType::f32)
+    return std::nullopt;
+  if (!site.rw.peek(factor) || (addend != no_id && !site.rw.peek(addend))) return std::nullopt;
+  GraphBuilder& b = site.rw.build;
+  ValueId y = b.op("Mul", {whole, b.op("Div", {factor, scale})});
+  if (addend != no_id) y = b.op("Add", {y, b.op("Div", {addend, scale})});
+  if (!magnitude(site, y)) return std::nullopt;
+  relu = positive.has_value();
+  return y;
 }
 
 // Operand `input` of node n as something that broadcasts against x; no_id when it has no such form.
@@ -72,17 +145,27 @@ bool spell_quantize(Site& site, NodeId n) {
   const auto steps = steps_of(site, n, shape, a.axis);
   if (!steps) return false;
   const auto [scale, zero] = *steps;
-  const ValueId quotient = b.op("Div", {cast(b, x, scale_type), scale});
+  bool relu = false;
+  const auto folded =
+      type.dtype == DType::f32 && scale_type == DType::f32 ? divided(site, x, scale, relu) : std::nullopt;
+  const ValueId quotient = folded ? *folded : b.op("Div", {cast(b, x, scale_type), scale});
   ValueId y = cast(b, b.op("Round", {quotient}), DType::f32);
-  const ValueId nothing = b.scalar(DType::f32, 0);
-  y = b.op("Where", {b.op("IsNaN", {y}), nothing, y});  // NaN is quantized as 0 is
-  if (zero != no_id) y = b.op("Add", {y, cast(b, zero, DType::f32)});
+  if (!magnitude(site, y)) {
+    const ValueId nothing = b.scalar(DType::f32, 0);
+    y = b.op("Where", {b.op("IsNaN", {y}), nothing, y});  // NaN is quantized as 0 is
+  }
   const int bits = bit_size(a.to);
-  const double low = is_signed(a.to) ? -std::ldexp(1.0, bits - 1) : 0;
-  const double high = std::ldexp(1.0, is_signed(a.to) ? bits - 1 : bits) - 1;
-  y = b.op("Min", {b.op("Max", {y, b.scalar(DType::f32, low)}), b.scalar(DType::f32, high)});
-  y = cast(b, y, a.to);
-  return site.same_type(y, site.out(n)) && site.replace(site.out(n), y, quantize_rule);
+  ClipAttrs bounds;
+  bounds.low = is_signed(a.to) ? -std::ldexp(1.0, bits - 1) : 0;
+  bounds.high = std::ldexp(1.0, is_signed(a.to) ? bits - 1 : bits) - 1;
+  const auto known_zero = zero == no_id ? std::optional<double>(0) : pattern::splat_value(site.rw, zero);
+  if (relu && known_zero)
+    bounds.low = std::max(bounds.low, *known_zero);
+  else if (relu)
+    y = b.op("Relu", {y});
+  if (zero != no_id) y = b.op("Add", {y, cast(b, zero, DType::f32)});
+  y = cast(b, b.op("Clip", bounds, {y}), a.to);
+  return site.same_type(y, site.out(n)) && site.replace(site.out(n), y, folded ? folded_rule : quantize_rule);
 }
 
 bool spell_dequantize(Site& site, NodeId n) {

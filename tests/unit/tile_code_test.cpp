@@ -58,7 +58,12 @@ TileProgram random_program(Random& random) {
     const Spread spread = k == 0 ? Spread::full : random.of(spreads);
     if (k > 0 && random.chance(12)) {
       const DType dtype = random.of({DType::i8, DType::u8, DType::i16, DType::u16, DType::i32});
-      const uint16_t n = w.load(spread, dtype, true);
+      uint16_t n = w.load(spread, dtype, true);
+      if (random.chance(3)) {
+        // Sums wrap at once.
+        const uint16_t m = w.load(spread, random.of({DType::i8, DType::i32}), true);
+        n = w.convert(w.compute(random.of({ScalarOp::add, ScalarOp::sub}), n, m), random.of({DType::i8, DType::i32}));
+      }
       if (random.chance(2)) w.store(n, Spread::full, random.of({DType::i8, DType::i32}));
       add(w.convert(n, DType::f32), spread == Spread::row || spread == Spread::scalar);
       continue;

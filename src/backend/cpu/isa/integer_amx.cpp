@@ -65,40 +65,27 @@ SINTER_INLINE __mmask16 first_lanes(int64_t n) {
 }
 SINTER_INLINE __m512i splat(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
 
-// What zero points take from the sums of a product: by row and column, or alike for all rows, or for columns with a
-// zero point of 0.
-struct Taken {
-  bool one_row_zero = true, no_col_zero = true;
-};
-
-Taken taken_of(const IntegerProduct& p) {
-  Taken t;
-  for (int64_t r = 1; r < p.rows; ++r) t.one_row_zero = t.one_row_zero && p.row_zero[r] == p.row_zero[0];
-  for (int64_t c = 0; c < p.cols; ++c) t.no_col_zero = t.no_col_zero && p.col_zero[c] == 0;
-  return t;
-}
-
-void finish(const IntegerProduct& p, const Taken& taken, const uint32_t* sums, int64_t first, int64_t rows,
-            int64_t column) {
+void finish(const IntegerProduct& p, const uint32_t* sums, int64_t first, int64_t rows, int64_t column) {
   for (int64_t c = 0; c < 32 && column + c < p.cols; c += 16) {
     const __mmask16 lanes = first_lanes(p.cols - column - c);
-    const __m512i col_sum = _mm512_maskz_loadu_epi32(lanes, p.col_sum + column + c);
-    const __m512i col_zero = _mm512_maskz_loadu_epi32(lanes, p.col_zero + column + c);
-    __m512i by_row = _mm512_mullo_epi32(splat(p.row_zero[first]), col_sum);
+    const __m512i start = _mm512_loadu_si512(p.start + column + c);
     uint32_t* to = p.c + first * p.ldc + column + c;
     for (int64_t r = 0; r < rows; ++r, to += p.ldc) {
-      if (!taken.one_row_zero) by_row = _mm512_mullo_epi32(splat(p.row_zero[first + r]), col_sum);
-      __m512i value = _mm512_sub_epi32(_mm512_load_si512(sums + r * 32 + c), by_row);
-      if (!taken.no_col_zero)
+      __m512i value = _mm512_add_epi32(_mm512_load_si512(sums + r * 32 + c), start);
+      if (p.row_zero != nullptr) {
+        const __m512i col_sum = _mm512_maskz_loadu_epi32(lanes, p.col_sum + column + c);
+        const __m512i col_zero = _mm512_maskz_loadu_epi32(lanes, p.col_zero + column + c);
+        value = _mm512_sub_epi32(value, _mm512_mullo_epi32(splat(p.row_zero[first + r]), col_sum));
         value = _mm512_sub_epi32(value, _mm512_mullo_epi32(splat(p.row_term[first + r]), col_zero));
+      }
       _mm512_mask_storeu_epi32(to, lanes, value);
     }
   }
 }
 
-void rows_of(const IntegerProduct& p, const Taken& taken, int64_t first, int64_t rows, Ahead& ahead) {
+void rows_of(const IntegerProduct& p, int64_t first, int64_t rows, Ahead& ahead) {
   alignas(64) uint32_t sums[32 * 32];
-  const int64_t steps = (p.k + row_depth - 1) / row_depth, stride = row_bytes(p.k), next = tile_bytes(p.k);
+  const int64_t steps = (p.k + row_depth - 1) / row_depth, stride = p.a_stride, next = tile_bytes(p.k);
   const char* a = static_cast<const char*>(p.a) + first * stride;
   const char* b = static_cast<const char*>(p.b);
   for (int64_t column = 0; column < p.cols; column += 32, b += 2 * next) {
@@ -109,12 +96,11 @@ void rows_of(const IntegerProduct& p, const Taken& taken, int64_t first, int64_t
     else
       wide ? tiles_of<1, 2>(a, stride, b, steps, next, sums, ahead)
            : tiles_of<1, 1>(a, stride, b, steps, next, sums, ahead);
-    finish(p, taken, sums, first, rows, column);
+    finish(p, sums, first, rows, column);
   }
 }
 
 void multiply(const IntegerProduct& p) {
-  const Taken taken = taken_of(p);
   Ahead ahead{static_cast<const char*>(p.next), 0};
   if (p.next != nullptr && p.k > 0) {
     const int64_t blocks = (p.rows + 31) / 32 * ((p.cols + 31) / 32) * (tile_bytes(p.k) / 1024);
@@ -122,16 +108,17 @@ void multiply(const IntegerProduct& p) {
   }
   int64_t r = 0;
   if (p.rows >= 32) configure_tiles(16, 16);
-  for (; r + 32 <= p.rows; r += 32) rows_of(p, taken, r, 32, ahead);
+  for (; r + 32 <= p.rows; r += 32) rows_of(p, r, 32, ahead);
   if (const int64_t rest = p.rows - r; rest > 0) {
     configure_tiles(rest < 16 ? rest : 16, rest - 16);
-    rows_of(p, taken, r, rest, ahead);
+    rows_of(p, r, rest, ahead);
   }
   _tile_release();
 }
 
 }  // namespace
 
-extern const IntegerTable integer_amx = {32, row_bytes, pack_row, pack_panel, multiply};
+extern const IntegerTable integer_amx = {32,       row_bytes, takes_plain, pack_row, pack_panel,
+                                         multiply, center,    to_words,    largest};
 
 }  // namespace sinter::cpu

@@ -50,6 +50,7 @@ SINTER_INLINE Four load_bytes(const char* p) {
 
 }  // namespace
 
-extern const IntegerTable integer_portable = {12, row_bytes, pack_row, pack_panel, multiply};
+extern const IntegerTable integer_portable = {12,       row_bytes, takes_plain, pack_row, pack_panel,
+                                              multiply, center,    to_words,    largest};
 
 }  // namespace sinter::cpu

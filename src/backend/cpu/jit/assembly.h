@@ -131,6 +131,7 @@ class Assembly : public asmjit::ErrorHandler {
 
   // Towards zero, the low 32 bits of what isa/tile_memory.inc makes 64 of; NaN is 0.
   Pack truncated(const Pack& a);
+  Pack truncated_near(const Pack& a) { return one(Inst::kIdVcvttps2dq, a); }  // within 32 bits; NaN is -2^31
   Pack wrapped(const Pack& words, int bits, bool is_signed);
 
   // ---- conditions ----

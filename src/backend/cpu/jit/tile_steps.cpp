@@ -1,5 +1,6 @@
 #include "backend/cpu/jit/tile_steps.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -18,6 +19,7 @@ TileSteps::TileSteps(const TileExecutor& e, bool wide, bool narrows)
       held_(e.values.size()),
       conditions_(e.values.size()),
       divisors_(e.values.size()),
+      bounds_(e.values.size()),
       loads_(e.values.size(), nullptr) {}
 
 void TileSteps::leave_vector() {
@@ -222,7 +224,47 @@ void TileSteps::store(const TileStep& step, Where where) {
   }
 }
 
+// What a step that takes the larger or smaller of a value and a constant says of its result.
+void TileSteps::note_bounds(const TileStep& step) {
+  ScalarOp op = step.op;
+  uint16_t a = step.read[0], by = step.read[1];
+  if (step.kind == Kind::pair) {
+    if (step.op2 != 2 && step.op2 != 3) return;
+    op = step.op2 == 2 ? ScalarOp::min : ScalarOp::max;
+    by = step.read[2];
+    a = step.out;  // nothing is known of what is between
+  } else if (step.kind != Kind::binary || (op != ScalarOp::min && op != ScalarOp::max)) {
+    return;
+  }
+  if (!is_constant(by)) std::swap(a, by);
+  if (!is_constant(by) || e_.values[by].lane != Lane::f32) return;
+  const Bounds in = bounds_[a];
+  const float c = constant(by);
+  bounds_[step.out] = op == ScalarOp::min ? Bounds{std::min(in.low, c), std::min(in.high, c)}
+                                          : Bounds{std::max(in.low, c), std::max(in.high, c)};
+}
+
+// Whether nothing reads v but stores of no more than so many bits.
+bool TileSteps::is_only_stored(uint16_t v, int bits) const {
+  const auto others = [&](const std::vector<TileStep>& steps) {
+    bool any = false;
+    for (const TileStep& step : steps)
+      step.each_read(
+          [&](uint16_t read) { any = any || (read == v && !(step.is_store() && bit_size(step.dtype) <= bits)); });
+    return any;
+  };
+  if (others(e_.scalars) || others(e_.columns)) return false;
+  return std::none_of(e_.passes.begin(), e_.passes.end(),
+                      [&](const TilePass& pass) { return others(pass.rows) || others(pass.tiles); });
+}
+
+bool TileSteps::is_bounded(uint16_t v) const {
+  constexpr float far = 2147483520.0f;
+  return bounds_[v].low >= -far && bounds_[v].high <= far;
+}
+
 Pack TileSteps::compute(const TileStep& step, Where where) {
+  note_bounds(step);
   switch (step.kind) {
     case Kind::loop: {
       const Pack a = value(step.read[0]);
@@ -247,8 +289,13 @@ Pack TileSteps::compute(const TileStep& step, Where where) {
 
 Pack TileSteps::convert(const TileStep& step, const Pack& a) {
   const Lane from = e_.values[step.read[0]].lane, to = e_.values[step.out].lane;
-  if (to == Lane::i64)
-    return s_.wrapped(from == Lane::i64 ? a : s_.truncated(a), bit_size(step.dtype), is_signed(step.dtype));
+  if (to == Lane::i64) {
+    // Of what is bounded, NaN alone is outside of 32 bits, and its low bits are 0.
+    const bool near = bit_size(step.dtype) < 32 && is_bounded(step.read[0]);
+    const Pack words = from == Lane::i64 ? a : near ? s_.truncated_near(a) : s_.truncated(a);
+    if (is_only_stored(step.out, bit_size(step.dtype))) return words;  // stores take the low bits
+    return s_.wrapped(words, bit_size(step.dtype), is_signed(step.dtype));
+  }
   if (from == Lane::i64) return s_.to_real(a);
   return step.dtype == DType::f32 ? a : rounded(step.dtype, s_.in_register(a));
 }
@@ -298,6 +345,8 @@ Cond TileSteps::truth_of(uint16_t v) {
 
 Pack TileSteps::binary(const TileStep& step, Where where) {
   const uint16_t a = step.read[0], b = step.read[1];
+  if (e_.values[step.out].lane == Lane::i64)
+    return step.op == ScalarOp::add ? s_.add_words(value(a), value(b)) : s_.sub_words(value(a), value(b));
   switch (step.op) {
     case ScalarOp::add: return s_.add(value(a), value(b));
     case ScalarOp::sub: return s_.sub(value(a), value(b));

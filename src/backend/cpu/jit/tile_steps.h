@@ -6,6 +6,7 @@
 #pragma once
 
 #include <bit>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -75,6 +76,11 @@ class TileSteps {
   std::vector<Pack> held_;      // by value; none where it is not in a register
   std::vector<std::optional<Cond>> conditions_;
   std::vector<std::optional<Divisor>> divisors_;
+  // Between which its numbers are, as far as it is known; NaN may be among them.
+  struct Bounds {
+    float low = -std::numeric_limits<float>::infinity(), high = std::numeric_limits<float>::infinity();
+  };
+  std::vector<Bounds> bounds_;
   std::vector<const TileStep*> loads_;  // of columns
   std::vector<uint16_t> in_vector_;     // values of the vector that is being emitted
 
@@ -91,6 +97,9 @@ class TileSteps {
   Pack divide(const Pack& a, uint16_t by, Where where);
   void load(const TileStep& step, Where where);
   void store(const TileStep& step, Where where);
+  void note_bounds(const TileStep& step);
+  bool is_only_stored(uint16_t v, int bits) const;
+  bool is_bounded(uint16_t v) const;  // by numbers of 32 bits
   Pack compute(const TileStep& step, Where where);
   Pack convert(const TileStep& step, const Pack& a);
   Pack rounded(DType dtype, const Pack& a);

@@ -46,10 +46,11 @@ bool has_vectors(ScalarOp op) {
   }
 }
 
-// Integers of a program are taken if they come from memory or from reals and go there: those of quantized numbers do.
+// Integers of a program are taken if they come from memory or from reals and go there, with no more than sums that are
+// wrapped to 32 bits at once on the way: those of quantized numbers do.
 class Taken {
  public:
-  explicit Taken(const TileExecutor& e) : e_(e), words_(e.values.size()) {}
+  explicit Taken(const TileExecutor& e) : e_(e), words_(e.values.size()), sums_(e.values.size()) {}
 
   bool all() {
     // Places move by the widths that operands and results say.
@@ -98,11 +99,15 @@ class Taken {
     switch (step.kind) {
       case Kind::load: words_[step.out] = can_be_words(step.dtype); return words_[step.out];
       case Kind::store: return words_[a] && can_be_words(step.dtype);
+      case Kind::binary:
+        if (step.op != ScalarOp::add && step.op != ScalarOp::sub) return false;
+        sums_[step.out] = words_[a] && words_[step.read[1]];
+        return sums_[step.out];
       case Kind::spread: words_[step.out] = words_[a]; return words_[a];
       case Kind::loop:
         if (!converts(step)) return false;
         if (!is_integer(step.out)) return words_[a] && step.dtype == DType::f32 && !step.then;
-        if (is_integer(a) && !words_[a]) return false;
+        if (is_integer(a) && !words_[a] && !sums_[a]) return false;
         words_[step.out] = can_be_words(step.dtype);
         return words_[step.out];
       default: return false;
@@ -111,6 +116,7 @@ class Taken {
 
   const TileExecutor& e_;
   std::vector<bool> words_;  // values that 32 bits hold
+  std::vector<bool> sums_;   // of two such values: their low 32 bits are right
 };
 
 }  // namespace

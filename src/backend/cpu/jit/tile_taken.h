@@ -1,7 +1,7 @@
 // Whether a planned tile program can be compiled, decided before anything is emitted.
 //
-// Refused, and left to the interpreter: f64, integers that are computed with or need more than 32 bits, operators
-// without vectors, fp8.
+// Refused, and left to the interpreter: f64, integers that need more than 32 bits or are computed with otherwise than
+// by adding, operators without vectors, fp8.
 #pragma once
 
 #include "backend/cpu/tile_plan.h"

@@ -3,9 +3,11 @@
 #pragma once
 
 #include "backend/cpu/isa/contract.h"
+#include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/epilogue.h"
 #include "backend/kernel.h"
 #include "ops/contraction.h"
+#include "ops/pooling.h"
 #include "ops/window.h"
 
 namespace sinter::cpu {
@@ -13,6 +15,15 @@ namespace sinter::cpu {
 // The windows of Conv, and of what has its attributes.
 inline WindowRef window_ref(const ConvAttrs& attrs) {
   return {attrs.auto_pad, {}, attrs.strides, attrs.dilations, attrs.pads, false};
+}
+inline WindowRef window_ref(const MaxPoolAttrs& a) {
+  return {a.auto_pad, a.kernel, a.strides, a.dilations, a.pads, a.ceil_mode};
+}
+// The first and the end of the taps that lie inside [0, extent).
+inline Range taps_inside(int64_t start, int64_t step, int64_t taps, int64_t extent) {
+  const int64_t first = start < 0 ? (-start + step - 1) / step : 0;
+  const int64_t end = start >= extent ? 0 : (extent - start + step - 1) / step;
+  return {first, std::max(first, std::min(taps, end))};
 }
 // The result [N, M, spatial...] as epilogues see it: a column for every channel.
 inline OutputView image_view(size_t rank) {

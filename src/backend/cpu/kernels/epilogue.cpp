@@ -123,6 +123,7 @@ std::optional<Residual> find_residual(const Problem& problem, size_t next, uint1
 
 Peeled peel(const Problem& problem, const OutputView& view, int main_bias, const LoopsCan& can) {
   Peeled p{.bias = main_bias, .value = main_value(problem)};
+  if (problem.types[p.value].dtype != DType::f32) return p;
   bool bounded = false;
   while (p.next < problem.stages.size() && uses(problem, p.value) == 1) {
     const Stage& stage = problem.stages[p.next];
@@ -184,14 +185,17 @@ bool in_epilogue(const Problem& problem, size_t operand) {
   return false;
 }
 
-Answer epilogue_supported(const Problem& problem, const OutputView& view) {
+Answer epilogue_supported(const Problem& problem, const OutputView& view, DType dtype) {
   if (problem.results.empty()) return Answer::no("no results");
   if (problem.stages[0].outputs != 1) return Answer::no("the main stage has several results");
   const Type& made = problem.types[main_value(problem)];
-  if (!made.is_plain() || made.dtype != DType::f32) return Answer::no("the main stage does not make f32");
+  if (!made.is_plain() || made.dtype != dtype)
+    return Answer::no(fmt::format("the main stage does not make {}", dtype_name(dtype)));
   const Layout result_layout = view.layout(made.shape->size(), made.shape->size());
   for (const Problem::Result& result : problem.results) {
     if (shape_of(problem, result.value) != *made.shape) return Answer::no("a result has another shape");
+    if (dtype != DType::f32 && problem.stages.size() > 1 && result.value == main_value(problem))
+      return Answer::no("what the main stage makes is a result beside others");
     if (result.layout.kind != Layout::Kind::any && !lies_in(result.layout, result_layout, view))
       return Answer::no(fmt::format("a result must lie as '{}'", to_text(result_layout)));
   }

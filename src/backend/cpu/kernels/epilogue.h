@@ -26,8 +26,9 @@ struct OutputView {
   Layout layout(size_t result_rank, size_t operand_rank) const;
 };
 
-// Whether the stages behind stage 0 can run on its blocks, with operands and results laid out as they are.
-Answer epilogue_supported(const Problem& problem, const OutputView& view);
+// Whether the stages behind stage 0, which makes `made`, can run on its blocks, with operands and results laid out as
+// they are.
+Answer epilogue_supported(const Problem& problem, const OutputView& view, DType made = DType::f32);
 // Whether stages behind the first read this operand.
 bool in_epilogue(const Problem& problem, size_t operand);
 // Whether the result may be made over this operand: blocks of it are read as the same blocks are stored.
@@ -56,7 +57,8 @@ struct LoopsCan {
   bool add_narrow = false;    // one of bf16
   bool store_narrow = false;  // round what they store to bf16
 };
-// main_bias: the operand that the main stage adds to each column, or -1. Precondition: epilogue_supported.
+// main_bias: the operand that the main stage adds to each column, or -1. Precondition: epilogue_supported. Loops that
+// make i32 do nothing themselves: all is the program's.
 Epilogue make_epilogue(const Problem& problem, const OutputView& view, int main_bias, uint8_t level,
                        const LoopsCan& can = {});
 
@@ -84,6 +86,7 @@ class EpilogueRun {
   EpilogueRun(const BoundEpilogue& bound, const Launch& launch, void* scratch);
   // Moves to another call: its position on the batch axes, its first column, and its first row.
   void at(std::span<const int64_t> batch, int64_t first_col, int64_t first_row = 0);
+  // block: of what the main stage makes, f32 or i32.
   static void block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride);
 
  private:

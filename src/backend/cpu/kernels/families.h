@@ -23,11 +23,12 @@ std::span<const Kernel> late_kernels();         // any operator whose host opera
 std::span<const Kernel> generation_kernels();   // Range, OneHot
 std::span<const Kernel> packing_kernels();      // weights into panels
 std::span<const Kernel> resize_kernels();
-std::span<const Kernel> resample_kernels();    // Resize in every mode
-std::span<const Kernel> sample_kernels();      // GridSample, RoiAlign, LRN
-std::span<const Kernel> signal_kernels();      // DFT, STFT
-std::span<const Kernel> deformable_kernels();  // DeformConv
-std::span<const Kernel> plane_kernels();       // MaxPool with indices, of bytes
+std::span<const Kernel> resample_kernels();      // Resize in every mode
+std::span<const Kernel> sample_kernels();        // GridSample, RoiAlign, LRN
+std::span<const Kernel> signal_kernels();        // DFT, STFT
+std::span<const Kernel> deformable_kernels();    // DeformConv
+std::span<const Kernel> plane_kernels();         // MaxPool with indices, of bytes
+std::span<const Kernel> byte_pooling_kernels();  // MaxPool of bytes, channels last
 std::span<const Kernel> recurrent_kernels();
 std::span<const Kernel> integer_depthwise_kernels();  // ConvInteger of one channel per group
 std::span<const Kernel> integer_kernels();            // MatMulInteger, ConvInteger

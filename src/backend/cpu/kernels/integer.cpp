@@ -1,6 +1,7 @@
 // Products of 8-bit integers in i32: MatMulInteger of any ranks and ConvInteger with one to three spatial axes,
 // channels last. Constant B comes as panels. Other B is read as it lies, row after row (weights of a convolution get
-// such a layout): each chunk packs its rows of A, and one panel of such a B after the other, into its scratch.
+// such a layout): each chunk packs its rows of A, and one panel of such a B after the other, into its scratch. What
+// stands behind the product runs on blocks of its sums.
 
 #include <cstring>
 
@@ -9,6 +10,7 @@
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/convolution.h"
+#include "backend/cpu/kernels/epilogue.h"
 #include "backend/cpu/kernels/families.h"
 #include "backend/cpu/kernels/integer.h"
 #include "base/checked.h"
@@ -19,8 +21,6 @@ namespace sinter::cpu {
 void integer_mismatch() {
   throw Error(Code::invalid_argument, "the operands of an integer product do not fit together");
 }
-
-namespace {
 
 const IntegerTable& integer_table(const DeviceSpec& device) {
 #ifdef SINTER_X86
@@ -34,20 +34,31 @@ const IntegerTable& integer_table(const DeviceSpec& device) {
   return integer_portable;
 }
 
-}  // namespace
-
 std::shared_ptr<const void> prepare_integer(const Kernel&, const Problem&, const Config&, const DeviceSpec& device) {
   return std::make_shared<const IntegerTable*>(&integer_table(device));
 }
 
 namespace {
 
-// Everything about one shape. Calls are products of one size: matrices of a batch, or groups of a convolution.
+// Rows of a block that stages run on: its sums stay in the first cache.
+int64_t block_rows(const IntegerTable& table) { return align_up(48, table.row_unit, "rows"); }
+
+// Made once per engine.
+struct Prepared {
+  const IntegerTable* table;
+  OutputView view;
+  Epilogue epilogue;
+};
+
+// Everything about one shape. Calls are products of one size: matrices of a batch, or groups of a convolution, of each
+// image where stages want that.
 struct Plan {
+  const Prepared* prepared = nullptr;
   const IntegerTable* table;
   int64_t calls = 1, m = 0, n = 0, k = 0;
   Dims call_dims;
-  Dims a_strides, b_strides, c_strides;  // bytes, bytes and elements from call to call
+  size_t batch_axes = 0;                                 // leading axes of calls that are the view's batch axes
+  Dims a_strides, b_strides, c_strides, column_strides;  // bytes, bytes, elements and columns from call to call
   int64_t lda = 0, ldb = 0, ldc = 0;
   bool b_packed = false;
   BytePanels panels;                          // of each B, when packed
@@ -56,12 +67,14 @@ struct Plan {
   Window window;
   int64_t channels = 0, pixel_stride = 0, image_stride = 0;  // of A with a window; bytes
   int64_t m_step = 1, m_parts = 0, n_step = 1, n_parts = 0;
+  bool plain = false;  // rows of A stay as they lie
   // Bytes into the scratch.
-  int64_t row_zero = 0, row_term = 0, ones = 0, ones_at = 0, line = 0, panel = 0, columns = 0;
+  int64_t row_zero = 0, row_term = 0, ones = 0, ones_at = 0, line = 0, panel = 0, columns = 0, block = 0, tile = 0;
+  BoundEpilogue epilogue;
 };
 
 Answer operands_supported(const Problem& problem, const char* name) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], name)) return Answer::no("another operator");
+  if (problem.stages.empty() || !is_op(problem.stages[0], name)) return Answer::no("another operator");
   if (Answer a = plain_problem(problem); !a) return a;
   const Stage& stage = problem.stages[0];
   for (uint16_t v : stage.inputs) {
@@ -71,7 +84,6 @@ Answer operands_supported(const Problem& problem, const char* name) {
   for (size_t i = 2; i < stage.inputs.size(); ++i)
     if (has(stage, i) && !row_major_or_any(problem.operands[stage.inputs[i]].layout))
       return Answer::no("zero points must be row-major");
-  if (problem.results.size() != 1) return Answer::no("not one result");
   return Answer::yes();
 }
 
@@ -90,12 +102,39 @@ bool becomes_panels(const Problem& problem) {
   const Stage& stage = problem.stages[0];
   const Operand& b = problem.operands[stage.inputs[in_b]];
   if (b.layout.kind != Layout::Kind::any || !b.constant) return false;
-  return std::count(stage.inputs.begin(), stage.inputs.end(), stage.inputs[in_b]) == 1;
+  return std::count(stage.inputs.begin(), stage.inputs.end(), stage.inputs[in_b]) == 1 &&
+         !in_epilogue(problem, stage.inputs[in_b]);
+}
+
+std::shared_ptr<const void> prepare_with(const Problem& problem, OutputView view, const DeviceSpec& device) {
+  auto out = std::make_shared<Prepared>();
+  out->table = &integer_table(device);
+  out->epilogue = make_epilogue(problem, view, -1, device.level);
+  out->view = std::move(view);
+  return out;
 }
 
 // ---- MatMulInteger ----
 
 Layout byte_panels() { return Layout::matrix_panels(integer_columns, BytePanels::tile, false); }
+
+OutputView matrix_view(const Problem& problem) {
+  const size_t rank = problem.types[problem.first_result[0]].shape->size();
+  OutputView view;
+  for (size_t k = 0; k + 2 < rank; ++k) view.batch.push_back(k);
+  view.rows = {rank - 2};
+  view.col = static_cast<int>(rank - 1);
+  return view;
+}
+
+std::shared_ptr<const void> prepare_matmul(const Kernel&, const Problem& problem, const Config&,
+                                           const DeviceSpec& device) {
+  return prepare_with(problem, matrix_view(problem), device);
+}
+
+bool matmul_overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  return epilogue_overwrites(problem, matrix_view(problem), operand);
+}
 
 Needs needs_matmul(const Kernel& kernel, const Problem& problem, const Config& config, const DeviceSpec& device) {
   Needs out = settled_needs(kernel, problem, config, device);
@@ -122,8 +161,9 @@ Answer supports_matmul(const Kernel&, const Problem& problem, const DeviceSpec&)
     const Type& zero = problem.types[stage.inputs[in_b_zero]];
     if (!single(zero) && !along_columns(zero)) return Answer::no("zero points of B lie otherwise than by columns");
   }
-  if (!row_major_or_any(problem.results[0].layout)) return Answer::no("the result must be row-major");
-  return Answer::yes();
+  if (!row_major_or_any(b_layout) && in_epilogue(problem, stage.inputs[in_b]))
+    return Answer::no("B is read in two layouts");
+  return epilogue_supported(problem, matrix_view(problem), DType::i32);
 }
 
 double product_cost(const Problem& problem, std::span<const int64_t> symbols, const DeviceSpec& device, double depth) {
@@ -150,6 +190,9 @@ void finish(Plan& p, const BindContext& c, Bound& bound) {
   };
   p.row_zeros = zeros(in_a_zero) != 1;
   p.col_zeros = zeros(in_b_zero) != 1;
+  // Sums of A's rows are needed where columns have zero points.
+  p.plain = !p.windowed && !has(stage, in_b_zero) && c.problem.types[stage.inputs[in_a]].dtype == DType::u8 &&
+            c.problem.types[stage.inputs[in_b]].dtype == DType::i8 && !p.row_zeros && p.table->takes_plain(p.k, p.lda);
   const int64_t row_bytes = p.table->row_bytes(p.k);
   constexpr int64_t block_bytes = 256 << 10;
   const int64_t unit = p.table->row_unit;
@@ -170,20 +213,28 @@ void finish(Plan& p, const BindContext& c, Bound& bound) {
     at = checked_add(at, align_up(bytes, 64, "scratch"), "scratch");
     return here;
   };
-  place(checked_mul(p.m_step, row_bytes, "scratch"));
+  place(p.plain ? 0 : checked_mul(p.m_step, row_bytes, "scratch"));
   p.row_zero = place(p.m_step * 4);
   p.row_term = place(p.m_step * 4);
   p.ones = place(p.k);
   p.ones_at = place(row_bytes);
   p.line = place(p.k);
   p.panel = place(p.b_packed ? 0 : BytePanels{p.k, integer_columns, integer_columns, BytePanels::tile}.bytes());
-  p.columns = place(4 * 3 * integer_columns);
+  p.columns = place(4 * 4 * integer_columns);
+  const Epilogue& epilogue = p.prepared->epilogue;
+  if (epilogue.executor) {
+    const int64_t last = p.n % integer_columns ? p.n % integer_columns : integer_columns;
+    p.epilogue = bind_epilogue(epilogue, p.prepared->view, c, p.batch_axes > 0, std::min(integer_columns, p.n), last);
+    p.block = place(block_rows(*p.table) * integer_columns * 4);
+    p.tile = place(p.epilogue.scratch);
+  }
   bound.scratch = at;
 }
 
 void bind_matmul(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
   Plan& p = emplace<Plan>(bound);
-  p.table = *static_cast<const IntegerTable* const*>(prepared);
+  p.prepared = static_cast<const Prepared*>(prepared);
+  p.table = p.prepared->table;
   const Stage& stage = c.problem.stages[0];
   const Dims &a = c.operands[stage.inputs[in_a]], &b = c.operands[stage.inputs[in_b]], &y = c.results[0];
   const size_t batch = y.size() - 2;
@@ -208,11 +259,15 @@ void bind_matmul(const Kernel&, const void* prepared, const BindContext& c, Boun
   p.a_strides = strides(a, checked_mul(p.m, p.k, "A"));
   p.b_strides = strides(b, p.b_packed ? p.panels.bytes() : checked_mul(p.k, p.n, "B"));
   p.c_strides = strides(y, checked_mul(p.m, p.n, "result"));
+  p.column_strides.assign(batch, 0);
   p.call_dims.assign(y.begin(), y.begin() + static_cast<ptrdiff_t>(batch));
+  p.batch_axes = batch;
   const bool shared_b = std::all_of(p.b_strides.begin(), p.b_strides.end(), [](int64_t s) { return s == 0; });
-  if (shared_b && a.size() == y.size() && std::equal(a.begin(), a.end() - 1, y.begin())) {
+  if (shared_b && p.prepared->epilogue.whole_batch && a.size() == y.size() &&
+      std::equal(a.begin(), a.end() - 1, y.begin())) {
     for (size_t k = 0; k < batch; ++k) p.m = checked_mul(p.m, y[k], "rows");
     p.call_dims.clear();
+    p.batch_axes = 0;
   }
   const auto zero_fits = [&](size_t input, int64_t count) {
     const int64_t have = has(stage, input) ? product(c.operands[stage.inputs[input]]) : 1;
@@ -239,9 +294,9 @@ Answer integer_conv_supports(const Kernel&, const Problem& problem, const Device
   for (size_t i = 0; i < stage.inputs.size(); ++i)
     for (size_t j = 0; j < 2; ++j)
       if (i != j && stage.inputs[i] == stage.inputs[j]) return Answer::no("an operand stands twice");
-  if (!channels_last_or_any(problem.operands[x].layout, rank) || !channels_last_or_any(problem.results[0].layout, rank))
-    return Answer::no("channels must be last");
+  if (!channels_last_or_any(problem.operands[x].layout, rank)) return Answer::no("channels must be last");
   const Layout& filters = problem.operands[w].layout;
+  if (in_epilogue(problem, w)) return Answer::no("filters are read in two layouts");
   if (filters.kind != Layout::Kind::any && filters != taps_first(rank))
     return Answer::no("filters must lie with their columns innermost");
   if (has(stage, in_a_zero) && !single(problem.types[stage.inputs[in_a_zero]]))
@@ -253,19 +308,12 @@ Answer integer_conv_supports(const Kernel&, const Problem& problem, const Device
     if (!single(problem.types[stage.inputs[in_b_zero]]) && !by_filter)
       return Answer::no("zero points of filters lie otherwise than by filters");
   }
-  return Answer::yes();
+  return epilogue_supported(problem, image_view(rank), DType::i32);
 }
 
 Needs integer_conv_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&) {
-  const Stage& stage = problem.stages[0];
-  const size_t rank = problem.types[stage.inputs[in_a]].shape->size();
-  Needs out;
-  for (size_t i = 0; i < problem.operands.size(); ++i)
-    out.operands.push_back(i == stage.inputs[in_a]   ? Layout::channels_last(rank)
-                           : i == stage.inputs[in_b] ? taps_first(rank)
-                                                     : settled(problem.operands[i].layout));
-  out.results.push_back(Layout::channels_last(rank));
-  return out;
+  const size_t rank = problem.types[problem.stages[0].inputs[in_a]].shape->size();
+  return filtered_needs(problem, image_view(rank), taps_first(rank));
 }
 
 namespace {
@@ -275,7 +323,7 @@ Layout filter_panels(const ConvAttrs& attrs) {
 }
 
 Answer supports_conv(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
-  if (problem.stages.size() != 1 || !is_op(problem.stages[0], "ConvInteger")) return Answer::no("another operator");
+  if (problem.stages.empty() || !is_op(problem.stages[0], "ConvInteger")) return Answer::no("another operator");
   const Stage& stage = problem.stages[0];
   const uint16_t w = stage.inputs[in_b];
   if (w >= problem.operands.size() || problem.operands[w].layout.kind != Layout::Kind::conv_panels)
@@ -292,11 +340,11 @@ Needs needs_conv(const Kernel& kernel, const Problem& problem, const Config& con
   const Stage& stage = problem.stages[0];
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
   const Operand& w = problem.operands[stage.inputs[in_b]];
+  if (w.layout.kind != Layout::Kind::any) return out;
   const Dim& filters = (*w.type.shape)[0];
   // Groups of few columns would be mostly padding.
   const bool wide = attrs.group == 1 || (filters.is_constant() && filters.constant() / attrs.group >= BytePanels::tile);
-  if (w.layout.kind == Layout::Kind::conv_panels || (wide && becomes_panels(problem)))
-    out.operands[stage.inputs[in_b]] = filter_panels(attrs);
+  if (wide && becomes_panels(problem)) out.operands[stage.inputs[in_b]] = filter_panels(attrs);
   return out;
 }
 
@@ -309,9 +357,15 @@ double cost_conv(const Kernel&, const Problem& problem, std::span<const int64_t>
   return product_cost(problem, symbols, device, waste * elements_at(w, symbols) / filters);
 }
 
+std::shared_ptr<const void> prepare_conv(const Kernel&, const Problem& problem, const Config&,
+                                         const DeviceSpec& device) {
+  return prepare_with(problem, image_view(problem.types[problem.stages[0].inputs[in_a]].shape->size()), device);
+}
+
 void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
   Plan& p = emplace<Plan>(bound);
-  p.table = *static_cast<const IntegerTable* const*>(prepared);
+  p.prepared = static_cast<const Prepared*>(prepared);
+  p.table = p.prepared->table;
   const Stage& stage = c.problem.stages[0];
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
   const Dims &x = c.operands[stage.inputs[in_a]], &w = c.operands[stage.inputs[in_b]], &y = c.results[0];
@@ -330,17 +384,27 @@ void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound&
   const int64_t taps = element_count(Dims(w.begin() + 2, w.end()));
   p.channels = w[1];
   p.k = checked_mul(w[1], taps, "depth");
-  p.m = checked_mul(x[0], pixels_out, "pixels");
+  const bool by_image = !p.prepared->epilogue.whole_batch;
+  p.m = by_image ? pixels_out : checked_mul(x[0], pixels_out, "pixels");
   p.n = w[0] / groups;
   p.lda = p.pixel_stride = x[1];
   p.image_stride = checked_mul(pixels_in, x[1], "image");
   p.ldb = p.ldc = w[0];
-  p.call_dims = {groups};
   p.b_packed = c.problem.operands[stage.inputs[in_b]].layout.kind == Layout::Kind::conv_panels && p.k > 0;
   p.panels = {p.k, p.n, integer_columns, BytePanels::tile};
-  p.a_strides = {w[1]};
-  p.b_strides = {p.b_packed ? p.panels.bytes() : p.n};
-  p.c_strides = {p.n};
+  if (by_image) {
+    p.batch_axes = 1;
+    p.call_dims.push_back(x[0]);
+    p.a_strides.push_back(p.image_stride);
+    p.b_strides.push_back(0);
+    p.c_strides.push_back(checked_mul(pixels_out, p.ldc, "image"));
+    p.column_strides.push_back(0);
+  }
+  p.call_dims.push_back(groups);
+  p.a_strides.push_back(w[1]);
+  p.b_strides.push_back(p.b_packed ? p.panels.bytes() : p.n);
+  p.c_strides.push_back(p.n);
+  p.column_strides.push_back(p.n);
   bool as_it_is = taps == 1;
   for (int d = 0; d < 3; ++d)
     as_it_is = as_it_is && p.window.stride[d] == 1 && p.window.pad[d] == 0 && p.window.in[d] == p.window.out[d];
@@ -403,11 +467,15 @@ Status run(const Launch& launch) {
   const int64_t n_part = rest % p.n_parts;
   rest /= p.n_parts;
   const int64_t m_begin = rest % p.m_parts * p.m_step, rows = std::min(p.m, m_begin + p.m_step) - m_begin;
-  int64_t call = rest / p.m_parts, a_at = 0, b_at = 0, c_at = 0;
+  int64_t call = rest / p.m_parts, a_at = 0, b_at = 0, c_at = 0, first_col = 0;
+  int64_t batch[max_rank] = {};
   for (size_t k = p.call_dims.size(); k-- > 0; call /= p.call_dims[k]) {
-    a_at += call % p.call_dims[k] * p.a_strides[k];
-    b_at += call % p.call_dims[k] * p.b_strides[k];
-    c_at += call % p.call_dims[k] * p.c_strides[k];
+    const int64_t at = call % p.call_dims[k];
+    a_at += at * p.a_strides[k];
+    b_at += at * p.b_strides[k];
+    c_at += at * p.c_strides[k];
+    first_col += at * p.column_strides[k];
+    if (k < p.batch_axes) batch[k] = at;
   }
   const auto words = [&](int64_t offset) { return reinterpret_cast<uint32_t*>(launch.scratch + offset); };
   uint32_t *row_zero = words(p.row_zero), *row_term = words(p.row_term);
@@ -416,7 +484,7 @@ Status run(const Launch& launch) {
   auto* line = reinterpret_cast<uint8_t*>(launch.scratch + p.line);
   // As a_zero lies, rows of all calls follow one another; by row only without a window.
   const int64_t first_zero = p.row_zeros ? a_at / std::max<int64_t>(1, p.k) + m_begin : 0;
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = 0; r < rows && !p.plain; ++r) {
     const uint8_t zero = a_zero ? a_zero[p.row_zeros ? first_zero + r : 0] : 0;
     const uint8_t* from = line;
     if (p.k == 0)
@@ -435,9 +503,16 @@ Status run(const Launch& launch) {
     p.table->pack_row(reinterpret_cast<const uint8_t*>(launch.scratch + p.ones), p.k, 0, ones);
   }
 
-  uint32_t *col_sum = words(p.columns), *col_zero = col_sum + integer_columns, *nothing = col_zero + integer_columns;
+  uint32_t *col_sum = words(p.columns), *col_zero = col_sum + integer_columns, *start = col_zero + integer_columns;
+  uint32_t* const nothing = start + integer_columns;
   std::memset(nothing, 0, 4 * integer_columns);
-  auto* c = static_cast<uint32_t*>(launch.operands[launch.problem->operands.size()]) + c_at;
+  // One zero point for all of A, and none of B, is a number to each column.
+  const bool by_column = !p.row_zeros && !b_zero && flip_b == 0;
+  const uint32_t zero = static_cast<uint8_t>((a_zero ? *a_zero : 0) ^ flip_a);
+  const bool stages = p.prepared->epilogue.executor != nullptr;
+  EpilogueRun epilogue(p.epilogue, launch, launch.scratch + p.tile);
+  if (stages) epilogue.at(std::span(batch, p.batch_axes), first_col);
+  auto* c = static_cast<uint32_t*>(launch.operands[launch.problem->operands.size()]);
   const int64_t n_begin = n_part * p.n_step, n_end = std::min(p.n, n_begin + p.n_step);
   for (int64_t n = n_begin; n < n_end; n += integer_columns) {
     IntegerProduct product;
@@ -454,27 +529,47 @@ Status run(const Launch& launch) {
       if (p.k > 0) p.table->pack_panel(b + b_at + n, p.k, p.ldb, product.cols, flip_b, launch.scratch + p.panel);
       product.rows = 1;
       product.a = ones;
-      product.row_zero = product.row_term = product.col_sum = product.col_zero = nothing;
+      product.start = nothing;
       product.c = col_sum;
       p.table->multiply(product);
       product.col_sum = col_sum;
     }
-    // Columns of the calls of a convolution follow one another; a batch of matrices shares its columns' zero points.
-    const int64_t first = p.col_zeros ? n + (p.ldb != p.n ? c_at : 0) : 0;
-    for (int64_t j = 0; j < product.cols; ++j) {
-      const uint8_t zero = b_zero ? b_zero[p.col_zeros ? first + j : 0] : 0;
-      col_zero[j] = static_cast<uint32_t>(int32_t{static_cast<int8_t>(zero ^ flip_b)});
+    const int64_t first = p.col_zeros ? first_col + n : 0;
+    product.start = nothing;
+    if (by_column) {
+      for (int64_t j = 0; j < product.cols; ++j) start[j] = 0u - zero * product.col_sum[j];
+      product.start = start;
+    } else {
+      for (int64_t j = 0; j < product.cols; ++j) {
+        const uint8_t own = b_zero ? b_zero[p.col_zeros ? first + j : 0] : 0;
+        col_zero[j] = static_cast<uint32_t>(int32_t{static_cast<int8_t>(own ^ flip_b)});
+      }
+      product.col_zero = col_zero;
     }
-    product.rows = rows;
-    product.a = launch.scratch;
-    product.row_zero = row_zero;
-    product.row_term = row_term;
-    product.col_zero = col_zero;
-    product.c = c + m_begin * p.ldc + n;
-    product.ldc = p.ldc;
-    p.table->multiply(product);
+    product.a_stride = p.plain ? p.lda : row_bytes;
+    product.ldc = stages ? integer_columns : p.ldc;
+    const void* const next = product.next;
+    const int64_t step = stages ? block_rows(*p.table) : rows;
+    for (int64_t r = 0; r < rows; r += step) {
+      product.rows = std::min(step, rows - r);
+      product.a = p.plain ? static_cast<const void*>(a + a_at + (m_begin + r) * p.lda) : launch.scratch + r * row_bytes;
+      if (!by_column) {
+        product.row_zero = row_zero + r;
+        product.row_term = row_term + r;
+      }
+      product.c = stages ? words(p.block) : c + c_at + m_begin * p.ldc + n;
+      product.next = r + step < rows ? nullptr : next;
+      p.table->multiply(product);
+      if (stages)
+        EpilogueRun::block(&epilogue, m_begin + r, product.rows, n, product.cols, reinterpret_cast<float*>(product.c),
+                           product.ldc);
+    }
   }
   return {};
+}
+
+bool conv_overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  return epilogue_overwrites(problem, image_view(problem.types[problem.stages[0].inputs[in_a]].shape->size()), operand);
 }
 
 constexpr Kernel rows[] = {
@@ -482,16 +577,18 @@ constexpr Kernel rows[] = {
      .supports = supports_matmul,
      .needs = needs_matmul,
      .cost = cost_matmul,
-     .prepare = prepare_integer,
+     .prepare = prepare_matmul,
      .bind = bind_matmul,
-     .run = run},
+     .run = run,
+     .may_overwrite = matmul_overwrites},
     {.name = "conv_integer",
      .supports = supports_conv,
      .needs = needs_conv,
      .cost = cost_conv,
-     .prepare = prepare_integer,
+     .prepare = prepare_conv,
      .bind = bind_conv,
-     .run = run},
+     .run = run,
+     .may_overwrite = conv_overwrites},
 };
 
 }  // namespace

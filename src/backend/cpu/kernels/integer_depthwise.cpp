@@ -1,5 +1,7 @@
 // ConvInteger of one channel per group, channels last, by the loops of f32: sums of products of differences of bytes
-// are exact there.
+// are exact there. Some lines at a time become floats in the scratch.
+
+#include <cstring>
 
 #include "backend/cpu/device.h"
 #include "backend/cpu/kernels/common.h"
@@ -14,10 +16,14 @@ namespace {
 // Sums of up to 256 products of differences of bytes are exact in f32.
 constexpr int64_t depthwise_taps = 256;
 
-// Where blocks of sums go, as integers.
-struct Store {
-  int32_t* to;
-  int64_t channels;
+// Lines of the operand are floats around their zero point in the scratch, as many as this at a time.
+constexpr int64_t band_bytes = 192 << 10;
+
+struct Prepared {
+  const SpatialTable* spatial;
+  const IntegerTable* integer;
+  OutputView view;
+  Epilogue epilogue;
 };
 
 Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
@@ -38,106 +44,174 @@ double cost(const Kernel&, const Problem& problem, std::span<const int64_t> symb
   const double filters = static_cast<double>(std::max<int64_t>(1, (*w.shape)[0].evaluate(symbols)));
   const double products =
       elements_at(problem.types[problem.first_result[0]], symbols) * elements_at(w, symbols) / filters;
-  return 2000 + products / 10;
+  return 1000 + products / 16;
+}
+
+std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const Config&, const DeviceSpec& device) {
+  auto out = std::make_shared<Prepared>();
+  out->spatial = &spatial_table(device.level);
+  out->integer = &integer_table(device);
+  out->view = image_view(problem.types[problem.stages[0].inputs[in_a]].shape->size());
+  out->epilogue = make_epilogue(problem, out->view, -1, device.level);
+  return out;
+}
+
+bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  return epilogue_overwrites(problem, image_view(problem.types[problem.stages[0].inputs[in_a]].shape->size()), operand);
 }
 
 struct Plan {
-  const SpatialTable* table;
-  SpatialArgs args;
-  int64_t pixels = 0, pixel_parts = 0;  // of the operand
-  int64_t taps = 0, rows = 0;
-  int64_t weights = 0;  // bytes into the workspace
-  bool col_zeros = false;
+  const Prepared* prepared = nullptr;
+  Window window;
+  int64_t channels = 0, images = 0, taps = 0;
+  int64_t band = 1;        // rows of the result that are made at a time
+  int64_t lines = 0;       // of the operand in the scratch, of each slice
+  bool col_zeros = false;  // one zero point for each filter, else one for all
+  BoundEpilogue epilogue;
+  // Bytes into the scratch.
+  int64_t weights = 0, inner = 0, tile = 0;
+
+  int64_t line_size() const { return window.in[2] * channels; }
+  int64_t image_rows() const { return window.out[0] * window.out[1]; }
 };
+
+// The rows of a band as a window of their own: what lies outside of the image is zeros in the scratch, but at the ends
+// of lines.
+Window band_window(const Plan& p, int64_t count) {
+  Window w = p.window;
+  w.in[0] = w.kernel[0];
+  w.in[1] = p.lines;
+  w.out[0] = 1;
+  w.out[1] = count;
+  w.dilation[0] = w.dilation[1] = 1;
+  w.stride[0] = 1;
+  w.pad[0] = w.pad[1] = w.pad_end[0] = w.pad_end[1] = 0;
+  return w;
+}
+
+SpatialArgs band_args(const Plan& p, int64_t count) {
+  SpatialArgs args;
+  args.window = band_window(p, count);
+  args.channels = args.pixel_stride = args.out_stride = p.channels;
+  args.epilogue = EpilogueRun::block;  // some
+  return args;
+}
 
 void bind(const Kernel&, const void* prepared, const BindContext& c, Bound& bound) {
   const Stage& stage = c.problem.stages[0];
   const ConvAttrs& attrs = stage.attrs.as<ConvAttrs>();
   const Dims &x = c.operands[stage.inputs[in_a]], &w = c.operands[stage.inputs[in_b]], &y = c.results[0];
   Plan& p = emplace<Plan>(bound);
-  p.table = *static_cast<const SpatialTable* const*>(prepared);
+  p.prepared = static_cast<const Prepared*>(prepared);
   bound.chunks[0] = 0;
   if (x[1] != attrs.group || w[0] != attrs.group || w[1] != 1 || y[0] != x[0] || y[1] != w[0]) integer_mismatch();
   const int64_t zeros = has(stage, in_b_zero) ? product(c.operands[stage.inputs[in_b_zero]]) : 1;
   if (zeros != 1 && zeros != w[0]) integer_mismatch();
   if (product(y) == 0) return;
-  SpatialArgs& args = p.args;
-  args.window = make_window(x, y, std::span(w).subspan(2), window_ref(attrs));
-  args.channels = args.pixel_stride = args.out_stride = x[1];
-  args.image_stride = product(x, 1, x.size());
-  args.epilogue = [](void* user, int64_t m, int64_t count, int64_t n, int64_t cols, float* block, int64_t stride) {
-    const auto [to, channels] = *static_cast<const Store*>(user);
-    for (int64_t r = 0; r < count; ++r)
-      for (int64_t i = 0; i < cols; ++i) to[(m + r) * channels + n + i] = static_cast<int32_t>(block[r * stride + i]);
-  };
-  p.pixels = product(x) / x[1];
+  p.window = make_window(x, y, std::span(w).subspan(2), window_ref(attrs));
+  p.channels = x[1];
+  p.images = x[0];
   p.taps = product(w, 2, w.size());
-  p.rows = checked_mul(x[0], args.window.out[0] * args.window.out[1], "rows");
   p.col_zeros = zeros != 1;
-  p.weights = align_up(byte_size(DType::f32, product(x)), 64, "workspace");
-  bound.workspace = checked_add(p.weights, byte_size(DType::f32, checked_mul(p.taps, x[1], "weights")), "workspace");
-  bound.scratch = p.table->scratch_size(args);
-  bound.phases = 2;
-  // The weights are one more chunk.
-  p.pixel_parts = chunks_for(checked_mul(product(x), 5, "work"), p.pixels, c.threads);
-  bound.chunks[0] = p.pixel_parts + 1;
-  bound.chunks[1] = chunks_for(checked_mul(product(y), p.taps, "work"), p.rows, c.threads);
+  const Window& window = p.window;
+  const int64_t slice = byte_size(DType::f32, checked_mul(window.kernel[0], p.line_size(), "line"));
+  const int64_t fitting = band_bytes / std::max<int64_t>(1, slice) - window.kernel[1];
+  if (window.dilation[1] == 1) p.band = std::clamp<int64_t>(fitting / window.stride[1] + 1, 1, window.out[1]);
+  p.lines = (p.band - 1) * window.stride[1] + window.kernel[1];
+  p.weights = align_up(checked_mul(slice, p.lines, "scratch"), 64, "scratch");
+  p.inner =
+      align_up(checked_add(p.weights, byte_size(DType::f32, checked_mul(p.taps, p.channels, "weights")), "scratch"), 64,
+               "scratch");
+  int64_t inner = 0;
+  for (const int64_t count : {p.band, window.out[1] % p.band})
+    if (count > 0) inner = std::max(inner, p.prepared->spatial->scratch_size(band_args(p, count)));
+  p.tile = checked_add(p.inner, align_up(inner, 64, "scratch"), "scratch");
+  p.epilogue = bind_epilogue(p.prepared->epilogue, p.prepared->view, c, !p.prepared->epilogue.whole_batch, p.channels,
+                             p.channels);
+  bound.scratch = checked_add(p.tile, p.epilogue.scratch, "scratch");
+  const int64_t rows = checked_mul(p.images, p.image_rows(), "rows");
+  bound.chunks[0] = chunks_for(checked_mul(product(y), p.taps, "work"), rows, c.threads);
 }
 
-typedef int32_t Int4 __attribute__((vector_size(16)));
-typedef float Float4 __attribute__((vector_size(16), aligned(4), may_alias));
-template <typename T>
-struct Bytes4 {
-  typedef T Vec __attribute__((vector_size(4), aligned(1), may_alias));
+// Where blocks of sums go.
+struct Sums {
+  const Plan& plan;
+  EpilogueRun& stages;
+  int32_t* to;  // the result at the band's first pixel, where there are no stages
 };
-
-template <typename T>
-void center(const void* bytes, float zero, int64_t begin, int64_t end, float* to) {
-  const T* from = static_cast<const T*>(bytes);
-  int64_t i = begin;
-  for (; i + 4 <= end; i += 4)
-    *reinterpret_cast<Float4*>(to + i) =
-        __builtin_convertvector(
-            __builtin_convertvector(*reinterpret_cast<const typename Bytes4<T>::Vec*>(from + i), Int4), Float4) -
-        zero;
-  for (; i < end; ++i) to[i] = static_cast<float>(from[i]) - zero;
+void take_block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride) {
+  const auto& [plan, stages, to] = *static_cast<const Sums*>(user);
+  const bool alone = plan.prepared->epilogue.executor == nullptr;
+  for (int64_t r = 0; r < rows; ++r) {
+    float* const from = block + r * stride;
+    plan.prepared->integer->to_words(from, cols,
+                                     alone ? to + (m + r) * plan.channels + n : reinterpret_cast<int32_t*>(from));
+  }
+  if (!alone) EpilogueRun::block(&stages, m, rows, n, cols, block, stride);
 }
 
-// The operands of one pair as floats around their zero points.
-Status prepare_chunk(const Plan& p, const Launch& launch) {
+uint8_t flip_of(const Launch& launch, size_t input) {
+  return launch.problem->types[launch.problem->stages[0].inputs[input]].dtype == DType::i8 ? 0x80 : 0;
+}
+const uint8_t* bytes_of(const Launch& launch, size_t input) {
   const Stage& stage = launch.problem->stages[0];
-  const auto at = [&](size_t input) { return has(stage, input) ? launch.operands[stage.inputs[input]] : nullptr; };
-  const auto is_signed = [&](size_t input) { return launch.problem->types[stage.inputs[input]].dtype == DType::i8; };
-  const auto zero_of = [&](size_t input, int64_t i) {
-    const void* zero = at(input + 2);
-    if (!zero) return 0.0f;
-    return is_signed(input) ? static_cast<float>(static_cast<const int8_t*>(zero)[i])
-                            : static_cast<float>(static_cast<const uint8_t*>(zero)[i]);
-  };
-  const int64_t channels = p.args.channels;
-  if (launch.chunk < p.pixel_parts) {
-    const Range pixels = part(p.pixels, p.pixel_parts, launch.chunk);
-    auto* to = reinterpret_cast<float*>(launch.workspace);
-    (is_signed(in_a) ? center<int8_t> : center<uint8_t>)(at(in_a), zero_of(in_a, 0), pixels.begin * channels,
-                                                         pixels.end * channels, to);
-    return {};
+  return has(stage, input) ? static_cast<const uint8_t*>(launch.operands[stage.inputs[input]]) : nullptr;
+}
+
+void center_weights(const Plan& p, const Launch& launch, float* to) {
+  const uint8_t *from = bytes_of(launch, in_b), *zero = bytes_of(launch, in_b_zero), flip = flip_of(launch, in_b);
+  if (!p.col_zeros) return p.prepared->integer->center(from, p.taps * p.channels, flip, zero ? *zero : 0, to);
+  for (int64_t t = 0; t < p.taps; ++t)
+    for (int64_t i = 0; i < p.channels; ++i)
+      p.prepared->integer->center(from + t * p.channels + i, 1, flip, zero[i], to + t * p.channels + i);
+}
+
+// The lines that rows [first, first + count) of slice `depth` of an image read.
+void center_lines(const Plan& p, const Launch& launch, int64_t image, int64_t depth, int64_t first, int64_t count,
+                  float* to) {
+  const Window& w = p.window;
+  const uint8_t *x = bytes_of(launch, in_a), *zero = bytes_of(launch, in_a_zero), flip = flip_of(launch, in_a);
+  const int64_t size = p.line_size(), lines = (count - 1) * w.stride[1] + w.kernel[1];
+  for (int64_t kd = 0; kd < w.kernel[0]; ++kd) {
+    const int64_t d = depth * w.stride[0] - w.pad[0] + kd * w.dilation[0];
+    for (int64_t k = 0; k < lines; ++k) {
+      // Bands of several rows have no dilation.
+      const int64_t h = first * w.stride[1] - w.pad[1] + k * w.dilation[1];
+      float* const line = to + (kd * p.lines + k) * size;
+      if (d < 0 || d >= w.in[0] || h < 0 || h >= w.in[1])
+        std::memset(line, 0, static_cast<size_t>(size) * sizeof(float));
+      else
+        p.prepared->integer->center(x + ((image * w.in[0] + d) * w.in[1] + h) * size, size, flip, zero ? *zero : 0,
+                                    line);
+    }
   }
-  auto* weights = reinterpret_cast<float*>(launch.workspace + p.weights);
-  (is_signed(in_b) ? center<int8_t> : center<uint8_t>)(at(in_b), 0, 0, p.taps * channels, weights);
-  for (int64_t i = 0; i < p.taps * channels; ++i) weights[i] -= zero_of(in_b, p.col_zeros ? i % channels : 0);
-  return {};
 }
 
 Status run(const Launch& launch) {
   const Plan& p = launch.bound->as<Plan>();
-  if (launch.phase == 0) return prepare_chunk(p, launch);
-  SpatialArgs args = p.args;
-  args.in = reinterpret_cast<const float*>(launch.workspace);
-  args.weights = reinterpret_cast<const float*>(launch.workspace + p.weights);
-  Store store{static_cast<int32_t*>(launch.operands[launch.problem->operands.size()]), args.channels};
-  args.user = &store;
-  const Range rows = part(p.rows, launch.bound->chunks[1], launch.chunk);
-  p.table->depthwise(args, rows.begin, rows.end, launch.scratch);
+  auto* const lines = reinterpret_cast<float*>(launch.scratch);
+  auto* const weights = reinterpret_cast<float*>(launch.scratch + p.weights);
+  center_weights(p, launch, weights);
+  EpilogueRun stages(p.epilogue, launch, launch.scratch + p.tile);
+  const bool by_image = !p.prepared->epilogue.whole_batch;
+  const int64_t high = p.window.out[1], width = p.window.out[2];
+  const Range rows = part(p.images * p.image_rows(), launch.bound->chunks[0], launch.chunk);
+  for (int64_t row = rows.begin, count; row < rows.end; row += count) {
+    const int64_t image = row / p.image_rows(), in_image = row % p.image_rows(), first = in_image % high;
+    count = std::min({p.band, rows.end - row, high - first});
+    center_lines(p, launch, image, in_image / high, first, count, lines);
+    SpatialArgs args = band_args(p, count);
+    args.in = lines;
+    args.weights = weights;
+    args.epilogue = take_block;
+    Sums sums{p, stages, nullptr};
+    if (p.prepared->epilogue.executor)
+      stages.at(std::span(&image, by_image ? 1 : 0), 0, (by_image ? in_image : row) * width);
+    else
+      sums.to = static_cast<int32_t*>(launch.operands[launch.problem->operands.size()]) + row * width * p.channels;
+    args.user = &sums;
+    p.prepared->spatial->depthwise(args, 0, count, launch.scratch + p.inner);
+  }
   return {};
 }
 
@@ -146,9 +220,10 @@ constexpr Kernel rows[] = {
      .supports = supports,
      .needs = integer_conv_needs,
      .cost = cost,
-     .prepare = prepare_spatial_table,
+     .prepare = prepare,
      .bind = bind,
-     .run = run},
+     .run = run,
+     .may_overwrite = overwrites},
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// MaxPool plane by plane, row-major: of f32 with the indices of its maxima, and of bytes. Without indices, f32 is
-// pooled with channels in the lanes (spatial.cpp), which is faster.
+// MaxPool plane by plane, row-major: of f32 with the indices of its maxima, and of bytes. Without indices, both are
+// pooled with channels in the lanes as well (spatial.cpp, pooling_bytes.cpp), which is faster.
 
 #include <limits>
 
@@ -12,10 +12,6 @@
 
 namespace sinter::cpu {
 namespace {
-
-WindowRef window_ref(const MaxPoolAttrs& a) {
-  return {a.auto_pad, a.kernel, a.strides, a.dilations, a.pads, a.ceil_mode};
-}
 
 Answer supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (problem.stages.size() != 1 || !is_op(problem.stages[0], "MaxPool")) return Answer::no("not a MaxPool");
@@ -77,13 +73,6 @@ void bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
   int64_t taps = 1;
   for (int64_t k : attrs.kernel) taps = checked_mul(taps, k, "taps");
   bound.chunks[0] = chunks_for(checked_mul(product(y), std::min<int64_t>(taps, 1 << 16), "work"), p.planes, c.threads);
-}
-
-// The first and the end of the taps that lie inside [0, extent).
-Range taps_inside(int64_t start, int64_t step, int64_t taps, int64_t extent) {
-  const int64_t first = start < 0 ? (-start + step - 1) / step : 0;
-  const int64_t end = start >= extent ? 0 : (extent - start + step - 1) / step;
-  return {first, std::max(first, std::min(taps, end))};
 }
 
 template <typename T>
