@@ -100,7 +100,29 @@ Tensor as_matrices(const Tensor& weights, int64_t groups, size_t width) {
   return out;
 }
 
+// The same as weights [groups * N, C / groups, taps] of a convolution, with taps by phases.
+Tensor as_phases(const Tensor& weights, const Layout& layout, size_t width) {
+  const Dims& dims = weights.dims();
+  const std::vector<int64_t> taps = taps_by_phase(layout, std::span(dims).subspan(2));
+  const int64_t k = dims[0] / layout.groups, n = dims[1], count = static_cast<int64_t>(taps.size());
+  Tensor out(weights.dtype(), {layout.groups * n, k, count});
+  const auto* from = weights.as<std::byte>();
+  auto* to = out.as_mutable<std::byte>();
+  for (int64_t column = 0; column < layout.groups * n; ++column)
+    for (int64_t row = 0; row < k; ++row)
+      for (const int64_t tap : taps) {
+        const int64_t at = ((column / n * k + row) * n + column % n) * count + tap;
+        std::memcpy(to, from + static_cast<size_t>(at) * width, width);
+        to += width;
+      }
+  return out;
+}
+
 Tensor in_panels(const Tensor& tensor, const Layout& layout, size_t width) {
+  if (!layout.phases.empty()) {
+    const Layout panels = Layout::conv_panels(layout.width, layout.lanes, layout.groups, layout.numbers);
+    return in_panels(as_phases(tensor, layout, width), panels, width);
+  }
   if (layout.kind == Layout::Kind::conv_panels && layout.transposed) {
     const Layout matrices = Layout::matrix_panels(layout.width, layout.lanes, false, layout.numbers);
     return in_panels(as_matrices(tensor, layout.groups, width), matrices, width);

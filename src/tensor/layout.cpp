@@ -1,6 +1,8 @@
 #include "tensor/layout.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/checked.h"
 #include "base/scanner.h"
@@ -61,6 +63,10 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   }
   int64_t taps = 1;
   for (size_t i = 2; i < rank; ++i) taps = checked_mul(taps, dims[i], "taps");
+  if (!layout.phases.empty()) {
+    const int64_t columns = checked_mul(padded(dims[1]), layout.groups, "panel columns");
+    return bytes(columns, taps, dims[0] / layout.groups);
+  }
   if (layout.transposed) {
     const int64_t n = padded(checked_mul(taps, dims[1], "panel columns"));
     return bytes(checked_mul(n, layout.groups, "panel columns"), 1, dims[0] / layout.groups);
@@ -82,6 +88,36 @@ Dims layout_strides(const Layout& layout, const Dims& dims) {
   return strides;
 }
 
+std::vector<int64_t> taps_by_phase(const Layout& layout, std::span<const int64_t> window) {
+  std::vector<int64_t> out;
+  // Axis by axis: where each of the phases so far has its taps.
+  std::vector<std::vector<int64_t>> phases{{0}};
+  for (size_t axis = 0; axis < window.size(); ++axis) {
+    std::vector<std::vector<int64_t>> next;
+    for (const std::vector<int64_t>& taps : phases)
+      for (int64_t phase = 0; phase < layout.phases[axis]; ++phase) {
+        std::vector<int64_t>& of = next.emplace_back();
+        const int64_t count = (window[axis] - phase + layout.phases[axis] - 1) / layout.phases[axis];
+        for (const int64_t tap : taps)
+          for (int64_t i = count; i-- > 0;) of.push_back(tap * window[axis] + phase + i * layout.phases[axis]);
+      }
+    phases = std::move(next);
+  }
+  for (const std::vector<int64_t>& taps : phases) out.insert(out.end(), taps.begin(), taps.end());
+  return out;
+}
+
+namespace {
+
+bool phases_fit(const Layout& layout, size_t axes) {
+  if (layout.phases.empty()) return true;
+  int64_t all = 1;
+  for (const uint8_t n : layout.phases) all = all > Layout::most_phases ? all : all * n;
+  return layout.transposed && layout.phases.size() == axes && all >= 1 && all <= Layout::most_phases;
+}
+
+}  // namespace
+
 bool layout_fits(const Layout& layout, size_t rank) {
   const bool panels_fit = layout.lanes > 0 && layout.width > 0 && layout.width <= 1024 &&
                           layout.width % layout.lanes == 0 && layout.run >= 1;
@@ -89,7 +125,8 @@ bool layout_fits(const Layout& layout, size_t rank) {
     case Layout::Kind::any: return true;
     case Layout::Kind::matrix_panels: return rank >= 2 && panels_fit;
     case Layout::Kind::conv_panels:
-      return rank >= 3 && panels_fit && layout.groups > 0 && (!layout.transposed || layout.run == 1);
+      return rank >= 3 && panels_fit && layout.groups > 0 && (!layout.transposed || layout.run == 1) &&
+             phases_fit(layout, rank - 2);
     case Layout::Kind::strided: break;
   }
   if (layout.pitch < 0 || (layout.pitch > 0 && rank == 0)) return false;
@@ -115,8 +152,8 @@ std::string numbers_text(PanelNumbers numbers) {
   }
 }
 
+// Behind a comma.
 PanelNumbers parse_numbers(Scanner& scanner) {
-  if (!scanner.accept(",")) return PanelNumbers::plain;
   if (scanner.accept("bf16")) return PanelNumbers::bf16;
   if (scanner.accept("f16")) return scanner.accept("plane") ? PanelNumbers::f16_plane : PanelNumbers::f16;
   scanner.expect("planes");
@@ -135,9 +172,10 @@ std::string to_text(const Layout& layout) {
       return fmt::format("@{}({}, {}{})", layout.transposed ? "matrix_t" : "matrix", layout.width, layout.lanes,
                          numbers_text(layout.numbers));
     case Layout::Kind::conv_panels:
-      return fmt::format("@{}({}, {}, {}{}{})", layout.transposed ? "conv_t" : "conv", layout.width, layout.lanes,
+      return fmt::format("@{}({}, {}, {}{}{}{}{})", layout.transposed ? "conv_t" : "conv", layout.width, layout.lanes,
                          layout.groups, numbers_text(layout.numbers),
-                         plane_count(layout.numbers) ? fmt::format(", run {}", layout.run) : "");
+                         plane_count(layout.numbers) ? fmt::format(", run {}", layout.run) : "",
+                         layout.phases.empty() ? "" : ", phases ", fmt::join(layout.phases, " "));
     case Layout::Kind::strided: break;
   }
   if (layout.is_row_major()) return "";
@@ -161,7 +199,7 @@ Layout parse_layout(Scanner& scanner) {
     const auto width = static_cast<int32_t>(number(1024));
     scanner.expect(",");
     const auto lanes = static_cast<int32_t>(number(1024));
-    const PanelNumbers numbers = parse_numbers(scanner);
+    const PanelNumbers numbers = scanner.accept(",") ? parse_numbers(scanner) : PanelNumbers::plain;
     scanner.expect(")");
     return Layout::matrix_panels(width, lanes, !plain, numbers);
   }
@@ -173,17 +211,23 @@ Layout parse_layout(Scanner& scanner) {
     const auto lanes = static_cast<int32_t>(number(1024));
     scanner.expect(",");
     const auto groups = static_cast<int32_t>(number(INT32_MAX));
-    const PanelNumbers numbers = parse_numbers(scanner);
-    int32_t run = 1;
-    if (plane_count(numbers) > 0) {
+    Layout layout = Layout::conv_panels(width, lanes, groups);
+    layout.transposed = !forward;
+    while (scanner.accept(",")) {
+      if (layout.transposed && scanner.accept("phases")) {
+        do layout.phases.push_back(static_cast<uint8_t>(number(Layout::most_phases)));
+        while (scanner.at_number());
+        break;
+      }
+      if (layout.numbers != PanelNumbers::plain) scanner.fail("a layout of two kinds of numbers");
+      layout.numbers = parse_numbers(scanner);
+      if (plane_count(layout.numbers) == 0) continue;
       scanner.expect(",");
       scanner.expect("run");
-      run = static_cast<int32_t>(number(INT32_MAX));
-      if (run < 1) scanner.fail("number out of range in a layout");
+      layout.run = static_cast<int32_t>(number(INT32_MAX));
+      if (layout.run < 1) scanner.fail("number out of range in a layout");
     }
     scanner.expect(")");
-    Layout layout = Layout::conv_panels(width, lanes, groups, numbers, run);
-    layout.transposed = !forward;
     return layout;
   }
   scanner.expect("(");

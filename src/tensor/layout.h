@@ -5,14 +5,16 @@
 // last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
 // groups as [group][panel][tap][C][columns]; for those of transposed convolutions, [C, N, taps...], each group as a
-// matrix of its channels and of taps * N columns. Panels of f32 may hold the nearest bf16 or f16 instead, or be split
+// matrix of its channels and of taps * N columns, or by `phases` as [group][panel][tap][C][columns]. Panels of f32 may hold the nearest bf16 or f16 instead, or be split
 // into planes of bf16, each what the planes before it leave, or one of f16: [panel][tap][step of 32 of K][16 columns]
 // [plane][pair of K][column][2], K padded to 32; `run` taps of the innermost axis then count as one tap of run * C.
 // Panels of 8-bit integers are those of `BytePanels`, K of all taps in one: signed bytes (unsigned ones less 128) and
 // their sums. `any` is a question to a kernel and never occurs in a plan.
 #pragma once
 
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tensor/panel_numbers.h"
@@ -46,6 +48,9 @@ struct Layout {
   PanelNumbers numbers = PanelNumbers::plain;  // of panels
   int32_t run = 1;                             // of conv_panels with planes
   int32_t pitch = 0;                           // strided: elements from row to row of the innermost axis; 0: dense
+  std::vector<uint8_t> phases = {};            // of transposed conv_panels: see taps_by_phase; empty: one matrix
+
+  static constexpr int64_t most_phases = 64;  // of all axes together
 
   static Layout any() { return {Kind::any, {}, 0, 1, 1, false, PanelNumbers::plain, 1}; }
   static Layout ordered(std::vector<uint8_t> order);  // the identity becomes row-major
@@ -60,8 +65,8 @@ struct Layout {
   }
 
   static Layout transposed_conv_panels(int32_t width, int32_t lanes, int32_t groups,
-                                       PanelNumbers numbers = PanelNumbers::plain) {
-    return {Kind::conv_panels, {}, width, lanes, groups, true, numbers, 1};
+                                       PanelNumbers numbers = PanelNumbers::plain, std::vector<uint8_t> phases = {}) {
+    return {Kind::conv_panels, {}, width, lanes, groups, true, numbers, 1, 0, std::move(phases)};
   }
 
   bool is_row_major() const { return is_strided() && order.empty(); }
@@ -105,11 +110,14 @@ struct BytePanels {
 int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims);
 // Element strides by logical axis of a strided layout.
 Dims layout_strides(const Layout& layout, const Dims& dims);
+// The window's taps, as row-major numbers, in the order in which panels by `phases` hold them: those whose positions
+// are alike modulo `phases` along every axis stand together, last ones first, which is the order of what they read.
+std::vector<int64_t> taps_by_phase(const Layout& layout, std::span<const int64_t> window);
 // Whether the layout fits values of this rank (a permutation of the axes, positive widths, ...).
 bool layout_fits(const Layout& layout, size_t rank);
 
 // "" for row-major, else "@any", "@(0, 2, 3, 1)", "@(0, 2, 3, 1, pitch 96)", "@(pitch 96)", "@matrix(32, 16)",
-// "@matrix_t(32, 16)", "@conv(32, 16, 1)", "@conv_t(32, 16, 1)"; of 16 bits "@matrix(32, 16, bf16)", "@conv(32, 16, 1,
+// "@matrix_t(32, 16)", "@conv(32, 16, 1)", "@conv_t(32, 16, 1)", "@conv_t(32, 16, 1, phases 2 2)"; of 16 bits "@matrix(32, 16, bf16)", "@conv(32, 16, 1,
 // f16)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run 3)", "@matrix(32, 16, f16 plane)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);

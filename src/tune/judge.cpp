@@ -19,7 +19,13 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
   const size_t rank = dims.size();
   const bool conv = layout.kind == Layout::Kind::conv_panels && !layout.transposed;
   int64_t matrices = layout.groups, taps = 1, k, n, turned = 1;  // turned: taps of transposed convolutions
-  if (layout.kind == Layout::Kind::conv_panels && layout.transposed) {
+  std::vector<int64_t> by_phase;
+  if (!layout.phases.empty()) {
+    by_phase = taps_by_phase(layout, std::span(dims).subspan(2));
+    taps = static_cast<int64_t>(by_phase.size());
+    n = dims[1];
+    k = dims[0] / layout.groups;
+  } else if (layout.kind == Layout::Kind::conv_panels && layout.transposed) {
     for (size_t a = 2; a < rank; ++a) turned *= dims[a];
     n = turned * dims[1];
     k = dims[0] / layout.groups;
@@ -35,6 +41,7 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
   }
   Tensor out(packed.dtype(), dims);
   const auto element = [&](int64_t m, int64_t t, int64_t row, int64_t column) {
+    if (!by_phase.empty()) return ((m * k + row) * n + column) * taps + by_phase[static_cast<size_t>(t)];
     return conv                                       ? ((m * n + column) * k + row) * taps + t
            : layout.kind == Layout::Kind::conv_panels ? (m * k + row) * n + column % dims[1] * turned + column / dims[1]
            : layout.transposed                        ? (m * n + column) * k + row

@@ -38,6 +38,7 @@ struct ContractArgs {
   int64_t channel_stride = 1;          // floats from k to k + 1 of A; others only with a window and loops that split A
   const float* b = nullptr;            // packed by pack_b with the same nr
   int nr = 0;                          // columns of a panel, from panel_width
+  int64_t b_taps = 0, b_first = 0;     // of B's panels, where these are some of more, from one on; not with `run`
   int64_t run = 1;                     // taps of one window row that B takes as one, with K times as many numbers
   float* c = nullptr;
   uint16_t* narrow_c = nullptr;  // C in bf16 instead; only for loops with one plane, without accumulation

@@ -201,6 +201,11 @@ std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&
   return std::make_shared<const ContractTable*>(&contract_table(device.level));
 }
 
+void check_planes(const Window& window, int64_t k) {
+  const int64_t line = checked_add(checked_mul(window.out[2], window.stride[2], "image"), 1 << 16, "image");
+  checked_mul(checked_mul(line, 1 << 18, "image"), checked_mul(checked_add(k, 64, "channels"), 16, "image"), "image");
+}
+
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound) {
   Plan& plan = emplace<Plan>(bound);
   plan.prepared = &prepared;
@@ -239,10 +244,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
       args.lda = 1;
       args.channel_stride = p.turn_pixels;
     }
-    // What the loops multiply without looking: windows reach over 2^16 positions at most.
-    const int64_t line = checked_add(checked_mul(p.window.out[2], p.window.stride[2], "image"), 1 << 16, "image");
-    checked_mul(checked_mul(line, 1 << 18, "image"), checked_mul(checked_add(args.k, 64, "channels"), 16, "image"),
-                "image");
+    check_planes(p.window, args.k);
   }
   if (p.turn_a) {
     plan.turned_offset = bound.workspace;
@@ -438,6 +440,7 @@ std::span<const Kernel> contraction_kernels() {
     std::vector<Kernel> all(std::begin(matmul_rows), std::end(matmul_rows));
     all.insert(all.end(), std::begin(conv_rows), std::end(conv_rows));
     all.insert(all.end(), std::begin(conv_transpose_rows), std::end(conv_transpose_rows));
+    all.insert(all.end(), std::begin(conv_phases_rows), std::end(conv_phases_rows));
     return all;
   }();
   return rows;

@@ -59,6 +59,9 @@ Layout conv_layout(const ContractTable& table, int64_t n_per_group, int64_t grou
 std::shared_ptr<const void> prepare_contract_table(const Kernel&, const Problem&, const Config&,
                                                    const DeviceSpec& device);
 
+// Throws where loops over planes could not count the bytes of an image of k channels. Precondition: the window reaches
+// over 2^16 positions at most.
+void check_planes(const Window& window, int64_t k);
 // Plans chunks, workspace and scratch for `product` into `bound`.
 void bind_product(const PreparedContraction& prepared, const BindContext& c, Product product, Bound& bound);
 Status run_product(const Launch& launch);
@@ -103,6 +106,6 @@ inline bool rounds_weights(const ContractTable& table) {
 double contraction_cost(const ContractTable& table, double rows, double columns, double depth, double bytes,
                         double numbers = 0);
 
-extern const Kernel matmul_rows[7], conv_rows[7], conv_transpose_rows[4];
+extern const Kernel matmul_rows[7], conv_rows[7], conv_transpose_rows[4], conv_phases_rows[4];
 
 }  // namespace sinter::cpu

@@ -11,6 +11,7 @@
 #include "backend/cpu/kernels/common.h"
 #include "backend/cpu/kernels/contraction.h"
 #include "backend/cpu/kernels/convolution.h"
+#include "backend/cpu/kernels/deconvolution.h"
 #include "base/checked.h"
 #include "ops/convolution.h"
 
@@ -18,6 +19,112 @@ namespace sinter::cpu {
 namespace {
 
 constexpr int64_t few_channels = 8;
+
+// Whether stages behind the first are more than loops do themselves.
+bool has_program(const Problem& problem) {
+  return std::any_of(problem.stages.begin() + 1, problem.stages.end(), [](const Stage& stage) {
+    return !is_op(stage, "Add") && !is_op(stage, "Relu") && !is_op(stage, "Clip") && !is_op(stage, "Cast");
+  });
+}
+
+// N floats of every pixel: too few for calls.
+template <int64_t N>
+void copy_few(const float* from, int64_t stride, int64_t pixels, float* to, int64_t step) {
+  for (int64_t i = 0; i < pixels; ++i, from += stride, to += step) std::memcpy(to, from, N * 4);
+}
+}  // namespace
+
+void copy_runs(const float* from, int64_t stride, int64_t pixels, int64_t n, float* to, int64_t step) {
+  switch (n) {
+    case 1: return copy_few<1>(from, stride, pixels, to, step);
+    case 2: return copy_few<2>(from, stride, pixels, to, step);
+    case 3: return copy_few<3>(from, stride, pixels, to, step);
+    case 4: return copy_few<4>(from, stride, pixels, to, step);
+    case 8: return copy_few<8>(from, stride, pixels, to, step);
+    case 16: return copy_few<16>(from, stride, pixels, to, step);
+    case 32: return copy_few<32>(from, stride, pixels, to, step);
+    case 64: return copy_few<64>(from, stride, pixels, to, step);
+    default:
+      for (int64_t i = 0; i < pixels; ++i, from += stride, to += step)
+        std::memcpy(to, from, static_cast<size_t>(n) * 4);
+  }
+}
+
+void narrow_runs(const SpatialTable& convert, const float* from, int64_t stride, int64_t pixels, int64_t n,
+                 uint16_t* to, int64_t step) {
+  // Few that lie as one are gathered first.
+  constexpr int64_t room = 256;
+  const int64_t together = step == n && n <= room / 8 ? room / n : 1;
+  float gathered[room];
+  for (int64_t i = 0; i < pixels; i += together, from += together * stride, to += together * step) {
+    const int64_t here = std::min(together, pixels - i);
+    if (here > 1) copy_runs(from, stride, here, n, gathered, n);
+    convert.narrow(here > 1 ? gathered : from, here * n, to);
+  }
+}
+
+Answer transposed_supported(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
+  if (problem.stages.empty() || !is_op(problem.stages[0], "ConvTranspose")) return Answer::no("not a ConvTranspose");
+  if (Answer a = plain_problem(problem); !a) return a;
+  const Stage& stage = problem.stages[0];
+  if (Answer a = convolution_operands(problem, stage, true); !a) return a;
+  const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
+  if (Answer a = accurate_enough(kernel, device, attrs.numerics); !a) return a;
+  const Operand& x = problem.operands[stage.inputs[0]];
+  const size_t rank = x.type.shape->size();
+  if (Answer a = window_known(rank - 2, {attrs.auto_pad, {}, attrs.strides, attrs.dilations, {}}); !a) return a;
+  constexpr int64_t high = int64_t{1} << 31;
+  const auto few = [&](const std::vector<int64_t>& values, size_t count, int64_t low) {
+    return (values.empty() || values.size() == count) &&
+           std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= low && v <= high; });
+  };
+  if (!few(attrs.pads, 2 * (rank - 2), -high) || !few(attrs.output_padding, rank - 2, 0) ||
+      !few(attrs.output_shape, rank - 2, 0))
+    return Answer::no("window attributes out of range");
+  if (attrs.group < 1 || attrs.group > INT32_MAX) return Answer::no("group out of range");
+  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
+  if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
+  if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
+  // Rows of programs are pixels: apart, the work behind runs over all of the result.
+  const Dim channels = (*problem.types[problem.first_result[0]].shape)[1];
+  if (channels.as_constant().value_or(few_channels) < few_channels && has_program(problem))
+    return Answer::no("a program over few channels");
+  return epilogue_supported(problem, image_view(rank));
+}
+
+int64_t transposed_axes(const BindContext& c, TransposedAxis* axes) {
+  const Stage& stage = c.problem.stages[0];
+  const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
+  const Dims& x = c.operands[stage.inputs[0]];
+  const Dims& w = c.operands[stage.inputs[1]];
+  const Dims& y = c.results[0];
+  if (w[0] != x[1] || x[1] % attrs.group != 0 || y[0] != x[0] || y[1] != checked_mul(w[1], attrs.group, "channels") ||
+      (has(stage, 2) && c.operands[stage.inputs[2]][0] != y[1]))
+    throw Error(Code::invalid_argument, "the operands of a ConvTranspose do not fit together");
+  const std::vector<int64_t> before =
+      transposed_before(attrs, Dims(x.begin() + 2, x.end()), Dims(w.begin() + 2, w.end()));
+  int64_t taps = 1;
+  for (size_t k = 0; k + 2 < x.size(); ++k) {
+    TransposedAxis& axis = axes[k];
+    axis.in = x[k + 2];
+    axis.out = y[k + 2];
+    axis.kernel = w[k + 2];
+    axis.stride = window_step(attrs.strides, k);
+    axis.dilation = axis.kernel <= 1 ? 1 : window_step(attrs.dilations, k);
+    axis.pad = before[k];
+    // Coordinates stay far from overflow.
+    checked_add(checked_mul(axis.kernel, axis.dilation, "window"), checked_add(axis.out, axis.pad, "window"), "window");
+    taps = checked_mul(taps, axis.kernel, "taps");
+  }
+  if (product(y) != 0 && taps == 0)
+    throw Error(Code::invalid_argument, "the kernel of a ConvTranspose has an extent of 0");
+  return taps;
+}
+
+namespace {
+
+using Axis = TransposedAxis;
+
 constexpr int64_t strip_bytes = 2 << 20;  // of products a thread holds: strips make the rows that they share anew
 
 // A group's matrix has taps * M / group columns. Where taps lie side by side in the result and panels fit what those of
@@ -38,43 +145,12 @@ Layout weights_layout(const Problem& problem, const ContractTable& table) {
                                         static_cast<int32_t>(attrs.group), table.numbers);
 }
 
-// Whether stages behind the first are more than loops do themselves.
-bool has_program(const Problem& problem) {
-  return std::any_of(problem.stages.begin() + 1, problem.stages.end(), [](const Stage& stage) {
-    return !is_op(stage, "Add") && !is_op(stage, "Relu") && !is_op(stage, "Clip") && !is_op(stage, "Cast");
-  });
-}
-
 Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& device) {
-  if (problem.stages.empty() || !is_op(problem.stages[0], "ConvTranspose")) return Answer::no("not a ConvTranspose");
-  if (Answer a = plain_problem(problem); !a) return a;
-  const Stage& stage = problem.stages[0];
-  if (Answer a = convolution_operands(problem, stage, true); !a) return a;
-  const ConvTransposeAttrs& attrs = stage.attrs.as<ConvTransposeAttrs>();
-  if (Answer a = accurate_enough(kernel, device, attrs.numerics); !a) return a;
-  const Operand& x = problem.operands[stage.inputs[0]];
-  const Operand& w = problem.operands[stage.inputs[1]];
-  const size_t rank = x.type.shape->size();
-  if (Answer a = window_known(rank - 2, {attrs.auto_pad, {}, attrs.strides, attrs.dilations, {}}); !a) return a;
-  constexpr int64_t high = int64_t{1} << 31;
-  const auto few = [&](const std::vector<int64_t>& values, size_t count, int64_t low) {
-    return (values.empty() || values.size() == count) &&
-           std::all_of(values.begin(), values.end(), [&](int64_t v) { return v >= low && v <= high; });
-  };
-  if (!few(attrs.pads, 2 * (rank - 2), -high) || !few(attrs.output_padding, rank - 2, 0) ||
-      !few(attrs.output_shape, rank - 2, 0))
-    return Answer::no("window attributes out of range");
-  if (attrs.group < 1 || attrs.group > INT32_MAX) return Answer::no("group out of range");
-  if (!channels_last_or_any(x.layout, rank)) return Answer::no("the operand must have its channels last");
-  if (w.layout.kind != Layout::Kind::any && w.layout != weights_layout(problem, *table_of(kernel, device)))
+  if (Answer a = transposed_supported(kernel, problem, device); !a) return a;
+  const Layout& w = problem.operands[problem.stages[0].inputs[1]].layout;
+  if (w.kind != Layout::Kind::any && w != weights_layout(problem, *table_of(kernel, device)))
     return Answer::no("the weights have another layout");
-  if (stage.inputs[0] == stage.inputs[1]) return Answer::no("an operand stands twice");
-  if (in_epilogue(problem, stage.inputs[1])) return Answer::no("the weights are read twice");
-  // Rows of programs are pixels: apart, the work behind runs over all of the result.
-  const Dim channels = (*problem.types[problem.first_result[0]].shape)[1];
-  if (channels.as_constant().value_or(few_channels) < few_channels && has_program(problem))
-    return Answer::no("a program over few channels");
-  return epilogue_supported(problem, image_view(rank));
+  return Answer::yes();
 }
 
 Needs needs(const Kernel& kernel, const Problem& problem, const Config&, const DeviceSpec& device) {
@@ -101,21 +177,12 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   return groups * contraction_cost(table, in / channels, w / channels, channels / groups, bytes / groups);
 }
 
-// Spatial axes of which there are fewer than three come first; the others have extent 1.
-struct Axis {
-  int64_t in = 1, out = 1, kernel = 1, stride = 1, dilation = 1, pad = 0;
-  // Operand positions [first, last) that may reach position `o` of the result; those whose tap() is -1 do not.
-  void positions(int64_t o, int64_t& first, int64_t& last) const {
-    const int64_t t = o + pad, low = t - (kernel - 1) * dilation;
-    first = low <= 0 ? 0 : std::min(in, (low + stride - 1) / stride);
-    last = t < 0 ? first : std::max(first, std::min(in, t / stride + 1));
-  }
-  int64_t tap(int64_t o, int64_t i) const {
-    const int64_t r = o + pad - i * stride;
-    if (dilation == 1) return r;
-    return r % dilation == 0 ? r / dilation : -1;
-  }
-};
+// The tap with which a position that may reach a result does; -1: none.
+int64_t tap_of(const Axis& axis, int64_t o, int64_t i) {
+  const int64_t r = o + axis.pad - i * axis.stride;
+  if (axis.dilation == 1) return r;
+  return r % axis.dilation == 0 ? r / axis.dilation : -1;
+}
 
 struct Prepared {
   const ContractTable* table;
@@ -147,7 +214,7 @@ struct Plan {
   int64_t products = 0;         // of a pixel
   int64_t run = 0;              // direct: products that lie as one in the result
   std::vector<int64_t> run_at;  // where those of a pixel begin
-  Axis axes[3];
+  Axis axes[3];  // those that there are come first; the others have extent 1
   int64_t images = 0, groups = 1, depth = 0, columns = 0, taps = 1;  // depth, columns: channels of a group
   ContractArgs args;
   int64_t matrix_size = 0;  // floats of a group's weights
@@ -181,16 +248,12 @@ void plan_runs(Plan& plan) {
   }
 }
 
-// Operand rows [first, last) that reach rows [begin, end) of the result.
 struct Reach {
   int64_t first, last;
 };
 Reach reach_of(const Axis& axis, int64_t begin, int64_t end) {
-  const int64_t low = begin + axis.pad - (axis.kernel - 1) * axis.dilation, high = end - 1 + axis.pad;
-  Reach r{0, 0};
-  if (high < 0) return r;
-  r.first = low <= 0 ? 0 : std::min(axis.in, (low + axis.stride - 1) / axis.stride);
-  r.last = std::max(r.first, std::min(axis.in, high / axis.stride + 1));
+  Reach r;
+  axis.reach(begin, end, r.first, r.last);
   return r;
 }
 
@@ -211,25 +274,8 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   plan.images = x[0];
   plan.groups = attrs.group;
   plan.columns = w[1];
-  const bool biased = stage.inputs.size() > 2 && stage.inputs[2] != absent_operand;
-  if (w[0] != x[1] || x[1] % plan.groups != 0 || y[0] != x[0] ||
-      y[1] != checked_mul(plan.columns, plan.groups, "channels") || (biased && c.operands[stage.inputs[2]][0] != y[1]))
-    throw Error(Code::invalid_argument, "the operands of a ConvTranspose do not fit together");
+  plan.taps = transposed_axes(c, plan.axes);
   plan.depth = x[1] / plan.groups;
-  const std::vector<int64_t> before =
-      transposed_before(attrs, Dims(x.begin() + 2, x.end()), Dims(w.begin() + 2, w.end()));
-  for (size_t k = 0; k + 2 < x.size(); ++k) {
-    Axis& axis = plan.axes[k];
-    axis.in = x[k + 2];
-    axis.out = y[k + 2];
-    axis.kernel = w[k + 2];
-    axis.stride = window_step(attrs.strides, k);
-    axis.dilation = axis.kernel <= 1 ? 1 : window_step(attrs.dilations, k);
-    axis.pad = before[k];
-    // Coordinates stay far from overflow.
-    checked_add(checked_mul(axis.kernel, axis.dilation, "window"), checked_add(axis.out, axis.pad, "window"), "window");
-    plan.taps = checked_mul(plan.taps, axis.kernel, "taps");
-  }
   ContractArgs& args = plan.args;
   args.k = plan.depth;
   plan.products = args.n = checked_mul(plan.taps, plan.columns, "columns");
@@ -237,7 +283,6 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   args.nr = c.problem.operands[stage.inputs[1]].layout.width;
   bound.chunks[0] = 0;
   if (product(y) == 0) return;
-  if (plan.products == 0) throw Error(Code::invalid_argument, "the kernel of a ConvTranspose has an extent of 0");
   plan.direct = !prepared.epilogue.executor && one_tap(plan);
   if (plan.direct) plan_runs(plan);
   plan.by_line = plan.direct && plan.groups == 1 && plan.run % args.nr == 0 && line_width(plan) >= 32 &&
@@ -366,20 +411,20 @@ void collect(const Plan& plan, const float* products, int64_t first, int64_t o0,
   const int64_t line = plan.axes[1].in * plan.axes[2].in;
   const Axis &a0 = plan.axes[0], &a1 = plan.axes[1], &a2 = plan.axes[2];
   int64_t first0, last0, first1, last1, first2, last2;
-  a0.positions(o0, first0, last0);
+  a0.reach(o0, o0 + 1, first0, last0);
   for (int64_t o1 = 0; o1 < a1.out; ++o1) {
-    a1.positions(o1, first1, last1);
+    a1.reach(o1, o1 + 1, first1, last1);
     for (int64_t o2 = 0; o2 < a2.out; ++o2, out += channels) {
-      a2.positions(o2, first2, last2);
+      a2.reach(o2, o2 + 1, first2, last2);
       const float* from[most_taps];
       const float* start = bias;
       int count = 0;
       for (int64_t i0 = first0; i0 < last0; ++i0) {
-        const int64_t k0 = a0.tap(o0, i0);
+        const int64_t k0 = tap_of(a0, o0, i0);
         for (int64_t i1 = k0 < 0 ? last1 : first1; i1 < last1; ++i1) {
-          const int64_t k1 = a1.tap(o1, i1);
+          const int64_t k1 = tap_of(a1, o1, i1);
           for (int64_t i2 = k1 < 0 ? last2 : first2; i2 < last2; ++i2) {
-            const int64_t k2 = a2.tap(o2, i2);
+            const int64_t k2 = tap_of(a2, o2, i2);
             if (k2 < 0) continue;
             const int64_t tap = (k0 * a1.kernel + k1) * a2.kernel + k2;
             const int64_t pixel = (i0 - first) * line + i1 * a2.in + i2;
@@ -424,37 +469,6 @@ struct Target {
   std::byte* out;  // of the strip's group, at the result of the operand's first pixel
 };
 
-// N floats of every pixel: too few for calls.
-template <int64_t N>
-void copy_few(const float* from, int64_t stride, int64_t pixels, float* to, int64_t step) {
-  for (int64_t i = 0; i < pixels; ++i, from += stride, to += step) std::memcpy(to, from, N * 4);
-}
-void copy_runs(const float* from, int64_t stride, int64_t pixels, int64_t n, float* to, int64_t step) {
-  switch (n) {
-    case 1: return copy_few<1>(from, stride, pixels, to, step);
-    case 2: return copy_few<2>(from, stride, pixels, to, step);
-    case 3: return copy_few<3>(from, stride, pixels, to, step);
-    case 4: return copy_few<4>(from, stride, pixels, to, step);
-    case 8: return copy_few<8>(from, stride, pixels, to, step);
-    default:
-      for (int64_t i = 0; i < pixels; ++i, from += stride, to += step)
-        std::memcpy(to, from, static_cast<size_t>(n) * 4);
-  }
-}
-// The same to bf16; few that lie as one are gathered first.
-void narrow_runs(const Plan& plan, const float* from, int64_t stride, int64_t pixels, int64_t n, uint16_t* to,
-                 int64_t step) {
-  constexpr int64_t room = 256;
-  const auto narrow = plan.prepared->convert->narrow;
-  const int64_t together = step == n && n <= room / 8 ? room / n : 1;
-  float gathered[room];
-  for (int64_t i = 0; i < pixels; i += together, from += together * stride, to += together * step) {
-    const int64_t here = std::min(together, pixels - i);
-    if (here > 1) copy_runs(from, stride, here, n, gathered, n);
-    narrow(here > 1 ? gathered : from, here * n, to);
-  }
-}
-
 void scatter(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride) {
   const Target& target = *static_cast<const Target*>(user);
   const Plan& plan = target.plan;
@@ -471,7 +485,7 @@ void scatter(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float
       const int64_t r = at / plan.run, inside = at % plan.run, count = std::min(plan.run - inside, n + cols - at);
       const int64_t place = base + plan.run_at[static_cast<size_t>(r)] + inside;
       if (plan.prepared->epilogue.narrow)
-        narrow_runs(plan, block + (at - n), stride, pixels, count, reinterpret_cast<uint16_t*>(target.out) + place,
+        narrow_runs(*plan.prepared->convert, block + (at - n), stride, pixels, count, reinterpret_cast<uint16_t*>(target.out) + place,
                     step);
       else
         copy_runs(block + (at - n), stride, pixels, count, reinterpret_cast<float*>(target.out) + place, step);

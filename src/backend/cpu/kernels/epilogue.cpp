@@ -324,6 +324,10 @@ void EpilogueRun::at(std::span<const int64_t> batch, int64_t first_col, int64_t 
   }
 }
 
+void EpilogueRun::spread_rows(int64_t step) {
+  for (size_t i = 0; i < bound_.parts.size(); ++i) buffers_[1 + i].row_stride = bound_.parts[i].row_stride * step;
+}
+
 void EpilogueRun::block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride) {
   EpilogueRun& run = *static_cast<EpilogueRun*>(user);
   run.buffers_[0] = {block, stride, 1};

@@ -86,6 +86,8 @@ class EpilogueRun {
   EpilogueRun(const BoundEpilogue& bound, const Launch& launch, void* scratch);
   // Moves to another call: its position on the batch axes, its first column, and its first row.
   void at(std::span<const int64_t> batch, int64_t first_col, int64_t first_row = 0);
+  // Rows of blocks are every step-th from now on.
+  void spread_rows(int64_t step);
   // block: of what the main stage makes, f32 or i32.
   static void block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float* block, int64_t stride);
 

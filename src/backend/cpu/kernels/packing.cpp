@@ -87,12 +87,20 @@ Packing packing_of(const BindContext& c) {
     p.k = dims[0] / to.groups;
     if (p.k == 0) return p;  // more groups than channels: nothing is stored
     p.k_stride = strides[0];
-    for (int64_t tap : offsets(2, rank))
-      for (int64_t i = 0; i < dims[1]; ++i) p.column_offsets.push_back(tap + i * strides[1]);
-    p.n = static_cast<int64_t>(p.column_offsets.size());
-    p.taps = 1;
-    p.tap_offsets = {0};
     for (int64_t g = 0; g < to.groups; ++g) p.matrix_offsets.push_back(g * p.k * strides[0]);
+    if (!to.phases.empty()) {
+      const std::vector<int64_t> taps = offsets(2, rank);
+      for (const int64_t tap : taps_by_phase(to, std::span(dims).subspan(2)))
+        p.tap_offsets.push_back(taps[static_cast<size_t>(tap)]);
+      p.n = dims[1];
+      p.n_stride = strides[1];
+    } else {
+      p.tap_offsets = {0};
+      for (int64_t tap : offsets(2, rank))
+        for (int64_t i = 0; i < dims[1]; ++i) p.column_offsets.push_back(tap + i * strides[1]);
+      p.n = static_cast<int64_t>(p.column_offsets.size());
+    }
+    p.taps = static_cast<int64_t>(p.tap_offsets.size());
   } else {
     p.n = dims[0] / to.groups;
     if (p.n == 0) return p;  // more groups than columns: nothing is stored
@@ -167,7 +175,7 @@ std::shared_ptr<const void> prepare_narrow(const Kernel&, const Problem& problem
 
 struct NarrowPacking {
   const ContractTable* table;
-  Packing from;  // of transposed convolutions: panels are gathered in the scratch
+  Packing from;  // of transposed convolutions, which has taps: panels are gathered in the scratch
   PackArgs args;
   int64_t panels, matrix_size, matrix_stride;
 };
@@ -194,9 +202,11 @@ void bind_narrow(const Kernel&, const void* prepared, const BindContext& c, Boun
     p.from = packing_of(c);
     p.args.n = p.from.n;
     p.args.k = p.from.k;
+    p.args.taps = p.from.taps;
     p.args.k_stride = p.args.nr;
     p.args.n_stride = 1;
-    bound.scratch = byte_size(DType::f32, checked_mul(p.args.k, p.args.nr, "scratch"));
+    p.args.tap_stride = checked_mul(p.args.k, p.args.nr, "scratch");
+    bound.scratch = byte_size(DType::f32, checked_mul(p.args.taps, p.args.tap_stride, "scratch"));
   } else {
     p.args.n = dims[0] / to.groups;
     p.args.k = dims[1];
@@ -217,16 +227,18 @@ Status run_narrow(const Launch& launch) {
   const int64_t matrix = launch.chunk / p.panels, n = launch.chunk % p.panels * p.args.nr;
   PackArgs args = p.args;
   const auto* source = static_cast<const float*>(launch.operands[0]);
-  if (!p.from.column_offsets.empty()) {
+  if (p.from.taps > 0) {
     auto* rows = reinterpret_cast<float*>(launch.scratch);
     args.n = std::min(args.nr + int64_t{0}, args.n - n);
-    for (int64_t k = 0; k < args.k; ++k)
-      copy_row(p.from, source + p.from.matrix_offsets[static_cast<size_t>(matrix)] + k * p.from.k_stride, n, args.n,
-               rows + k * args.nr);
+    source += p.from.matrix_offsets[static_cast<size_t>(matrix)];
+    for (int64_t t = 0; t < args.taps; ++t)
+      for (int64_t k = 0; k < args.k; ++k)
+        copy_row(p.from, source + p.from.tap_offsets[static_cast<size_t>(t)] + k * p.from.k_stride, n, args.n,
+                 rows + t * args.tap_stride + k * args.nr);
     args.src = rows;
     p.table->pack_b(args, 0, args.n,
                     static_cast<float*>(launch.operands[1]) + matrix * p.matrix_size +
-                        p.table->packed_size(1, args.k, n, args.nr, 1));
+                        p.table->packed_size(args.taps, args.k, n, args.nr, 1));
     return {};
   }
   args.src = source + matrix * p.matrix_stride;
