@@ -5,11 +5,12 @@
 // last one as wide as its columns rounded up to `lanes`, padded with zeros: for a matrix [..., K, N] (or
 // [..., N, K] when transposed) each matrix as [panel][K][columns]; for convolution weights [N, C, taps...] in `groups`
 // groups as [group][panel][tap][C][columns]; for those of transposed convolutions, [C, N, taps...], each group as a
-// matrix of its channels and of taps * N columns, or by `phases` as [group][panel][tap][C][columns]. Panels of f32 may hold the nearest bf16 or f16 instead, or be split
-// into planes of bf16, each what the planes before it leave, or one of f16: [panel][tap][step of 32 of K][16 columns]
-// [plane][pair of K][column][2], K padded to 32; `run` taps of the innermost axis then count as one tap of run * C.
-// Panels of 8-bit integers are those of `BytePanels`, K of all taps in one: signed bytes (unsigned ones less 128) and
-// their sums. `any` is a question to a kernel and never occurs in a plan.
+// matrix of its channels and of taps * N columns, or by `phases` as [group][panel][tap][C][columns]. Panels of f32 may
+// hold the nearest bf16 or f16 instead, or be split into planes of bf16, each what the planes before it leave, or one
+// of f16: [panel][tap][step of 32 of K][16 columns] [plane][pair of K][column][2], K padded to 32; `run` taps of the
+// innermost axis then count as one tap of run * C. Panels of 8-bit integers are those of `BytePanels`, K of all taps in
+// one: signed bytes (unsigned ones less 128) and their sums. `any` is a question to a kernel and never occurs in a
+// plan.
 #pragma once
 
 #include <span>
@@ -117,8 +118,9 @@ std::vector<int64_t> taps_by_phase(const Layout& layout, std::span<const int64_t
 bool layout_fits(const Layout& layout, size_t rank);
 
 // "" for row-major, else "@any", "@(0, 2, 3, 1)", "@(0, 2, 3, 1, pitch 96)", "@(pitch 96)", "@matrix(32, 16)",
-// "@matrix_t(32, 16)", "@conv(32, 16, 1)", "@conv_t(32, 16, 1)", "@conv_t(32, 16, 1, phases 2 2)"; of 16 bits "@matrix(32, 16, bf16)", "@conv(32, 16, 1,
-// f16)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes 2, run 3)", "@matrix(32, 16, f16 plane)".
+// "@matrix_t(32, 16)", "@conv(32, 16, 1)", "@conv_t(32, 16, 1)", "@conv_t(32, 16, 1, phases 2 2)"; of 16 bits
+// "@matrix(32, 16, bf16)", "@conv(32, 16, 1, f16)"; with planes "@matrix(32, 16, planes 2)", "@conv(32, 16, 1, planes
+// 2, run 3)", "@matrix(32, 16, f16 plane)".
 std::string to_text(const Layout& layout);
 Layout parse_layout(Scanner& scanner);
 

@@ -1,9 +1,11 @@
-// Panels of bytes: no two elements or sums share a byte, and none lies beyond the size that is reserved.
+// Panels of bytes: no two elements or sums share a byte, and none lies beyond the size that is reserved. Panels by
+// phases: each tap stands once, those of a phase together. Texts of layouts.
 
 #include "tensor/layout.h"
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 #include "base/error.h"
@@ -71,8 +73,37 @@ TEST(Layout, NumbersOfPanelsAreSaidAndSized) {
   EXPECT_EQ(to_text(read("@conv(32, 16, 1, planes 2, run 3)")), "@conv(32, 16, 1, planes 2, run 3)");
   EXPECT_EQ(to_text(read("@conv(32, 16, 1, f16 plane, run 3)")), "@conv(32, 16, 1, f16 plane, run 3)");
   for (const char* text : {"@matrix(32, 16, f32)", "@matrix(32, 16, planes 4)", "@matrix(32, 16, planes 0)",
-                           "@matrix(32, 16, planes -1)", "@conv(32, 16, 1, planes 2)", "@conv(32, 16, 1, bf16, run 3)"})
+                           "@matrix(32, 16, planes -1)", "@conv(32, 16, 1, planes 2)", "@conv(32, 16, 1, bf16, run 3)",
+                           "@conv(32, 16, 1, phases 2)", "@conv_t(32, 16, 1, phases)", "@conv_t(32, 16, 1, phases 65)",
+                           "@conv_t(32, 16, 1, phases 2, bf16)", "@conv(32, 16, 1, bf16, f16)"})
     EXPECT_THROW(read(text), Error) << text;
+}
+
+TEST(Layout, PanelsByPhasesHoldTapsTogether) {
+  const auto by = [](std::vector<uint8_t> phases) {
+    return Layout::transposed_conv_panels(32, 16, 1, PanelNumbers::planes2, std::move(phases));
+  };
+  const auto order = [&](std::vector<uint8_t> phases, std::vector<int64_t> window) {
+    return taps_by_phase(by(std::move(phases)), window);
+  };
+  EXPECT_EQ(order({1}, {3}), (std::vector<int64_t>{2, 1, 0}));
+  EXPECT_EQ(order({2}, {5}), (std::vector<int64_t>{4, 2, 0, 3, 1}));
+  EXPECT_EQ(order({4}, {2}), (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(order({2, 1}, {2, 3}), (std::vector<int64_t>{2, 1, 0, 5, 4, 3}));
+  EXPECT_EQ(order({2, 2}, {3, 3}), (std::vector<int64_t>{8, 6, 2, 0, 7, 1, 5, 3, 4}));
+
+  const Layout layout = by({2, 3});
+  const std::string text = to_text(layout);
+  EXPECT_EQ(text, "@conv_t(32, 16, 1, planes 2, run 1, phases 2 3)");
+  Scanner scanner(text);
+  EXPECT_EQ(parse_layout(scanner), layout);
+  // 20 columns as 32, 40 numbers of K as 64.
+  EXPECT_EQ(layout_bytes(layout, DType::f32, {40, 20, 3, 4}), int64_t{12} * 64 * 32 * 2 * 2);
+  EXPECT_TRUE(layout_fits(layout, 4));
+  EXPECT_FALSE(layout_fits(layout, 3));
+  EXPECT_FALSE(layout_fits(by({2, 0}), 4));
+  EXPECT_FALSE(layout_fits(by({8, 9}), 4));
+  EXPECT_FALSE(layout_fits(by({64, 64, 64}), 5));
 }
 
 }  // namespace

@@ -48,8 +48,9 @@ struct SpatialTable {
   // bf16.
   void (*global_average)(const void* in, bool narrow, int64_t pixels, int64_t pixel_stride, int64_t c_begin,
                          int64_t c_end, float divisor, float* out);
-  void (*widen)(const uint16_t* from, int64_t n, float* to);  // bf16 to floats, and to the nearest bf16
-  void (*narrow)(const float* from, int64_t n, uint16_t* to);
+  void (*widen)(const uint16_t* from, int64_t n, float* to);  // bf16 to floats
+  // To the nearest bf16: rows of n, `stride` and `step` elements apart.
+  void (*narrow)(const float* from, int64_t stride, int64_t rows, int64_t n, uint16_t* to, int64_t step);
 };
 
 extern const SpatialTable spatial_portable;

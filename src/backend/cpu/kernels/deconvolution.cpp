@@ -44,22 +44,32 @@ void copy_runs(const float* from, int64_t stride, int64_t pixels, int64_t n, flo
     case 16: return copy_few<16>(from, stride, pixels, to, step);
     case 32: return copy_few<32>(from, stride, pixels, to, step);
     case 64: return copy_few<64>(from, stride, pixels, to, step);
-    default:
-      for (int64_t i = 0; i < pixels; ++i, from += stride, to += step)
-        std::memcpy(to, from, static_cast<size_t>(n) * 4);
+    default: break;
+  }
+  for (int64_t i = 0; i < pixels; ++i, from += stride, to += step) {
+    if (n < 8) {
+      for (int64_t k = 0; k < n; ++k) to[k] = from[k];
+      continue;
+    }
+    // The last eight begin where eight are left.
+    for (int64_t k = 0; k < n; k += 8) {
+      const int64_t at = std::min(k, n - 8);
+      std::memcpy(to + at, from + at, 32);
+    }
   }
 }
 
 void narrow_runs(const SpatialTable& convert, const float* from, int64_t stride, int64_t pixels, int64_t n,
                  uint16_t* to, int64_t step) {
-  // Few that lie as one are gathered first.
   constexpr int64_t room = 256;
-  const int64_t together = step == n && n <= room / 8 ? room / n : 1;
+  if (step != n || n > room / 8) return convert.narrow(from, stride, pixels, n, to, step);
+  // Few that lie as one are gathered first.
+  const int64_t together = room / n;
   float gathered[room];
   for (int64_t i = 0; i < pixels; i += together, from += together * stride, to += together * step) {
     const int64_t here = std::min(together, pixels - i);
-    if (here > 1) copy_runs(from, stride, here, n, gathered, n);
-    convert.narrow(here > 1 ? gathered : from, here * n, to);
+    copy_runs(from, stride, here, n, gathered, n);
+    convert.narrow(gathered, here * n, 1, here * n, to, here * n);
   }
 }
 
@@ -165,16 +175,18 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const double in = elements_at(x, symbols), w = elements_at(problem.types[stage.inputs[1]], symbols);
   const double out = elements_at(problem.types[problem.first_result[0]], symbols);
   const ContractTable& table = *table_of(kernel, device);
-  // Where taps do not overlap, products are results; else they are stored and collected.
-  const double products = in / channels * (w / channels);
-  const double bytes = 4 * (in + w + (products <= out ? 1 : 3) * out);
+  // Where taps do not overlap, products are results; else they are stored and collected, a pixel's tap at a time.
+  const auto groups = static_cast<double>(stage.attrs.as<ConvTransposeAttrs>().group);
+  const double products = groups * in / channels * (w / channels), bytes = 4 * (in + w + out);
+  const double columns =
+      static_cast<double>(std::max<int64_t>(1, (*problem.types[stage.inputs[1]].shape)[1].evaluate(symbols)));
+  const double collecting = products <= out ? 0 : products * (0.4 + 5 / columns);
   if (planes_of(table) == 0) {
     const double padded = std::max(1.0, table.lanes / (w / channels));  // columns that fill no vector
-    return contraction_cost(table, in / channels, w / channels * padded, channels, bytes);
+    return collecting + contraction_cost(table, in / channels, w / channels * padded, channels, bytes);
   }
   // Each group is padded by itself.
-  const auto groups = static_cast<double>(stage.attrs.as<ConvTransposeAttrs>().group);
-  return groups * contraction_cost(table, in / channels, w / channels, channels / groups, bytes / groups);
+  return collecting + groups * contraction_cost(table, in / channels, w / channels, channels / groups, bytes / groups);
 }
 
 // The tap with which a position that may reach a result does; -1: none.
@@ -214,7 +226,7 @@ struct Plan {
   int64_t products = 0;         // of a pixel
   int64_t run = 0;              // direct: products that lie as one in the result
   std::vector<int64_t> run_at;  // where those of a pixel begin
-  Axis axes[3];  // those that there are come first; the others have extent 1
+  Axis axes[3];                 // those that there are come first; the others have extent 1
   int64_t images = 0, groups = 1, depth = 0, columns = 0, taps = 1;  // depth, columns: channels of a group
   ContractArgs args;
   int64_t matrix_size = 0;  // floats of a group's weights
@@ -485,8 +497,8 @@ void scatter(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, float
       const int64_t r = at / plan.run, inside = at % plan.run, count = std::min(plan.run - inside, n + cols - at);
       const int64_t place = base + plan.run_at[static_cast<size_t>(r)] + inside;
       if (plan.prepared->epilogue.narrow)
-        narrow_runs(*plan.prepared->convert, block + (at - n), stride, pixels, count, reinterpret_cast<uint16_t*>(target.out) + place,
-                    step);
+        narrow_runs(*plan.prepared->convert, block + (at - n), stride, pixels, count,
+                    reinterpret_cast<uint16_t*>(target.out) + place, step);
       else
         copy_runs(block + (at - n), stride, pixels, count, reinterpret_cast<float*>(target.out) + place, step);
       at += count;
@@ -506,9 +518,7 @@ void finish_line(const Plan& plan, EpilogueRun& epilogue, int64_t pixel, int64_t
     EpilogueRun::block(&epilogue, pixel, pixels, group * plan.columns, plan.columns, line, stride);
   } else if (plan.prepared->epilogue.narrow) {
     auto* to = reinterpret_cast<uint16_t*>(out);
-    const int64_t channels = plan.groups * plan.columns;
-    for (int64_t i = 0; i < pixels; ++i, to += channels, line += stride)
-      plan.prepared->convert->narrow(line, plan.columns, to);
+    plan.prepared->convert->narrow(line, stride, pixels, plan.columns, to, plan.groups * plan.columns);
   }
 }
 

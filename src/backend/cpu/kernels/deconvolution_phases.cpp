@@ -1,8 +1,8 @@
 // ConvTranspose by phases, channels last, with its epilogue. Results whose places are alike modulo the strides meet the
-// same taps: each such phase is a convolution without strides, with a part of the taps, whose pixels lie `stride` apart.
-// The loops of convolutions make them from the operand as it lies; nothing is stored between. Chunks are strips of the
-// result's first spatial axis, so that a strip's operand is in cache for all of its phases; bits do not depend on them.
-// As in a convolution, infinite weights spoil what lies at the border.
+// same taps: each such phase is a convolution without strides, with a part of the taps, whose pixels lie `stride`
+// apart. The loops of convolutions make them from the operand as it lies; nothing is stored between. Chunks are strips
+// of the result's first spatial axis, so that a strip's operand is in cache for all of its phases; bits do not depend
+// on them. As in a convolution, infinite weights spoil what lies at the border.
 
 #include <cmath>
 #include <numeric>
@@ -64,8 +64,7 @@ Layout weights_layout(const Problem& problem, const ContractTable& table) {
   const Shape& w = *problem.types[stage.inputs[1]].shape;
   std::vector<uint8_t> phases;
   for (size_t k = 0; k + 2 < w.size(); ++k)
-    phases.push_back(
-        static_cast<uint8_t>(periods_of(window_step(attrs.strides, k), dilation_of(problem, k)).period));
+    phases.push_back(static_cast<uint8_t>(periods_of(window_step(attrs.strides, k), dilation_of(problem, k)).period));
   return Layout::transposed_conv_panels(table.panel_width(w[1].constant()), table.lanes,
                                         static_cast<int32_t>(attrs.group), table.numbers, std::move(phases));
 }
@@ -89,8 +88,7 @@ Answer supports(const Kernel& kernel, const Problem& problem, const DeviceSpec& 
     phases *= stride;
     if (phases > Layout::most_phases) return Answer::no("too many phases");
   }
-  if (operand.layout.kind != Layout::Kind::any &&
-      operand.layout != weights_layout(problem, *table_of(kernel, device)))
+  if (operand.layout.kind != Layout::Kind::any && operand.layout != weights_layout(problem, *table_of(kernel, device)))
     return Answer::no("the weights have another layout");
   return Answer::yes();
 }
@@ -109,14 +107,15 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
   const size_t axes = x.shape->size() - 2;
   const auto groups = static_cast<double>(attrs.group);
   const double channels = static_cast<double>(std::max<int64_t>(1, (*x.shape)[1].evaluate(symbols)));
-  const double columns = static_cast<double>(
-      std::max<int64_t>(1, (*problem.types[stage.inputs[1]].shape)[1].evaluate(symbols)));
+  const double columns =
+      static_cast<double>(std::max<int64_t>(1, (*problem.types[stage.inputs[1]].shape)[1].evaluate(symbols)));
   const double out = elements_at(y, symbols), in = elements_at(x, symbols);
   int64_t phases = 1;
   for (size_t k = 0; k < axes; ++k) phases *= window_step(attrs.strides, k);
   const double pixels = out / (columns * groups) / static_cast<double>(phases);
-  // Columns that fill no vector, or too few for the loops, as in a convolution.
-  const double waste = planes_of(table) > 0 ? 1 : std::max(1.0, (groups > 1 ? table.lanes : 16) / columns);
+  // Columns are padded to whole vectors; one vector of 16 leaves loops waiting for the operand.
+  const double padded = std::ceil(columns / table.lanes) * table.lanes;
+  const double waiting = padded == 16 && table.lanes == 16 ? 1.5 : 1;
   double ns = 0;
   for (int64_t phase = 0; phase < phases; ++phase) {
     int64_t rest = phase, taps = 1;
@@ -131,8 +130,8 @@ double cost(const Kernel& kernel, const Problem& problem, std::span<const int64_
                              : channels / groups * count;
     const double bytes = 4 * (in / groups + depth * columns + out / groups / static_cast<double>(phases));
     // Blocks are stored in a second step.
-    ns += groups * (contraction_cost(table, pixels, columns * waste, depth, bytes, std::max(1.0, in / groups)) +
-                    pixels * (2 + 0.05 * columns));
+    ns += groups * (waiting * contraction_cost(table, pixels, padded, depth, bytes, std::max(1.0, in / groups)) +
+                    pixels * (6 + 0.05 * columns));
   }
   return ns;
 }
@@ -176,9 +175,9 @@ struct Plan {
   std::vector<Phase> phases;
   int64_t images = 0, groups = 1, columns = 0;  // columns: of a group
   ContractArgs args;
-  int64_t matrix_size = 0;           // floats of a group's weights
-  int64_t strip = 1, strips = 0;     // results along the axis `lead`
-  int64_t together = 1;              // phases that are made by one chunk
+  int64_t matrix_size = 0;                   // floats of a group's weights
+  int64_t strip = 1, strips = 0;             // results along the axis `lead`
+  int64_t together = 1;                      // phases that are made by one chunk
   int64_t wide_offset = 0, tile_offset = 0;  // bytes into the scratch: the operand's rows as floats, the epilogue's
 };
 
@@ -366,9 +365,9 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
       wide = std::max(wide, last - first);
     }
   plan.wide_offset = align_up(bound.scratch, 64, "scratch");
-  plan.tile_offset = align_up(
-      checked_add(plan.wide_offset, byte_size(DType::f32, checked_mul(wide, in_line, "scratch")), "scratch"), 64,
-      "scratch");
+  plan.tile_offset =
+      align_up(checked_add(plan.wide_offset, byte_size(DType::f32, checked_mul(wide, in_line, "scratch")), "scratch"),
+               64, "scratch");
   bound.scratch = checked_add(plan.tile_offset, plan.epilogue.scratch, "scratch");
 }
 

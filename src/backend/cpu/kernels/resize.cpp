@@ -330,7 +330,8 @@ void run_rows(const Plan& plan, bool linear, int64_t begin, int64_t end, const T
         linear_row(plan, line, to);
       } else {
         linear_row(plan, line, scratch + plan.made);
-        plan.table->narrow(scratch + plan.made, plan.last_out * plan.inner, to);
+        const int64_t n = plan.last_out * plan.inner;
+        plan.table->narrow(scratch + plan.made, n, 1, n, to, n);
       }
       continue;
     }

@@ -468,7 +468,8 @@ Status global_run(const Launch& launch) {
     const int64_t at = image * plan.channels;
     float* out = plan.narrow ? reinterpret_cast<float*>(launch.scratch) : static_cast<float*>(result) + at;
     plan.table->global_average(in, narrow, rows, stride, begin, end, static_cast<float>(plan.pixels), out);
-    if (plan.narrow) plan.table->narrow(out + begin, end - begin, static_cast<uint16_t*>(result) + at + begin);
+    const int64_t n = end - begin;
+    if (plan.narrow) plan.table->narrow(out + begin, n, 1, n, static_cast<uint16_t*>(result) + at + begin, n);
   };
   if (launch.phase == 1) {
     const float* parts = sums + launch.chunk * plan.pixel_parts * plan.channels;
