@@ -331,7 +331,8 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
 
   // Strips: as many lines of each phase as stay in cache with what they make, and for each thread some.
   const TransposedAxis& lead = plan.axes[plan.lead];
-  const int64_t in_line = product(x) / std::max<int64_t>(1, x[0] * lead.in), out_line = product(y) / (y[0] * lead.out);
+  const int64_t in_line = product(x) == 0 ? 0 : product(x) / (x[0] * lead.in),
+                out_line = product(y) / (y[0] * lead.out);
   const int64_t bytes = 4 * std::max<int64_t>(1, in_line + out_line * lead.stride);
   const int64_t shared = (lead.kernel - 1) * lead.dilation / lead.stride;  // lines that neighbours read as well
   int64_t lines = std::max<int64_t>({1, strip_bytes / bytes, 2 * shared});
@@ -349,21 +350,19 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bound.chunks[0] = checked_mul(checked_mul(others, plan.strips, "strips"), parts, "strips");
 
   int64_t wide = 0;
-  for (const Phase& phase : plan.phases)
-    // All strips but the last have as many lines.
-    for (const int64_t strip : {int64_t{0}, plan.strips - 1}) {
-      Piece piece = piece_of(plan, phase, strip * plan.strip, std::min(lead.out, (strip + 1) * plan.strip));
+  for (int64_t begin = 0; begin < lead.out; begin += plan.strip) {
+    const int64_t end = std::min(lead.out, begin + plan.strip);
+    int64_t first, last;
+    lead.reach(begin, end, first, last);
+    if (plan.widens) wide = std::max(wide, last - first);
+    for (const Phase& phase : plan.phases) {
+      Piece piece = piece_of(plan, phase, begin, end);
       if (piece.args.m == 0) continue;
       if (planes_of(table) > 0) check_planes(piece.window, args.k);
       if (piece.args.k > 0) piece.args.window = &piece.window;
       bound.scratch = std::max(bound.scratch, table.scratch_size(piece.args, piece.args.m, args.n));
     }
-  if (plan.widens)
-    for (int64_t strip = 0; strip < plan.strips; ++strip) {
-      int64_t first, last;
-      lead.reach(strip * plan.strip, std::min(lead.out, (strip + 1) * plan.strip), first, last);
-      wide = std::max(wide, last - first);
-    }
+  }
   plan.wide_offset = align_up(bound.scratch, 64, "scratch");
   plan.tile_offset =
       align_up(checked_add(plan.wide_offset, byte_size(DType::f32, checked_mul(wide, in_line, "scratch")), "scratch"),
