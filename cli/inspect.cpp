@@ -161,6 +161,8 @@ int inspect_engine(const Args& args) {
       Json list = Json::array();
       for (const Binding& binding : output ? engine.outputs() : engine.inputs())
         list.push_back({{"name", binding.name}, {"type", to_text(binding.type, target.symbols)}});
+      for (size_t o = 0; output && o < list.size(); ++o)
+        if (const auto under = engine.input_under(o)) list[o]["under"] = engine.inputs()[*under].name;
       json[output ? "outputs" : "inputs"] = std::move(list);
     }
     json["profiles"] = Json::array();
@@ -186,10 +188,24 @@ int inspect_engine(const Args& args) {
              bytes_text(static_cast<double>(file_bytes)), bytes_text(static_cast<double>(bytes)), target.weights.size(),
              steps, target.needs.name, level_text(target.needs));
   fmt::print("  {}\n\n", memory_text(*executable));
-  Table values({"", "name", "type"});
-  for (const bool output : {false, true})
-    for (const Binding& binding : output ? engine.outputs() : engine.inputs())
-      values.row({output ? "output" : "input", printable(binding.name), to_text(binding.type, target.symbols)});
+  const auto over = [&](size_t o) {
+    const auto under = engine.input_under(o);
+    return under ? printable(engine.inputs()[*under].name) : std::string();
+  };
+  bool any = false;
+  for (size_t o = 0; o < engine.outputs().size(); ++o) any = any || engine.input_under(o);
+  std::vector<std::string> head = {"", "name", "type"};
+  if (any) head.emplace_back("may lie over");
+  Table values(head);
+  for (const bool output : {false, true}) {
+    const auto bindings = output ? engine.outputs() : engine.inputs();
+    for (size_t k = 0; k < bindings.size(); ++k) {
+      std::vector<std::string> row = {output ? "output" : "input", printable(bindings[k].name),
+                                      to_text(bindings[k].type, target.symbols)};
+      if (any) row.push_back(output ? over(k) : "");
+      values.row(row);
+    }
+  }
   values.print();
   if (!target.profiles.empty()) {
     fmt::print("\n");

@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -97,11 +98,13 @@ nb::dlpack::dtype to_dlpack(sinter_dtype dtype) {
 
 using Input = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::numpy>;
+using Given = nb::ndarray<nb::c_contig, nb::device::cpu>;
 
 struct TensorInfo {
   std::string name;
   std::string kind, dtype, type;
   std::optional<std::vector<nb::object>> shape;
+  std::optional<int64_t> under;
 };
 
 class Engine {
@@ -120,7 +123,8 @@ class Engine {
       info.size = sizeof info;
       check(inputs ? sinter_engine_input(handle_, i, &info) : sinter_engine_output(handle_, i, &info));
       static constexpr const char* kinds[] = {"tensor", "sequence", "optional", "map"};
-      TensorInfo t{info.name, kinds[info.kind], sinter_dtype_name(info.dtype), info.type, std::nullopt};
+      TensorInfo t{info.name, kinds[info.kind], sinter_dtype_name(info.dtype),
+                   info.type, std::nullopt,     info.under < 0 ? std::nullopt : std::optional(info.under)};
       if (info.rank >= 0) {
         t.shape.emplace();
         for (int k = 0; k < info.rank; ++k)
@@ -358,8 +362,9 @@ class Context {
   }
 
   // Runs; results are fresh NumPy arrays that the kernels wrote into where extents were known before the run. Strings,
-  // sequences and optionals come as serialized protos, maps as dicts.
-  std::vector<nb::object> run() {
+  // sequences and optionals come as serialized protos, maps as dicts. given: outputs that are written into arrays of
+  // the caller's, and these; their results are None.
+  std::vector<nb::object> run(const std::vector<std::pair<size_t, Given>>& given = {}) {
     struct Buffer {
       void* data = nullptr;
       size_t bytes = 0;
@@ -377,9 +382,14 @@ class Context {
         }
       }
     } guard{*this, buffers};
+    std::vector<bool> is_given(outputs_.size(), false);
+    for (const auto& [i, array] : given) {
+      is_given.at(i) = true;
+      check(sinter_context_set_output(handle_, i, array.data(), array.nbytes()));
+    }
     for (size_t i = 0; i < outputs_.size(); ++i) {
       Buffer& b = buffers[i];
-      if (!outputs_[i].numbers || sinter_dtype_bits(outputs_[i].dtype) < 8) continue;
+      if (is_given[i] || !outputs_[i].numbers || sinter_dtype_bits(outputs_[i].dtype) < 8) continue;
       check(sinter_context_output_dims(handle_, i, b.dims, &b.rank));
       if (b.rank < 0) continue;
       b.bytes = static_cast<size_t>(sinter_dtype_bits(outputs_[i].dtype)) / 8;
@@ -397,6 +407,10 @@ class Context {
     std::vector<nb::object> results;
     for (size_t i = 0; i < outputs_.size(); ++i) {
       Buffer& b = buffers[i];
+      if (is_given[i]) {
+        results.push_back(nb::none());
+        continue;
+      }
       if (outputs_[i].maps) {
         const sinter_value* value = nullptr;
         check(sinter_context_get_output_value(handle_, i, &value));
@@ -516,7 +530,8 @@ NB_MODULE(_sinter, m) {
       .def_ro("kind", &TensorInfo::kind)
       .def_ro("dtype", &TensorInfo::dtype)
       .def_ro("type", &TensorInfo::type)
-      .def_ro("shape", &TensorInfo::shape);
+      .def_ro("shape", &TensorInfo::shape)
+      .def_ro("under", &TensorInfo::under);
   nb::class_<Engine>(m, "Engine")
       .def("tensors", &Engine::tensors)
       .def("save", &Engine::save)

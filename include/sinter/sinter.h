@@ -197,11 +197,13 @@ typedef struct sinter_tensor_info {
   int64_t dims[16];          /* -1: varies */
   const char* dim_names[16]; /* "N", "H/2", "224"; owned by the engine */
   const char* type;          /* "f32[N, 3]", "seq(map(i64, f32))", "map(string, f64)"; owned by the engine */
+  int64_t under; /* of an output: the input whose buffer it may be given (sinter_context_set_output); -1: none */
 } sinter_tensor_info;
 
 SINTER_API size_t sinter_engine_input_count(const sinter_engine* engine);
 SINTER_API size_t sinter_engine_output_count(const sinter_engine* engine);
-/* Set info->size to sizeof(*info) before the call. (Callers compiled when it ended with dim_names are served, too.) */
+/* Set info->size to sizeof(*info) before the call. (Callers compiled when it ended with
+ * dim_names or type are served, too.) */
 SINTER_API sinter_code sinter_engine_input(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 SINTER_API sinter_code sinter_engine_output(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 
@@ -243,8 +245,10 @@ SINTER_API sinter_code sinter_context_set_input_map(sinter_context* context, siz
                                                     const void* keys, sinter_dtype value_dtype, const void* values,
                                                     size_t count);
 /* A buffer for an output; NULL: the allocator or the context keeps it (the default). One that is too small makes the
- * run fail, before anything is written to it. It may not overlap an input: parts of outputs are written while inputs
- * are still read. */
+ * run fail, before anything is written to it. It shares no memory with inputs, as parts of outputs are written while
+ * inputs are still read, nor with other outputs: else the run fails. There is one exception, for caches: it may be the
+ * buffer of the input that sinter_tensor_info.under names, from the first byte to the last, and then the run writes
+ * what is new and no more (docs/caches.md). Where a run fails after that, the input may have been changed. */
 SINTER_API sinter_code sinter_context_set_output(sinter_context* context, size_t index, void* data, size_t bytes);
 /* Called during a run for every tensor output without a buffer, as soon as its extents are known, also those that
  * depend on data. The memory stays the caller's and must live until the next run. NULL ends the run with

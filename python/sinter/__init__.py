@@ -49,9 +49,12 @@ class TensorInfo:
     """An input or output: name, kind, dtype (NumPy's or ml_dtypes' name), shape, and type as text.
 
     kind is "tensor", "sequence", "map" or "optional", type as in "f32[N, 3]" or "seq(map(string, f32))". shape is a tuple of numbers and, for extents that vary, texts such as "N" or "H/2"; None when the rank is unknown.
+
+    under, of an output, names the input over which it may be written: a cache, say (Engine.context, docs/caches.md).
     """
 
-    def __init__(self, info):
+    def __init__(self, info, inputs=()):
+        self.under = None if info.under is None else inputs[info.under].name
         self.name = info.name
         self.kind = info.kind
         self.type = info.type
@@ -67,12 +70,13 @@ class TensorInfo:
 class Context:
     """A running instance of an engine: threads that share one take turns, so make one for each thread."""
 
-    def __init__(self, engine, threads=0):
+    def __init__(self, engine, threads=0, in_place=False):
         self.engine = engine
+        self._under = [(o, info.under) for o, info in enumerate(engine.outputs) if in_place and info.under is not None]
         self._turn = threading.RLock()   # inputs set by one thread must not be run by another
         self._native = _sinter.Context(engine._native, threads)
         # Whether arrays pass through as they are.
-        self._arrays = all(i.kind == "tensor" and i._dtype != "string" and i._dtype not in _ML_DTYPES
+        self._arrays = not self._under and all(i.kind == "tensor" and i._dtype != "string" and i._dtype not in _ML_DTYPES
                            for i in (*engine.inputs, *engine.outputs))
 
     def run(self, *args, **kwargs):
@@ -112,8 +116,19 @@ class Context:
                 if info.name not in values:
                     raise TypeError(f"input '{info.name}' is missing")
                 self._set(index, info, values[info.name])
-            results = self._native.run()
-        return [self._result(info, value) for info, value in zip(self.engine.outputs, results)]
+            results = self._native.run([(o, self._writable(o, values[under])) for o, under in self._under])
+        over = dict(self._under)
+        return [values[over[o]] if o in over else self._result(info, results[o])
+                for o, info in enumerate(self.engine.outputs)]
+
+    def _writable(self, output, array):
+        """What the native half writes of an input's array, which becomes an output."""
+        info = self.engine.outputs[output]
+        ok = isinstance(array, np.ndarray) and array.dtype.name == info.dtype and array.dtype.isnative
+        if not ok or not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
+            raise TypeError(f"input '{info.under}', over which output '{info.name}' is written: a contiguous, writeable "
+                            f"array of {info.dtype} is wanted")
+        return array.view(np.uint8) if info._dtype in _ML_DTYPES else array
 
     def on_value(self, tap):
         """Calls tap(sources, array) with every intermediate value of later runs; None stops that.
@@ -227,13 +242,17 @@ class Engine:
     def __init__(self, native):
         self._native = native
         self.inputs = [TensorInfo(i) for i in native.tensors(True)]
-        self.outputs = [TensorInfo(i) for i in native.tensors(False)]
+        self.outputs = [TensorInfo(o, self.inputs) for o in native.tensors(False)]
         self._own = None
         self._lock = threading.Lock()
 
-    def context(self, threads=0):
-        """A new Context. threads: 0 for what the engine was built or loaded with."""
-        return Context(self, threads)
+    def context(self, threads=0, in_place=False):
+        """A new Context. threads: 0 for what the engine was built or loaded with.
+
+        in_place: outputs with `under` are written over that input, whose array the run changes and returns. A cache is
+        then not copied (docs/caches.md).
+        """
+        return Context(self, threads, in_place)
 
     def run(self, inputs):
         """Runs on a dict of inputs by name (or a list in order); returns a dict of outputs by name."""

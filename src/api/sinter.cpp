@@ -185,7 +185,11 @@ sinter_code describe(const sinter_engine* engine, size_t binding, size_t count, 
                  : b.type.kind == Type::Kind::optional ? SINTER_OPTIONAL
                  : b.type.kind == Type::Kind::map      ? SINTER_MAP
                                                        : SINTER_TENSOR;
-    if (info->size >= sizeof(sinter_tensor_info)) info->type = engine->types[binding].c_str();
+    if (info->size >= offsetof(sinter_tensor_info, under)) info->type = engine->types[binding].c_str();
+    if (info->size >= sizeof(sinter_tensor_info)) {
+      const auto under = b.is_output ? engine->engine->input_under(index) : std::nullopt;
+      info->under = under ? static_cast<int64_t>(*under) : -1;
+    }
     info->dtype = static_cast<sinter_dtype>(b.type.dtype);
     info->rank = -1;
     if (!b.type.has_shape()) return;

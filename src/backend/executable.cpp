@@ -143,6 +143,39 @@ PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const
   return info;
 }
 
+// Executable::over of one output.
+uint32_t input_under(const Executable& executable, uint32_t result) {
+  const Target& target = executable.target;
+  const Plan& plan = target.main;
+  const Slot& made = plan.slots[result];
+  if (made.kind != SlotKind::binding) return no_slot;
+  const auto base_of = [&](uint32_t s) {
+    while (plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
+    return s;
+  };
+  const auto reads = [&](const Step& step, uint32_t base) {
+    return std::count_if(step.operands.begin(), step.operands.end(),
+                         [&](uint32_t s) { return s != no_slot && base_of(s) == base; });
+  };
+  const auto step = std::find_if(plan.steps.begin(), plan.steps.end(), [&](const Step& s) {
+    return s.kind == Step::Kind::kernel && s.results.size() == 1 && s.results[0] == result;
+  });
+  if (step == plan.steps.end()) return no_slot;
+  for (size_t k = 0; k < step->operands.size(); ++k) {
+    const uint32_t over = step->operands[k];
+    if (over == no_slot || plan.slots[over].is_part() || !(plan.slots[over].layout == made.layout)) continue;
+    const uint32_t base = base_of(over);
+    const Slot& slot = plan.slots[base];
+    if (slot.kind != SlotKind::binding || target.bindings[slot.of].is_output || reads(*step, base) != 1) continue;
+    const bool last = std::none_of(step + 1, plan.steps.end(), [&](const Step& s) { return reads(s, base) > 0; });
+    const bool may = std::all_of(step->choices.begin(), step->choices.end(), [&](const Choice& choice) {
+      return may_overwrite(*executable.kernels[choice.kernel], target.problems[choice.problem], k);
+    });
+    if (last && may) return slot.of;
+  }
+  return no_slot;
+}
+
 }  // namespace
 
 std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpec& device) {
@@ -159,6 +192,7 @@ std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpe
     for (const Stage& stage : problem.stages)
       if (numerics_of(stage.attrs).value_or(Numerics::strict) != Numerics::strict) executable->flushes_denormals = true;
   executable->main = analyse(executable->target.main, executable->target, executable->kernels, device, {});
+  for (uint32_t result : executable->target.main.results) executable->over.push_back(input_under(*executable, result));
   return executable;
 }
 

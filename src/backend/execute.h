@@ -44,6 +44,9 @@ struct Executable {
   std::vector<const Kernel*> kernels;  // behind target.kernels
   bool flushes_denormals = false;      // some contraction may round its operands: nobody counts on such small numbers
   PlanInfo main;
+  // By output of the main plan: the number of the input over which it may be made, where both have as many bytes, or
+  // no_slot. The step that makes it is the last one to read that input, and its kernels may.
+  std::vector<uint32_t> over;
 };
 
 // Resolves kernels, asks `supports` again, prepares. The target must have passed verify_target (backend/verify.h).

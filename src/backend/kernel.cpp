@@ -20,9 +20,12 @@ bool may_overwrite(const Kernel& kernel, const Problem& problem, size_t operand)
   if (!kernel.may_overwrite || problem.results.size() != 1 || operand >= problem.operands.size()) return false;
   const Operand& over = problem.operands[operand];
   const Problem::Result& result = problem.results[0];
+  const Type& made = problem.types[result.value];
+  const bool alike =
+      over.type == made || (kernel.overwrites_by_size && made.is_plain() && over.type.dtype == made.dtype);
   return !over.host && !over.constant && std::holds_alternative<std::monostate>(over.contents) &&
-         over.type.is_plain() && over.type == problem.types[result.value] && over.layout == result.layout &&
-         over.layout.has_strides() && kernel.may_overwrite(kernel, problem, operand);
+         over.type.is_plain() && alike && over.layout == result.layout && over.layout.has_strides() &&
+         kernel.may_overwrite(kernel, problem, operand);
 }
 
 std::span<const Backend* const> backends() {

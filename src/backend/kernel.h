@@ -72,7 +72,8 @@ enum Fault : uint32_t { no_fault = 0, index_out_of_range = 1 };
 const char* fault_text(uint32_t fault);
 
 struct Kernel;
-// Whether a kernel makes the only result of a problem over this operand when both have one place.
+// Whether a kernel makes the only result of a problem over this operand when both have one place. They can have that
+// where they have as many bytes, which their types say, but for rows with `overwrites_by_size`.
 bool may_overwrite(const Kernel& kernel, const Problem& problem, size_t operand);
 
 struct Kernel {
@@ -94,7 +95,8 @@ struct Kernel {
   // Whether the result may be made over an operand of its type and layout that nothing else reads: whatever the
   // extents, each element is read before the same element is written, by the same chunk. Null: never.
   bool (*may_overwrite)(const Kernel&, const Problem&, size_t operand) = nullptr;
-  uint64_t features = 0;  // of DeviceSpec: without them it takes nothing, whatever the level
+  bool overwrites_by_size = false;  // also where only running tells that both have as many bytes
+  uint64_t features = 0;            // of DeviceSpec: without them it takes nothing, whatever the level
 };
 
 // A backend: its table and what it says of the machine.

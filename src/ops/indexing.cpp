@@ -1,4 +1,4 @@
-// Gather, GatherElements, GatherND, ScatterElements, ScatterND, Compress, NonZero, OneHot.
+// Gather, GatherElements, GatherND, ScatterElements, ScatterND, PutRows, Compress, NonZero, OneHot.
 //
 // Updates of one element apply in the order in which the indices stand, so results do not depend on who runs them.
 
@@ -46,6 +46,13 @@ const Fields& fields_of(const ScatterNDAttrs*) {
 const Fields& fields_of(const CompressAttrs*) {
   static const Fields f =
       describe<CompressAttrs>({field<&CompressAttrs::flat>("flat"), field<&CompressAttrs::axis>("axis")});
+  return f;
+}
+
+const Fields& fields_of(const PutRowsAttrs*) {
+  static const Fields f =
+      describe<PutRowsAttrs>({field<&PutRowsAttrs::axis>("axis"), field<&PutRowsAttrs::circular>("circular"),
+                              field<&PutRowsAttrs::cut>("cut")});
   return f;
 }
 
@@ -306,6 +313,63 @@ void eval_scatter_nd(EvalContext& c) {
   c.outputs[0] = Box(std::move(y));
 }
 
+// ---- PutRows ----
+
+void infer_put_rows(InferContext& c) {
+  c.set(0, c.dtype(0));
+  if (c.dtype(1) != c.dtype(0))
+    c.fail(fmt::format("the rows are {}, the operand is {}", dtype_name(c.dtype(1)), dtype_name(c.dtype(0))));
+  check_indices(c, 2);
+  const Shape& x = c.shape(0);
+  const auto axis = static_cast<size_t>(c.axis(c.attrs<PutRowsAttrs>().axis, x.size()));
+  Shape made = x;
+  if (c.has(3)) {
+    const std::optional<Dim> extent = host_number(c, 3, "extent");
+    if (extent && extent->is_constant() && (extent->constant() < 0 || extent->constant() > max_elements))
+      c.fail(fmt::format("an extent of {}", extent->constant()));
+    made[axis] = extent ? *extent : c.host_decided(0, axis);
+  }
+  c.set(0, c.dtype(0), std::move(made));
+  const Shape& rows = c.shape(1);
+  if (rows.size() != x.size())
+    c.fail(fmt::format("the rows have rank {}, the operand has rank {}", rows.size(), x.size()));
+  for (size_t k = 0; k < x.size(); ++k)
+    if (k != axis) c.require_equal(rows[k], x[k], "extent of the rows");
+  const Shape& start = c.shape(2);
+  if (start.empty()) return;
+  if (start.size() > 1 || axis == 0)
+    c.fail(fmt::format("places of rank {} where rows begin along axis {}", start.size(), axis));
+  c.require_equal(start[0], x[0], "number of places where rows begin");
+}
+
+void eval_put_rows(EvalContext& c) {
+  const Tensor& x = c.in(0);
+  const Tensor& rows = c.in(1);
+  const Tensor& start = c.in(2);
+  Tensor& y = c.out(0);
+  const auto& a = c.attrs<PutRowsAttrs>();
+  const size_t axis = wrapped(a.axis, x.rank());
+  const int64_t outer = element_count(part_of(x.dims(), 0, axis));
+  const int64_t inner = element_count(part_of(x.dims(), axis + 1, x.rank()));
+  const int64_t old = x.dims()[axis], all = y.dims()[axis], fresh = rows.dims()[axis];
+  if (outer == 0 || inner == 0) return;
+  for (int64_t o = 0; o < outer; ++o) {
+    for (int64_t i = 0; i < std::min(old, all) * inner; ++i)
+      copy_element(y, o * all * inner + i, x, o * old * inner + i);
+    int64_t first = start.get_integer(start.rank() == 0 ? 0 : o / (outer / x.dims()[0]));
+    first = a.circular && all > 0 ? first % all + all : std::clamp(first, -fresh, all);
+    for (int64_t s = 0; s < fresh; ++s) {
+      const int64_t at = a.circular && all > 0 ? (first + s) % all : first + s;
+      if (at < 0 || at >= all) {
+        if (a.cut) continue;
+        c.fail(fmt::format("row {} goes to index {}, which is outside an axis of {} elements", s, at, all));
+      }
+      for (int64_t i = 0; i < inner; ++i)
+        copy_element(y, (o * all + at) * inner + i, rows, (o * fresh + s) * inner + i);
+    }
+  }
+}
+
 // ---- Compress, NonZero ----
 
 void infer_compress(InferContext& c) {
@@ -469,6 +533,18 @@ Tensor sample_scatter_nd(const Op&, const Attrs&, size_t input, std::span<const 
   return sample_tuples(0, input, types, seed);
 }
 
+// Places from which all rows fit, where any are.
+Tensor sample_put_rows(const Op&, const Attrs& attrs, size_t input, std::span<const Type> types, uint64_t seed) {
+  Tensor tensor = sample_values(types[input], seed);
+  if (input != 2) return tensor;
+  const Shape &x = *types[0].shape, &rows = *types[1].shape;
+  const size_t axis = wrapped(attrs.as<PutRowsAttrs>().axis, x.size());
+  const int64_t places = std::max<int64_t>(0, x[axis].constant() - rows[axis].constant()) + 1;
+  for (int64_t i = 0; i < tensor.count(); ++i)
+    tensor.set_integer(i, ((tensor.get_integer(i) + 16) * 37 + i * 11) % places);
+  return tensor;
+}
+
 // As many trues as the axis may hold: a condition longer than the axis chooses nothing beyond it.
 Tensor sample_compress(const Op&, const Attrs& attrs, size_t input, std::span<const Type> types, uint64_t seed) {
   Tensor tensor = sample_values(types[input], seed);
@@ -521,6 +597,13 @@ constexpr Op table[] = {
      .infer = infer_scatter_nd,
      .eval = eval_scatter_nd,
      .sample = sample_scatter_nd},
+    {.name = "PutRows",
+     .fields = fields<PutRowsAttrs>,
+     .inputs = {3, 4},
+     .host_inputs = 0b1000,
+     .infer = infer_put_rows,
+     .eval = eval_put_rows,
+     .sample = sample_put_rows},
     {.name = "Compress",
      .fields = fields<CompressAttrs>,
      .inputs = {2, 2},

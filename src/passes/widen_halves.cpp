@@ -57,6 +57,9 @@ constexpr struct {
     {"TreeEnsemble", 0b1},
 };
 
+// Operators that make operand 0 with something else in some places: mostly movement.
+constexpr std::string_view writes[] = {"PutRows", "ScatterElements", "ScatterND"};
+
 class Widener {
  public:
   Widener(Site& site, const FastRows& fast) : site_(site), fast_(fast) {}
@@ -134,7 +137,9 @@ class Widener {
     }
     if (!reads) return false;
     // Movement alone is no reason to widen what is not: it would move twice the bytes.
-    const bool follows = behind && (at_hand || !node.op->is.moves_only);
+    const bool moves =
+        node.op->is.moves_only || std::find(std::begin(writes), std::end(writes), node.op->name) != std::end(writes);
+    const bool follows = behind && (at_hand || !moves);
     return (follows || !is_fast(n, false)) && is_fast(n, true);
   }
 

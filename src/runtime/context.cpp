@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/checked.h"
@@ -61,6 +62,7 @@ Context::Context(std::shared_ptr<const Engine> engine, int threads) : engine_(st
   extents_.resize(inputs);
   boxes_.resize(inputs);
   set_.resize(inputs, false);
+  ranges_.resize(inputs + outputs);
   user_outputs_.resize(outputs, nullptr);
   user_bytes_.resize(outputs, 0);
   own_outputs_.resize(outputs);
@@ -104,6 +106,8 @@ void Context::set_input(size_t input, std::span<const int64_t> extents, const vo
   }
   set_[input] = true;
   state_.bindings[input] = const_cast<void*>(data);
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  ranges_[input] = {begin, begin + static_cast<uintptr_t>(wanted)};
 }
 
 void Context::set_input(size_t input, Box box) {
@@ -235,10 +239,44 @@ void* Context::buffer_for(size_t output, const Dims& extents, int64_t bytes) {
   return data;
 }
 
+void Context::refuse_overlap(size_t output, size_t binding) const {
+  const size_t inputs = engine_->inputs().size();
+  const Binding& made = engine_->outputs()[output];
+  const Binding& other = engine_->target().bindings[binding];
+  const auto bytes = [&](size_t b) { return ranges_[b].end - ranges_[b].begin; };
+  const std::optional<size_t> under = engine_->input_under(output);
+  std::string message = fmt::format("output '{}' shares memory with {} '{}'", made.name,
+                                    other.is_output ? "output" : "input", other.name);
+  std::string hint = "give the output a buffer of its own";
+  if (under == binding) {
+    message += fmt::format(", and not all of it: the output has {} bytes, the input {}", bytes(inputs + output),
+                           bytes(binding));
+    hint += ", or the whole buffer of an input of as many bytes";
+  } else if (under) {
+    hint += fmt::format(", or that of input '{}'", engine_->inputs()[*under].name);
+  } else if (!other.is_output) {
+    message += ", which may be read after parts of the output are written";
+  }
+  throw Error(Code::invalid_argument, message).at_tensor(made.name).with_hint(hint);
+}
+
+// Before an output is written: its memory is that of nothing else, or that of the one input that it may lie over.
+void Context::claim(size_t output, const void* data, int64_t bytes) {
+  const size_t own = engine_->inputs().size() + output;
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  ranges_[own] = {begin, begin + static_cast<uintptr_t>(bytes)};
+  if (bytes == 0) return;
+  const Range range = ranges_[own];
+  const uint32_t under = engine_->executable().over[output];
+  for (size_t b = 0; b < ranges_.size(); ++b)
+    if (b != own && ranges_[b].overlaps(range) && !(b == under && ranges_[b] == range)) refuse_overlap(output, b);
+}
+
 void* Context::output(uint32_t binding, const Dims& extents, int64_t bytes) {
   const size_t o = binding - engine_->inputs().size();
   void* data = buffer_for(o, extents, bytes);
   if (!data) data = own_outputs_[o].reserve(std::max<int64_t>(bytes, 1));
+  claim(o, data, bytes);
   delivered_[o] = data;
   return data;
 }
@@ -255,6 +293,7 @@ void Context::deliver_boxed(size_t output) {
   }
   const Tensor& tensor = box->tensor;
   if (void* data = buffer_for(output, tensor.dims(), tensor.bytes())) {
+    claim(output, data, tensor.bytes());
     if (tensor.bytes() > 0) std::memcpy(data, tensor.data(), static_cast<size_t>(tensor.bytes()));
     delivered_[output] = data;
   } else {
@@ -282,6 +321,7 @@ void Context::run(const Control* control, StepObserver* observer) {
   state_.fault_source = no_slot;
   state_.control = control;
   state_.observer = observer;
+  std::fill(ranges_.begin() + static_cast<ptrdiff_t>(extents_.size()), ranges_.end(), Range());
   (crew_ ? run_on(*crew_) : run_on(Pool::shared().lease(static_cast<unsigned>(frame_->threads_wanted())))).check();
   if (const uint32_t fault = state_.fault.load(std::memory_order_relaxed); fault != no_fault)
     throw fault_at(fault, state_.fault_source, engine_->target());

@@ -49,6 +49,11 @@ void require_fits(const Box& value, const Type& type, const std::string& input) 
         .at_tensor(input);
 }
 
+std::optional<size_t> Engine::input_under(size_t output) const {
+  const uint32_t input = executable_->over.at(output);
+  return input == no_slot ? std::nullopt : std::optional<size_t>(input);
+}
+
 Engine::Engine(std::shared_ptr<const Executable> executable) : executable_(std::move(executable)) {
   for (const Binding& binding : target().bindings) inputs_ += !binding.is_output;
 }

@@ -3,7 +3,9 @@
 // An Engine is immutable and shared between threads; a Context runs it, one thread at a time (a second caller gets
 // Code::busy). Inputs are set as shape and buffer; any shape within the bounds of the engine runs without
 // recompilation. Outputs whose extents are known from the inputs can be given a buffer; all outputs can be read from
-// the context after a run. A repeated run with the same shapes allocates nothing and takes no lock.
+// the context after a run. A repeated run with the same shapes allocates nothing and takes no lock. An output shares no
+// memory with inputs and other outputs, but for the one input that it may be made over (Engine::input_under): given
+// that one's buffer, a cache is written in place.
 #pragma once
 
 #include <atomic>
@@ -28,6 +30,8 @@ class Engine {
   // Extents as text, one string an axis ("N", "224", "H/2"); none for an unknown rank.
   std::optional<std::vector<std::string>> extents_text(const Binding& binding) const;
   const Target& target() const { return executable_->target; }
+  // The input whose buffer an output may be given, where both have as many bytes.
+  std::optional<size_t> input_under(size_t output) const;
 
  private:
   std::shared_ptr<const Executable> executable_;
@@ -77,6 +81,8 @@ class Context final : private OutputProvider {
   void bind_shapes();
   void* output(uint32_t binding, const Dims& extents, int64_t bytes) override;
   void* buffer_for(size_t output, const Dims& extents, int64_t bytes);
+  void claim(size_t output, const void* data, int64_t bytes);
+  [[noreturn]] void refuse_overlap(size_t output, size_t binding) const;
   void deliver_boxed(size_t output);
   std::shared_ptr<const Engine> engine_;
   Status run_on(const Workers& workers);
@@ -86,6 +92,12 @@ class Context final : private OutputProvider {
   std::vector<Dims> extents_;  // of input bindings
   std::vector<Box> boxes_;     // of boxed inputs
   std::vector<bool> set_;
+  struct Range {
+    uintptr_t begin = 0, end = 0;
+    bool operator==(const Range&) const = default;
+    bool overlaps(const Range& other) const { return begin < other.end && other.begin < end; }
+  };
+  std::vector<Range> ranges_;  // by binding: the caller's inputs, and outputs of the run so far
   std::vector<void*> user_outputs_;
   std::vector<size_t> user_bytes_;
   std::vector<Memory> own_outputs_;

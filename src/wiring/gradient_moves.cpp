@@ -121,6 +121,28 @@ void flow_scatter_nd(Flow& f) {
   if (f.wants(2)) f.give(2, b.op("GatherND", {f.g(), f.x(1)}));
 }
 
+// What the rows overwrite reaches no result; of rows around the end, those that later ones overwrite do neither.
+void flow_put_rows(Flow& f) {
+  GraphBuilder& b = f.b;
+  const auto& a = f.node.attrs.as<PutRowsAttrs>();
+  if (f.node.inputs.size() > 3 || a.cut) f.refuse("makes room for rows, for which there is no gradient", "");
+  if (f.wants(0)) f.give(0, b.op("PutRows", a, {f.g(), zeros_like(b, f.x(1)), f.x(2)}));
+  if (!f.wants(1)) return;
+  const size_t rank = b.rank(f.x(0));
+  const int64_t axis = a.axis < 0 ? a.axis + static_cast<int64_t>(rank) : a.axis;
+  const ValueId rows = extent(b, f.x(1), axis), places = extent(b, f.x(0), axis);
+  ValueId at = along(b, iota(b, rows), axis, rank);
+  const ValueId start = cast(b, f.x(2), DType::i64);
+  at = add(b, at, b.rank(start) == 0 ? start : along(b, start, 0, rank));
+  if (a.circular) at = b.op("Mod", {at, places});
+  ValueId g = b.op("GatherElements", GatherAttrs{.axis = axis}, {f.g(), fill(b, at, shape_of(b, f.x(1)))});
+  if (a.circular) {
+    const ValueId last = b.op("LessOrEqual", {sub(b, rows, places), along(b, iota(b, rows), axis, rank)});
+    g = where(b, last, g, b.scalar(b.dtype(g), 0));
+  }
+  f.give(1, g);
+}
+
 void flow_top_k(Flow& f) {
   const ScatterElementsAttrs a{.axis = f.node.attrs.as<TopKAttrs>().axis, .reduction = Reduction::add};
   f.give(0, f.b.op("ScatterElements", a, {zeros_like(f.b, f.x(0)), f.y(1), f.g()}));
@@ -174,6 +196,7 @@ constexpr GradientRule table[] = {
     {"GatherElements", flow_gather_elements},
     {"ScatterElements", flow_scatter_elements},
     {"ScatterND", flow_scatter_nd},
+    {"PutRows", flow_put_rows},
     {"TopK", flow_top_k},
     {"Cast", flow_cast},
     {"EyeLike", flow_nowhere},

@@ -67,15 +67,15 @@ struct Attend {
 // q, k, v of 4 axes and one dtype; gives [B, S, H * Dv] in it. `scores_out`: what softmax takes.
 ValueId attend(NodeContext& c, ValueId q, ValueId k, ValueId v, const Attend& options, ValueId* scores_out = nullptr);
 
-// A cache whose filled part differs by batch entry: tokens before the new ones, and which of old and new tokens
-// together make the present.
+// A cache whose filled part differs by batch entry. The present has room for what the past has room for and for all
+// tokens: where that is no more than the past's, it may lie over it.
 struct Cache {
-  ValueId past;     // i64[B]: tokens before the new ones
-  ValueId total;    // i64 scalar: tokens that queries may see
-  ValueId indices;  // i64[B, T, 1] into old and new tokens together; no_id: the new tokens are all there is
+  ValueId past;  // i64[B]: tokens before the new ones
+  ValueId room;  // i64 scalar: tokens that the present has room for; no_id: the new tokens are all there is
+  bool padded;   // some of the new tokens may be padding, for which there need be no room
 };
-// lengths: i64[B], tokens of each entry with the new ones; past: those before, where `tokens` is not the number of new
-// ones in every entry.
+// lengths: i64[B], tokens of each entry with the new ones; total: i64 scalar, no less than these; past: those before,
+// where `tokens` is not the number of new ones in every entry.
 Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total, ValueId past_key,
                ValueId past = no_id);
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh);

@@ -127,42 +127,27 @@ void join(GraphBuilder& b, ValueId& bias, ValueId more) { bias = bias == no_id ?
 
 // ---- a cache whose filled part differs by batch entry ----
 
-// Token j of the result is old for j < past[b], then new.
 Cache cache_of(NodeContext& c, const Dim& tokens, ValueId lengths, ValueId total, ValueId past_key, ValueId past) {
   GraphBuilder& b = c.b;
-  Cache cache;
-  cache.total = total;
-  const ValueId fresh = count_of(b, tokens), zero = b.scalar(DType::i64, 0);
-  if (past == no_id) {
+  const bool padded = past != no_id;
+  const ValueId zero = b.scalar(DType::i64, 0);
+  if (!padded) {
     // All tokens new: a prompt, padded on the right where it is short.
-    const ValueId prompt = b.op("Equal", {cache.total, fresh});
+    const ValueId fresh = count_of(b, tokens), prompt = b.op("Equal", {total, fresh});
     past = wiring::where(b, prompt, zero, wiring::sub(b, lengths, fresh));
   }
-  cache.past = b.op("Max", {past, zero});
-  cache.indices = no_id;
-  if (past_key == no_id) return cache;
-  const ValueId room = wiring::extent(b, past_key, 2);
-  const ValueId j = wiring::iota(b, b.op("Max", {room, cache.total}));  // [T]
-  const ValueId start = per_batch(b, cache.past, 2);                    // [B, 1]
-  const ValueId at_new = b.op("Min", {wiring::sub(b, j, start), wiring::sub(b, fresh, b.scalar(DType::i64, 1))});
-  const ValueId index = wiring::where(b, b.op("Less", {j, start}), j, add(b, at_new, room));
-  cache.indices = wiring::unsqueeze(b, index, {2});
+  Cache cache{b.op("Max", {past, zero}), no_id, padded};
+  // As the extent of something, it is one that others can be told by.
+  if (past_key != no_id)
+    cache.room = wiring::extent(b, wiring::iota(b, b.op("Max", {wiring::extent(b, past_key, 2), total})), 0);
   return cache;
 }
 
 ValueId cached(NodeContext& c, const Cache& cache, ValueId old, ValueId fresh) {
   GraphBuilder& b = c.b;
-  if (old == no_id || cache.indices == no_id) return fresh;
-  const ValueId all = wiring::concat(b, {old, cast(b, fresh, b.dtype(old))}, 2);
-  const Shape s = b.shape(all), at = b.shape(cache.indices);
-  if (s[0] == Dim(1)) return wiring::gather(b, all, wiring::squeeze(b, cache.indices, {0, 2}), 2);
-  // Entries and heads as one axis: tokens are gathered where they lie.
-  const Dim matrices = s[0] * s[1];
-  const ValueId each = b.op("Expand", {wiring::unsqueeze(b, cache.indices, {1}), b.dims({s[0], s[1], at[1], 1})});
-  const ValueId chosen =
-      b.op("GatherND", GatherNDAttrs{.batch_dims = 1},
-           {wiring::reshape(b, all, {matrices, s[2], s[3]}), wiring::reshape(b, each, {matrices, at[1], 1})});
-  return wiring::reshape(b, chosen, {s[0], s[1], at[1], s[3]});
+  if (old == no_id || cache.room == no_id) return fresh;
+  const PutRowsAttrs attrs{.axis = 2, .cut = cache.padded};
+  return b.op("PutRows", attrs, {old, cast(b, fresh, b.dtype(old)), cache.past, cache.room});
 }
 
 ValueId angles(NodeContext& c, ValueId table, ValueId positions, DType dtype) {
@@ -191,9 +176,9 @@ namespace {
 
 // ---- Attention: one weight for queries, keys and values ----
 
-// present [2, B, H, T, D] of k and v.
-void put_present(NodeContext& c, ValueId k, ValueId v) {
-  if (c.wants(1)) c.out(1, wiring::concat(c.b, {wiring::unsqueeze(c.b, k, {0}), wiring::unsqueeze(c.b, v, {0})}, 0));
+// [2, B, H, T, D] of k and v.
+ValueId both(GraphBuilder& b, ValueId k, ValueId v) {
+  return wiring::concat(b, {wiring::unsqueeze(b, k, {0}), wiring::unsqueeze(b, v, {0})}, 0);
 }
 
 // Rotary embedding with angles place / 10000^(2i / size), for operators without tables of them.
@@ -218,32 +203,23 @@ void rotate_by_place(NodeContext& c, ValueId& q, ValueId& k, ValueId start) {
   }
 }
 
-// Caches of fixed room that are written in place where ONNX Runtime runs: `past` tokens are there already.
-struct Buffers {
-  ValueId k, v;  // with the new tokens behind the old ones
-  // Without causality the bias that hides what is no token yet.
-  ValueId visible;
-};
-
-Buffers in_buffers(NodeContext& c, ValueId old_k, ValueId old_v, ValueId k, ValueId v, ValueId past) {
-  GraphBuilder& b = c.b;
-  const Shape s = b.shape(k);
-  const ValueId total = add(b, past, count_of(b, s[2]));
-  const Cache cache = cache_of(c, s[2], wiring::fill(b, total, b.dims({s[0]})), total, old_k);
-  Buffers out{cached(c, cache, old_k, k), cached(c, cache, old_v, v), no_id};
-  if (c.integer("unidirectional", 0) != 0) return out;
-  const ValueId column = wiring::iota(b, wiring::extent(b, out.k, 2));
-  out.visible = as_bias(b, b.op("Less", {column, total}), b.dtype(wiring::widened(b, k)));
-  return out;
+// A cache of fixed room with the new tokens behind `past` old ones, along `axis`. It may lie over the old one.
+ValueId in_buffer(NodeContext& c, ValueId old, ValueId fresh, int64_t axis, ValueId past) {
+  return c.b.op("PutRows", PutRowsAttrs{.axis = axis}, {old, cast(c.b, fresh, c.b.dtype(old)), past});
 }
 
-// Causality by the past, which buffers know when they run, and what else hides places of buffers.
-void hide(NodeContext& c, Attend& options, const Buffers& buffers, const Dim& past, size_t length_at) {
-  const bool shared = buffers.k != no_id;
-  if (c.integer("unidirectional", 0) != 0)
-    options.last = shared ? number(c, length_at) : count_of(c.b, past);
-  else if (shared)
-    join(c.b, options.bias, buffers.visible);
+// Causality by the past, which buffers know when they run (past_length, else no_id), and what else hides places of
+// buffers: those behind the tokens.
+void hide(NodeContext& c, Attend& options, const Shape& queries, const Shape& keys, ValueId past_length,
+          const Dim& past, DType work) {
+  GraphBuilder& b = c.b;
+  const bool shared = past_length != no_id;
+  if (c.integer("unidirectional", 0) != 0) {
+    options.last = shared ? past_length : count_of(b, past);
+  } else if (shared) {
+    const ValueId total = add(b, past_length, count_of(b, queries[2]));
+    join(b, options.bias, as_bias(b, b.op("Less", {wiring::iota(b, count_of(b, keys[2])), total}), work));
+  }
 }
 
 // A mask of keys or pairs, or a bias, lengthened to the room of a buffer.
@@ -300,29 +276,31 @@ void attention_of(NodeContext& c, ValueId projected, const std::vector<Dim>& siz
       start = wiring::extent(b, c.in(past_at), 3);
     rotate_by_place(c, q, k, start);
   }
-  Buffers buffers{no_id, no_id, no_id};
-  if (c.has(past_at)) {
-    past = b.shape(c.in(past_at))[3];
-    const auto old = [&](int64_t which) {
-      return wiring::squeeze(b, wiring::slice(b, c.in(past_at), 0, which, which + 1), {0});
-    };
-    if (shared) {
-      buffers = in_buffers(c, old(0), old(1), k, v, number(c, length_at));
-      k = buffers.k;
-      v = buffers.v;
-    } else {
-      k = wiring::concat(b, {old(0), k}, 2);
-      v = wiring::concat(b, {old(1), v}, 2);
+  const auto half = [&](ValueId both, int64_t which) {
+    return wiring::squeeze(b, wiring::slice(b, both, 0, which, which + 1), {0});
+  };
+  const ValueId length = shared ? number(c, length_at) : no_id;
+  ValueId present = no_id;
+  if (shared) {
+    present = in_buffer(c, c.in(past_at), both(b, k, v), 3, length);
+    k = half(present, 0);
+    v = half(present, 1);
+  } else {
+    if (c.has(past_at)) {
+      past = b.shape(c.in(past_at))[3];
+      k = wiring::concat(b, {half(c.in(past_at), 0), k}, 2);
+      v = wiring::concat(b, {half(c.in(past_at), 1), v}, 2);
     }
+    if (c.wants(1)) present = both(b, k, v);
   }
-  put_present(c, k, v);
+  if (c.wants(1)) c.out(1, present);
   const Shape qs = b.shape(q), ks = b.shape(k);
   const DType work = b.dtype(wiring::widened(b, q));
   Attend options;
   const auto long_enough = [&](size_t i) { return shared ? lengthened(c, c.in(i), ks[2]) : c.in(i); };
   if (c.has(mask)) join(b, options.bias, mask_bias(c, long_enough(mask), qs[0], qs[2], ks[2], work));
   if (c.has(bias_at)) join(b, options.bias, cast(b, long_enough(bias_at), work));
-  hide(c, options, buffers, past, length_at);
+  hide(c, options, qs, ks, length, past, work);
   c.out(0, attend(c, q, k, v, options));
 }
 
@@ -407,14 +385,13 @@ void import_multi_head(NodeContext& c) {
   Dim past = 0;
   // With the length of the past, caches are buffers of fixed room.
   const bool shared = c.has(8) && c.has(6);
-  Buffers buffers{no_id, no_id, no_id};
+  const ValueId length = shared ? number(c, 8) : no_id;
   if (c.has(6)) {
     if (rank_of(c, 6) != 4 || rank_of(c, 7) != 4) c.fail("past_key and past_value must have rank 4");
     past = b.shape(c.in(6))[2];
     if (shared) {
-      buffers = in_buffers(c, c.in(6), c.in(7), k, v, number(c, 8));
-      k = buffers.k;
-      v = buffers.v;
+      k = in_buffer(c, c.in(6), k, 2, length);
+      v = in_buffer(c, c.in(7), v, 2, length);
     } else {
       k = wiring::concat(b, {c.in(6), k}, 2);
       v = wiring::concat(b, {c.in(7), v}, 2);
@@ -423,7 +400,7 @@ void import_multi_head(NodeContext& c) {
   if (c.wants(1)) c.out(1, k);
   if (c.wants(2)) c.out(2, v);
   if (c.has(9)) {
-    const ValueId before = shared ? number(c, 8) : count_of(b, past);
+    const ValueId before = shared ? length : count_of(b, past);
     k = of_beams(c, k, c.in(9), before);
     v = of_beams(c, v, c.in(9), before);
   }
@@ -433,7 +410,7 @@ void import_multi_head(NodeContext& c) {
   const auto long_enough = [&](size_t i) { return shared ? lengthened(c, c.in(i), ks[2]) : c.in(i); };
   if (c.has(4)) join(b, options.bias, mask_bias(c, long_enough(4), qs[0], qs[2], ks[2], work));
   if (c.has(5)) join(b, options.bias, cast(b, long_enough(5), work));
-  hide(c, options, buffers, past, 8);
+  hide(c, options, qs, ks, length, past, work);
   ValueId scores = no_id;
   c.out(0, attend(c, q, k, v, options, &scores));
   if (c.wants(3)) c.out(3, scores);

@@ -47,7 +47,6 @@ void import_one_hot(NodeContext& c) {
   c.out(0, c.b.op("OneHot", OneHotAttrs{.axis = c.integer("axis", -1)}, {c.in(0), as_scalar(c, c.in(1)), c.in(2)}));
 }
 
-// Row s of the update goes to place write_indices[batch] + s along the axis, around its end in circular mode.
 void import_tensor_scatter(NodeContext& c) {
   GraphBuilder& b = c.b;
   const std::string mode = c.string("mode", "linear");
@@ -55,11 +54,9 @@ void import_tensor_scatter(NodeContext& c) {
   const size_t rank = rank_of(c, 0, 2);
   const int64_t axis = axis_of(c, c.integer("axis", -2), rank);
   if (axis == 0) c.fail("axis must not be the batch axis");
-  ValueId at = wiring::along(b, wiring::iota(b, wiring::extent(b, c.in(1), axis)), axis, rank);
-  if (c.has(2)) at = wiring::add(b, at, wiring::along(b, wiring::cast(b, c.in(2), DType::i64), 0, rank));
-  if (mode == "circular") at = b.op("Mod", {at, wiring::extent(b, c.in(0), axis)});
-  at = wiring::fill(b, at, wiring::shape_of(b, c.in(1)));
-  c.out(0, b.op("ScatterElements", ScatterElementsAttrs{.axis = axis}, {c.in(0), at, c.in(1)}));
+  const ValueId start = c.has(2) ? c.in(2) : b.scalar(DType::i64, 0);
+  const PutRowsAttrs attrs{.axis = axis, .circular = mode == "circular"};
+  c.out(0, b.op("PutRows", attrs, {c.in(0), c.in(1), start}));
 }
 
 constexpr Entry table[] = {

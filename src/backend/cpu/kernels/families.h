@@ -15,7 +15,7 @@ std::span<const Kernel> strip_kernels();      // convolutions that follow each o
 std::span<const Kernel> planar_kernels();     // Conv with few results a pixel
 std::span<const Kernel> program_kernels();    // pointwise and row programs
 std::span<const Kernel> movement_kernels();
-std::span<const Kernel> indexing_kernels();     // GatherElements, GatherND, ScatterElements, ScatterND, ReverseSequence
+std::span<const Kernel> indexing_kernels();     // GatherElements, GatherND, scatters, PutRows, ReverseSequence
 std::span<const Kernel> selection_kernels();    // TopK, ArgMax, ArgMin, CumSum, CumProd
 std::span<const Kernel> dynamic_kernels();      // NonZero, Compress, Unique
 std::span<const Kernel> suppression_kernels();  // NonMaxSuppression

@@ -1,12 +1,14 @@
 // Elements and blocks that are read or written where indices or lengths say: GatherElements, GatherND, ScatterElements,
-// ScatterND, ReverseSequence.
+// ScatterND, PutRows, ReverseSequence.
 //
-// Indices are data: every one is tested and held within its axis before it becomes an address. Scatters copy their
-// operand in phase 0 and apply the updates in phase 1; chunks of phase 1 own disjoint parts of the result, and each of
-// them goes through the updates in order, so the result does not depend on threads.
+// Indices are data: every one is tested and held within its axis before it becomes an address. Scatters and PutRows
+// copy their operand in phase 0, unless the result lies over it, and apply the updates in phase 1; chunks of phase 1
+// own disjoint parts of the result, and each of them goes through the updates in order, so the result does not depend
+// on threads.
 
 #include "ops/indexing.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/kernels/common.h"
@@ -56,6 +58,13 @@ inline T combined(T y, T u) {
       default: return std::min(y, u);
     }
   }
+}
+
+// Where operand 0 of the only stage lies, the result may be made: phase 0 then finds it there. Nothing else may be read
+// from there.
+bool overwrites_first(const Kernel&, const Problem& problem, size_t operand) {
+  const std::vector<uint16_t>& inputs = problem.stages[0].inputs;
+  return operand == inputs[0] && std::count(inputs.begin(), inputs.end(), inputs[0]) == 1;
 }
 
 Answer reduction_supported(const Problem& problem, Reduction reduction) {
@@ -209,6 +218,7 @@ void copy_part(const Launch& launch, int64_t bytes, int64_t elements, int64_t ch
   const int64_t width = bytes / elements;
   const auto* x = static_cast<const std::byte*>(launch.operands[launch.problem->stages[0].inputs[0]]);
   auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  if (x == y) return;
   std::memcpy(y + range.begin * width, x + range.begin * width, static_cast<size_t>((range.end - range.begin) * width));
 }
 
@@ -362,6 +372,97 @@ Status scatter_nd_run(const Launch& launch) {
   return {};
 }
 
+// ---- rows along one axis ----
+
+struct Put {
+  int64_t per;            // rows' outer positions that share one entry of `start`; 0: all do
+  int64_t old, all;       // extents of the operand and of the result along the axis
+  int64_t given, skip;    // rows of an outer position; those of them that later ones overwrite
+  int64_t bytes;          // of a row
+  int64_t copied, units;  // rows of the result; rows to be put
+  int64_t copies, chunks;
+  bool wide, circular, cut;
+};
+
+Answer put_rows_supports(const Kernel&, const Problem& problem, const DeviceSpec&) {
+  return row_major_problem(problem, "PutRows");
+}
+
+void put_rows_bind(const Kernel&, const void*, const BindContext& c, Bound& bound) {
+  const Stage& stage = c.problem.stages[0];
+  const auto& attrs = stage.attrs.as<PutRowsAttrs>();
+  const Dims &x = c.operands[stage.inputs[0]], &rows = c.operands[stage.inputs[1]], &y = c.results[0];
+  const auto axis = static_cast<size_t>(attrs.axis < 0 ? attrs.axis + static_cast<int64_t>(x.size()) : attrs.axis);
+  Put& p = emplace<Put>(bound);
+  const int64_t outer = product(x, 0, axis);
+  p.per = c.operands[stage.inputs[2]].empty() ? 0 : product(x, 1, axis);
+  p.old = x[axis];
+  p.all = y[axis];
+  p.given = rows[axis];
+  p.circular = attrs.circular;
+  p.cut = attrs.cut;
+  p.skip = p.circular ? std::max<int64_t>(0, p.given - p.all) : 0;
+  p.bytes = product(x, axis + 1, x.size()) * bit_size(c.problem.operands[stage.inputs[0]].type.dtype) / 8;
+  p.wide = c.problem.operands[stage.inputs[2]].type.dtype == DType::i64;
+  p.copied = product(y) == 0 ? 0 : outer * p.all;
+  p.units = product(rows) == 0 ? 0 : outer * (p.given - p.skip);
+  // Without places there is something to say once.
+  if (p.units == 0 && product(rows) > 0 && p.all == 0) p.units = 1;
+  p.copies = bound.chunks[0] = chunks_for(p.copied * p.bytes, p.copied, c.threads);
+  p.chunks = bound.chunks[1] = chunks_for(p.units * p.bytes, p.units, c.threads);
+  bound.phases = 2;
+}
+
+void copy_rows(const Launch& launch, const Put& p) {
+  const auto* x = static_cast<const std::byte*>(launch.operands[launch.problem->stages[0].inputs[0]]);
+  auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  if (x == y) return;  // equal sizes are equal extents here
+  const Range range = part(p.copied, p.copies, launch.chunk);
+  for (int64_t n = range.begin; n < range.end;) {
+    const int64_t outer = n / p.all, row = n % p.all, count = std::min(p.all - row, range.end - n);
+    const int64_t there = std::clamp<int64_t>(p.old - row, 0, count);
+    if (there > 0)
+      std::memcpy(y + n * p.bytes, x + (outer * p.old + row) * p.bytes, static_cast<size_t>(there * p.bytes));
+    std::memset(y + (n + there) * p.bytes, 0, static_cast<size_t>((count - there) * p.bytes));
+    n += count;
+  }
+}
+
+Status put_rows_run(const Launch& launch) {
+  const Put& p = launch.bound->as<Put>();
+  if (launch.phase == 0) {
+    copy_rows(launch, p);
+    return {};
+  }
+  const Stage& stage = launch.problem->stages[0];
+  if (p.all == 0) {
+    if (!p.cut) launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+    return {};
+  }
+  const auto* rows = static_cast<const std::byte*>(launch.operands[stage.inputs[1]]);
+  auto* y = static_cast<std::byte*>(launch.operands[launch.problem->operands.size()]);
+  const int64_t each = p.given - p.skip;
+  const Range range = part(p.units, p.chunks, launch.chunk);
+  for (int64_t n = range.begin; n < range.end;) {
+    const int64_t outer = n / each, row = p.skip + n % each;
+    int64_t start = index_at(launch.operands[stage.inputs[2]], p.wide, p.per == 0 ? 0 : outer / p.per);
+    // Held where sums do not overflow and rows stay without a place.
+    start = p.circular ? (start % p.all + p.all) % p.all : std::clamp(start, -p.given, p.all);
+    const int64_t place = p.circular ? (start + row) % p.all : start + row;
+    int64_t count = std::min(p.given - row, range.end - n);
+    if (place < 0 || place >= p.all) {
+      if (!p.cut) launch.fault->store(index_out_of_range, std::memory_order_relaxed);
+      count = place < 0 ? std::min(count, -place) : count;
+    } else {
+      count = std::min(count, p.all - place);
+      std::memcpy(y + (outer * p.all + place) * p.bytes, rows + (outer * p.given + row) * p.bytes,
+                  static_cast<size_t>(count * p.bytes));
+    }
+    n += count;
+  }
+  return {};
+}
+
 // ---- ReverseSequence ----
 
 struct Reversal {
@@ -432,13 +533,23 @@ constexpr Kernel rows[] = {
      .needs = row_major_needs,
      .cost = indexed_cost,
      .bind = scatter_elements_bind,
-     .run = scatter_elements_run},
+     .run = scatter_elements_run,
+     .may_overwrite = overwrites_first},
     {.name = "scatter_nd",
      .supports = scatter_nd_supports,
      .needs = row_major_needs,
      .cost = indexed_cost,
      .bind = scatter_nd_bind,
-     .run = scatter_nd_run},
+     .run = scatter_nd_run,
+     .may_overwrite = overwrites_first},
+    {.name = "put_rows",
+     .supports = put_rows_supports,
+     .needs = row_major_needs,
+     .cost = indexed_cost,
+     .bind = put_rows_bind,
+     .run = put_rows_run,
+     .may_overwrite = overwrites_first,
+     .overwrites_by_size = true},
     {.name = "reverse_sequence",
      .supports = reverse_supports,
      .needs = row_major_needs,
