@@ -76,15 +76,7 @@ int run(const Args& args) {
   const Engine& engine = *loaded.engine;
   std::vector<Box> inputs = read_inputs(inputs_of(engine), engine.target().symbols, best_of(engine), args.inputs);
   Context context(loaded.engine, args.build.threads);
-  std::vector<std::pair<size_t, size_t>> shared;  // outputs, and the inputs whose buffers they get
-  for (size_t o = 0; args.in_place && o < engine.outputs().size(); ++o)
-    if (const auto under = engine.input_under(o)) {
-      shared.emplace_back(o, *under);
-      Tensor& own = inputs[*under].tensor;
-      own = own.clone();  // files may be mapped
-      context.set_output(o, own.mutable_data(), static_cast<size_t>(own.bytes()));
-    }
-  for (size_t i = 0; i < inputs.size(); ++i) context.set_input(i, inputs[i]);
+  const auto over = set_values(context, inputs, args.in_place);
   const Control interrupt = control();
   const double begin = now_ms();
   with_values([&] { context.run(&interrupt); });
@@ -116,7 +108,7 @@ int run(const Args& args) {
   json["inputs"] = nlohmann::ordered_json::object();
   for (size_t i = 0; i < inputs.size(); ++i) json["inputs"][engine.inputs()[i].name] = type_of(inputs[i]);
   if (args.in_place) json["in_place"] = nlohmann::ordered_json::object();
-  for (const auto& [o, i] : shared) json["in_place"][engine.outputs()[o].name] = engine.inputs()[i].name;
+  for (const auto& [o, i] : over) json["in_place"][engine.outputs()[o].name] = engine.inputs()[i].name;
   if (loaded.built) json["build_ms"] = loaded.build_ms;
   json["load_ms"] = loaded.load_ms;
   json["first_run_ms"] = first;
@@ -141,7 +133,7 @@ int run(const Args& args) {
   fmt::print("{}  {}\n", bold("network"), args.network);
   for (size_t i = 0; i < inputs.size(); ++i)
     fmt::print("  input  {} {}\n", printable(engine.inputs()[i].name), type_of(inputs[i]));
-  for (const auto& [o, i] : shared)
+  for (const auto& [o, i] : over)
     fmt::print("  output {} over {}\n", printable(engine.outputs()[o].name), printable(engine.inputs()[i].name));
   fmt::print("  {} threads, {} runs in {}\n\n", threads, times.size(), time_text(at - start));
   if (loaded.built) fmt::print("build       {:>12}\n", time_text(loaded.build_ms));
@@ -167,7 +159,7 @@ std::function<int()> declare_bench(Options& o) {
   o.value("--duration", args->duration, "SECONDS", "how long to measure");
   o.value("--warm-up", args->warm_up, "SECONDS", "how long to run before measuring");
   o.value("--json", args->json, "FILE", "write the numbers as JSON; -: to stdout instead of text");
-  o.flag("--in-place", args->in_place, "write outputs over inputs where they may lie there (docs/caches.md)");
+  o.flag("--in-place", args->in_place, in_place_help);
   o.flag("--profile", args->profile, "then run again and print the time of every step");
   args->build.declare(o);
   o.examples(

@@ -16,6 +16,7 @@
 #include <new>
 
 #include "api/compile.h"
+#include "base/checked.h"
 #include "base/file.h"
 #include "base/scanner.h"
 #include "engine/file.h"
@@ -318,6 +319,26 @@ void make_directories(const std::string& path) {
                                         errno == EEXIST ? "a file has this name" : std::strerror(errno)));
     if (end == std::string::npos) return;
   }
+}
+
+std::map<size_t, size_t> set_values(Context& context, std::vector<Box>& inputs, bool in_place) {
+  const Engine& engine = context.engine();
+  if (in_place)
+    for (size_t o = 0; o < engine.outputs().size(); ++o)
+      if (const auto under = engine.input_under(o))
+        inputs[*under].tensor = inputs[*under].tensor.clone();  // may be a file
+  for (size_t i = 0; i < inputs.size(); ++i) context.set_input(i, inputs[i]);
+  std::map<size_t, size_t> over;
+  for (size_t o = 0; in_place && o < engine.outputs().size(); ++o) {
+    const auto under = engine.input_under(o);
+    if (!under) continue;
+    Tensor& own = inputs[*under].tensor;
+    const auto extents = context.output_extents(o);
+    if (extents && byte_size(own.dtype(), element_count(*extents)) != own.bytes()) continue;
+    context.set_output(o, own.mutable_data(), static_cast<size_t>(own.bytes()));
+    over.emplace(o, *under);
+  }
+  return over;
 }
 
 void with_values(const std::function<void()>& run) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -119,6 +120,10 @@ std::vector<int64_t> best_of(const Module& module, const BuildOptions& options);
 // From files in the order of the inputs; missing ones are made up, and stderr says so.
 std::vector<Box> read_inputs(const std::vector<SampledInput>& inputs, const SymbolTable& symbols,
                              const std::vector<int64_t>& best, const InputFlags& flags);
+// Sets all inputs. in_place: outputs get the buffers of inputs that they may lie over, where they have as many bytes as
+// far as is known; these, and the inputs.
+std::map<size_t, size_t> set_values(Context& context, std::vector<Box>& inputs, bool in_place);
+inline constexpr const char* in_place_help = "write outputs over inputs where they may lie there (docs/caches.md)";
 // Operators judge the values of a run as they judge a model; here it is the values that are wrong, not the model.
 void with_values(const std::function<void()>& run);
 std::string type_of(const Box& box);

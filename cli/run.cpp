@@ -19,7 +19,7 @@ struct Args {
   std::string network, directory;
   BuildFlags build;
   InputFlags inputs;
-  bool print = false, npy = false;
+  bool print = false, npy = false, in_place = false;
 };
 
 std::string element_text(const Tensor& t, int64_t i) {
@@ -152,9 +152,9 @@ int run_once(const Args& args) {
   if (!args.directory.empty()) make_directories(args.directory);
   Loaded loaded = load(args.network, args.build);
   const Engine& engine = *loaded.engine;
-  const std::vector<Box> inputs = read_inputs(inputs_of(engine), engine.target().symbols, best_of(engine), args.inputs);
+  std::vector<Box> inputs = read_inputs(inputs_of(engine), engine.target().symbols, best_of(engine), args.inputs);
   Context context(loaded.engine, args.build.threads);
-  for (size_t i = 0; i < inputs.size(); ++i) context.set_input(i, inputs[i]);
+  const auto over = set_values(context, inputs, args.in_place);
   const Control interrupt = control();
   with_values([&] { context.run(&interrupt); });
   Table table({"output", "type", "values", "file"});
@@ -178,7 +178,9 @@ int run_once(const Args& args) {
       fmt::print("{} {}\n", bold(printable(binding.name)), type_of(box));
       print_box(box, "  ");
     }
-    table.row({printable(binding.name), type_of(box), summary(box), path});
+    std::string type = type_of(box);
+    if (const auto at = over.find(o); at != over.end()) type += ", over " + printable(engine.inputs()[at->second].name);
+    table.row({printable(binding.name), type, summary(box), path});
   }
   if (!args.print || !args.directory.empty()) table.print();
   return exit_ok;
@@ -193,6 +195,7 @@ std::function<int()> declare_run(Options& o) {
   o.value("--output-dir", args->directory, "DIR", "write output_0.pb, output_1.pb, ...");
   o.flag("--npy", args->npy, "write .npy (types that NumPy lacks as void bytes; of maps .keys.npy and .values.npy)");
   o.flag("--print", args->print, "print the outputs");
+  o.flag("--in-place", args->in_place, in_place_help);
   args->build.declare(o);
   o.examples(
       "sinter run model.onnx --print\n"

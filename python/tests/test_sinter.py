@@ -99,6 +99,35 @@ def test_outputs_are_the_callers_own(affine):
     np.testing.assert_array_equal(first, kept)
 
 
+def test_caches_are_written_in_place():
+    shape = [1, 2, 6, 4]
+    scatter = helper.make_node("TensorScatter", ["past", "rows", "at"], ["present"])
+    total = helper.make_node("ReduceSum", ["present", "axes"], ["sum"], keepdims=0)
+    engine = sinter.build(model(
+        [scatter, total], [value("past", TensorProto.FLOAT, shape), value("rows", TensorProto.FLOAT, [1, 2, "S", 4]),
+                           value("at", TensorProto.INT64, [1])],
+        [value("present", TensorProto.FLOAT, shape), value("sum", TensorProto.FLOAT, [1, 2, 4])],
+        [onnx.numpy_helper.from_array(np.array([2]), "axes")], opset=24))
+    assert [o.under for o in engine.outputs] == ["past", None] and engine.inputs[0].under is None
+    random = np.random.default_rng(3)
+    cache = random.standard_normal(shape).astype(np.float32)
+    past, apart, shared = cache.copy(), engine.context(), engine.context(in_place=True)
+    for token in range(6):
+        rows, at = random.standard_normal((1, 2, 1, 4)).astype(np.float32), np.array([token])
+        past, expected = apart.run(past, rows, at)
+        present, sums = shared.run(cache, rows, at)
+        assert present is cache
+        np.testing.assert_array_equal(present, past)
+        np.testing.assert_array_equal(sums, expected)
+    frozen = cache.copy()
+    frozen.flags.writeable = False
+    for wrong in (frozen, cache[..., ::-1], cache.astype(np.float64), cache.tolist()):
+        with pytest.raises((TypeError, sinter.Error)):
+            shared.run(wrong, rows, at)
+    with pytest.raises(sinter.Error, match="shares memory with input 'rows'"):
+        shared.run(cache, cache, np.array([0]))
+
+
 def test_arrays_that_are_not_contiguous_or_writable(affine):
     engine = sinter.build(affine)
     x = np.arange(24, dtype=np.float32).reshape(4, 6)[:, ::2].T.copy().T

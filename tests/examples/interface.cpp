@@ -98,6 +98,28 @@ void large_input(sinter::context& context, const std::vector<float>& values) {
   for (size_t i = 0; i < 2; ++i) context.set_input(i, dims, values.data(), values.size());
 }
 
+// The sum may lie over a, and over nothing else.
+void in_place(const char* path) {
+  const sinter::engine engine = sinter::engine::build(path);
+  sinter_tensor_info info = engine.output(0);
+  EXPECT(info.under == 0 && engine.input(0).under == -1);
+  info.size = offsetof(sinter_tensor_info, under);
+  info.under = 7;
+  EXPECT(sinter_engine_output(engine.handle(), 0, &info) == SINTER_OK && info.under == 7 && info.type != nullptr);
+  sinter::context context(engine);
+  std::vector<float> a = {1, 2, 3}, b = {10, 20, 30};
+  context.set_input(0, {3}, a.data(), 3);
+  context.set_input(1, {3}, b.data(), 3);
+  context.set_output(0, b.data(), 3);
+  REFUSED(sinter_context_run(context.handle()));
+  EXPECT(std::string(sinter_error_hint()).find("input 'a'") != std::string::npos);
+  EXPECT((b == std::vector<float>{10, 20, 30}));
+  context.set_output(0, a.data(), 3);
+  context.run();
+  context.run();
+  EXPECT((a == std::vector<float>{21, 42, 63}));
+}
+
 // Threads of the caller, of a context and of the process.
 void threads(const char* path) {
   REFUSED(sinter_context_set_threads(nullptr, nullptr));
@@ -328,6 +350,7 @@ int main(int argc, char** argv) try {
 
   maps(argv[3]);
   threads(argv[1]);
+  in_place(argv[1]);
 
   sinter_engine_destroy(nullptr);
   sinter_context_destroy(nullptr);

@@ -239,6 +239,10 @@ TEST(Gradient, Indexing) {
               reduction + "}(%x, %i, %u)\n}",
           {numbers({3, 3}), apart, numbers({2}, -1, 1, 5)});
   }
+  check("graph(%x : f64[2, 4, N], %u : f64[2, 2, N], %s : i64[2]) -> (%y) {\n %y = PutRows{axis=1}(%x, %u, %s)\n}",
+        {numbers({2, 4, 3}), numbers({2, 2, 3}, -1, 1, 5), list({2, 0})});
+  check("graph(%x : f64[3, N], %u : f64[4, N], %s : i64[]) -> (%y) {\n %y = PutRows{circular=true}(%x, %u, %s)\n}",
+        {numbers({3, 2}), numbers({4, 2}, -1, 1, 5), Tensor::scalar_i64(2)});
   check("graph(%x : f64[N, 4]) -> (%v) {\n %v, %i = TopK(%x, [2])\n}", {numbers({2, 4})});
 }
 

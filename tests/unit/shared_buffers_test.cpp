@@ -25,9 +25,7 @@ struct Form {
 Module decoder(const Form& form) {
   Module module;
   GraphBuilder b(module, *module.main);
-  const auto cache = [&](const Dim& tokens) {
-    return Type::tensor(DType::f32, Shape{1, heads, tokens, form.size});
-  };
+  const auto cache = [&](const Dim& tokens) { return Type::tensor(DType::f32, Shape{1, heads, tokens, form.size}); };
   const ValueId past = b.input(cache(form.grows ? named(module, "R") : Dim(room)), "past");
   const ValueId rows = b.input(cache(named(module, "S")), "rows");
   const ValueId at = b.input(Type::tensor(DType::i64, Shape{1}), "at");
@@ -182,7 +180,8 @@ TEST(SharedBuffers, OutputsOfTheLastRunAreInputsWhereTheyMay) {
   set(context, 2, next);
   context.run();
   for (int64_t i = 0; i < first.count(); ++i)
-    EXPECT_EQ(context.output(0).tensor.get_real(i), i / 5 % room == 1 ? rows.get_real(i / 30 * 5 + i % 5) : first.get_real(i));
+    EXPECT_EQ(context.output(0).tensor.get_real(i),
+              i / 5 % room == 1 ? rows.get_real(i / 30 * 5 + i % 5) : first.get_real(i));
   context.set_input(1, rows.dims(), context.data(1), static_cast<size_t>(rows.bytes()));
   expect_error(context, "output 'sum' shares memory with input 'rows'", "a buffer of its own");
 }
@@ -270,14 +269,12 @@ TEST(SharedBuffers, ScattersInsideAPlanAreInPlace) {
     const ValueId x = b.input(Type::tensor(DType::f32, Shape{40, 8}), "x");
     const ValueId u = b.input(Type::tensor(DType::f32, Shape{1, 8}), "u");
     const bool elements = std::string_view(name) == "ScatterElements";
-    const ValueId at = b.input(
-        Type::tensor(DType::i64, elements                             ? Shape{1, 8}
-                                 : std::string_view(name) == "PutRows" ? Shape{}
-                                                                      : Shape{1, 1}),
-        "at");
-    const ValueId y = std::string_view(name) == "PutRows"
-                          ? b.op(name, PutRowsAttrs{}, {wiring::add(b, x, x), u, at})
-                          : b.op(name, {wiring::add(b, x, x), at, u});
+    const ValueId at = b.input(Type::tensor(DType::i64, elements                              ? Shape{1, 8}
+                                                        : std::string_view(name) == "PutRows" ? Shape{}
+                                                                                              : Shape{1, 1}),
+                               "at");
+    const ValueId y = std::string_view(name) == "PutRows" ? b.op(name, PutRowsAttrs{}, {wiring::add(b, x, x), u, at})
+                                                          : b.op(name, {wiring::add(b, x, x), at, u});
     module.main->outputs = {wiring::reduce(b, "Sum", y, {0}, false)};
     const Target target = build_target(std::move(module));
     EXPECT_TRUE(std::any_of(target.main.slots.begin(), target.main.slots.end(), [&](const Slot& s) {
