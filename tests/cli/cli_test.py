@@ -241,6 +241,29 @@ def printing(folder):
 
 
 @test
+def outputs_over_inputs(folder):
+    model = add(folder)
+    np.save(f"{folder}/a.npy", np.float32([1, 2]))
+    np.save(f"{folder}/b.npy", np.float32([10, 20]))
+    files = ("--inputs", f"{folder}/a.npy", f"{folder}/b.npy")
+    out, _ = sinter("run", model, *files, "--in-place", "--print")
+    assert "[11, 22]" in out, out
+    out, _ = sinter("run", model, *files, "--in-place")
+    assert "f32[2], over a" in out and "from 11 to 22" in out, out
+    assert (np.load(f"{folder}/a.npy") == [1, 2]).all()
+    out, _ = sinter("bench", model, *files, "--in-place", "--duration", 0.01, "--warm-up", 0)
+    assert "output c over a" in out, out
+    out, _ = sinter("bench", model, *files, "--in-place", "--duration", 0.01, "--warm-up", 0, "--json", "-")
+    assert json.loads(out)["in_place"] == {"c": "a"}, out
+    engine = f"{folder}/add.engine"
+    sinter("build", model, "-o", engine)
+    out, _ = sinter("inspect", engine)
+    assert "may lie over" in out and out.split("may lie over")[1].split("output")[1].split("\n")[0].rstrip().endswith(" a"), out
+    facts = json.loads(sinter("inspect", engine, "--json")[0])
+    assert facts["outputs"][0]["under"] == "a" and "under" not in facts["inputs"][0], facts
+
+
+@test
 def bench_numbers(folder):
     model, _ = mlp(folder)
     out, _ = sinter("bench", model, "--duration", 0.1, "--warm-up", 0, "--json", f"{folder}/b.json", "--shapes", "x:3x8")

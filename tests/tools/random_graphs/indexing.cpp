@@ -96,6 +96,29 @@ bool scatter_nd(Maker& m) {
              0;
 }
 
+bool put_rows(Maker& m) {
+  const int x = m.pick([&](int v) { return m.rank(v) > 0 && m.rank(v) < 5 && m.dtype(v) != DType::string; });
+  if (x < 0 || m.size(x) == 0) return false;
+  const int axis = m.below(m.rank(x));
+  const auto n = static_cast<int>(m.extent_of(x, axis));
+  const bool circular = m.once_in(3);
+  Dims d = m.dims(x);
+  const int count = m.between(1, circular ? n + 2 : n);
+  d[static_cast<size_t>(axis)] = count;
+  const int rows = m.operand(m.dtype(x), d);
+  const bool each = axis > 0 && m.once_in(2);
+  const int start = m.indices(circular ? n : n - count + 1, each ? Dims{m.extent_of(x, 0)} : Dims{}, false);
+  if (rows < 0 || start < 0) return false;
+  std::vector<int> operands = {x, rows, start};
+  if (!circular && m.once_in(3)) {
+    const int extent = m.once_in(2) ? m.data_number(n, n + 2) : m.number(DType::i64, m.between(n, n + 2));
+    if (extent < 0) return false;
+    operands.push_back(extent);
+  }
+  return m.call(fmt::format("PutRows{{axis={}, circular={}, cut={}}}", axis, circular, m.once_in(2)), operands,
+                m.exact(x) && m.exact(rows) ? std::max(m.grain(x), m.grain(rows)) : -1) >= 0;
+}
+
 bool one_hot(Maker& m) {
   const int depth = m.between(1, 5);
   Dims d;
@@ -206,8 +229,9 @@ bool reduce(Maker& m) {
 constexpr Family indexing[] = {
     {"gather", 3, gather},         {"gather elements", 1, gather_elements},
     {"gather nd", 1, gather_nd},   {"scatter", 2, scatter_elements},
-    {"scatter nd", 1, scatter_nd}, {"one hot", 1, one_hot},
-    {"compress", 2, compress},     {"non zero", 2, non_zero},
+    {"scatter nd", 1, scatter_nd}, {"put rows", 1, put_rows},
+    {"one hot", 1, one_hot},       {"compress", 2, compress},
+    {"non zero", 2, non_zero},
 };
 constexpr Family selection[] = {
     {"unique", 1, unique}, {"suppression", 1, non_max_suppression}, {"top k", 2, top_k},
