@@ -202,8 +202,8 @@ typedef struct sinter_tensor_info {
 
 SINTER_API size_t sinter_engine_input_count(const sinter_engine* engine);
 SINTER_API size_t sinter_engine_output_count(const sinter_engine* engine);
-/* Set info->size to sizeof(*info) before the call. (Callers compiled when it ended with
- * dim_names or type are served, too.) */
+/* Set info->size to sizeof(*info) before the call. (Callers compiled when it ended with dim_names or type are served,
+ * too.) */
 SINTER_API sinter_code sinter_engine_input(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 SINTER_API sinter_code sinter_engine_output(const sinter_engine* engine, size_t index, sinter_tensor_info* info);
 

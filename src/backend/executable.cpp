@@ -163,7 +163,11 @@ uint32_t input_under(const Executable& executable, uint32_t result) {
   if (step == plan.steps.end()) return no_slot;
   for (size_t k = 0; k < step->operands.size(); ++k) {
     const uint32_t over = step->operands[k];
-    if (over == no_slot || plan.slots[over].is_part() || !(plan.slots[over].layout == made.layout)) continue;
+    if (over == no_slot || !(plan.slots[over].layout == made.layout)) continue;
+    bool whole = true;
+    for (uint32_t s = over; plan.slots[s].kind == SlotKind::view; s = plan.slots[s].of)
+      whole = whole && !plan.slots[s].is_part();
+    if (!whole) continue;
     const uint32_t base = base_of(over);
     const Slot& slot = plan.slots[base];
     if (slot.kind != SlotKind::binding || target.bindings[slot.of].is_output || reads(*step, base) != 1) continue;

@@ -125,7 +125,9 @@ void flow_scatter_nd(Flow& f) {
 void flow_put_rows(Flow& f) {
   GraphBuilder& b = f.b;
   const auto& a = f.node.attrs.as<PutRowsAttrs>();
-  if (f.node.inputs.size() > 3 || a.cut) f.refuse("makes room for rows, for which there is no gradient", "");
+  if (f.node.inputs.size() > 3 || a.cut)
+    f.refuse("writes a cache that may grow, for which there is no gradient",
+             "train on whole sequences, without a cache");
   if (f.wants(0)) f.give(0, b.op("PutRows", a, {f.g(), zeros_like(b, f.x(1)), f.x(2)}));
   if (!f.wants(1)) return;
   const size_t rank = b.rank(f.x(0));
