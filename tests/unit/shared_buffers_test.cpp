@@ -112,7 +112,9 @@ TEST(SharedBuffers, OldRowsAreNotWritten) {
   set(context, 1, rows);
   set(context, 2, at);
   for (int64_t k = 0; k < heads * room; ++k)
-    if (k % room != 3) ASSERT_EQ(mprotect(static_cast<std::byte*>(memory) + k * page, page, PROT_READ), 0);
+    if (k % room != 3) {
+      ASSERT_EQ(mprotect(static_cast<std::byte*>(memory) + k * page, page, PROT_READ), 0);
+    }
   context.run();
   for (int64_t k = 0; k < heads * room; ++k)
     EXPECT_EQ(std::memcmp(static_cast<std::byte*>(memory) + k * page,
