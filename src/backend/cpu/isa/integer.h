@@ -32,6 +32,7 @@ struct IntegerProduct {
 struct IntegerTable {
   int64_t row_unit;                 // blocks of a multiple of so many rows waste nothing
   int64_t (*row_bytes)(int64_t k);  // of a packed row of A, a multiple of 8
+  bool plain_rows;                  // packed rows are their bytes, and zeros up to row_bytes
   // Whether rows of A of unsigned bytes, `stride` bytes apart, may stay as they lie.
   bool (*takes_plain)(int64_t k, int64_t stride);
   // Packs k bytes, each XOR flip; gives their sum.

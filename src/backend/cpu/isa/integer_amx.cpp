@@ -118,7 +118,7 @@ void multiply(const IntegerProduct& p) {
 
 }  // namespace
 
-extern const IntegerTable integer_amx = {32,       row_bytes, takes_plain, pack_row, pack_panel,
-                                         multiply, center,    to_words,    largest};
+extern const IntegerTable integer_amx = {32,         row_bytes, plain_rows, takes_plain, pack_row,
+                                         pack_panel, multiply,  center,     to_words,    largest};
 
 }  // namespace sinter::cpu

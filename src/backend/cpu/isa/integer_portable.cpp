@@ -50,7 +50,7 @@ SINTER_INLINE Four load_bytes(const char* p) {
 
 }  // namespace
 
-extern const IntegerTable integer_portable = {12,       row_bytes, takes_plain, pack_row, pack_panel,
-                                              multiply, center,    to_words,    largest};
+extern const IntegerTable integer_portable = {12,         row_bytes, plain_rows, takes_plain, pack_row,
+                                              pack_panel, multiply,  center,     to_words,    largest};
 
 }  // namespace sinter::cpu

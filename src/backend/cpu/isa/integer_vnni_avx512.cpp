@@ -27,7 +27,7 @@ SINTER_INLINE Vec dot(Vec sum, Quad a, Four b) { return _mm512_dpbusd_epi32(sum,
 
 }  // namespace
 
-extern const IntegerTable integer_vnni_avx512 = {12,       row_bytes, takes_plain, pack_row, pack_panel,
-                                                 multiply, center,    to_words,    largest};
+extern const IntegerTable integer_vnni_avx512 = {12,         row_bytes, plain_rows, takes_plain, pack_row,
+                                                 pack_panel, multiply,  center,     to_words,    largest};
 
 }  // namespace sinter::cpu

@@ -67,7 +67,8 @@ struct Plan {
   Window window;
   int64_t channels = 0, pixel_stride = 0, image_stride = 0;  // of A with a window; bytes
   int64_t m_step = 1, m_parts = 0, n_step = 1, n_parts = 0;
-  bool plain = false;  // rows of A stay as they lie
+  bool plain = false;     // rows of A stay as they lie
+  bool gathered = false;  // windows are gathered into packed rows at once
   // Bytes into the scratch.
   int64_t row_zero = 0, row_term = 0, ones = 0, ones_at = 0, line = 0, panel = 0, columns = 0, block = 0, tile = 0;
   BoundEpilogue epilogue;
@@ -191,8 +192,10 @@ void finish(Plan& p, const BindContext& c, Bound& bound) {
   p.row_zeros = zeros(in_a_zero) != 1;
   p.col_zeros = zeros(in_b_zero) != 1;
   // Sums of A's rows are needed where columns have zero points.
-  p.plain = !p.windowed && !has(stage, in_b_zero) && c.problem.types[stage.inputs[in_a]].dtype == DType::u8 &&
-            c.problem.types[stage.inputs[in_b]].dtype == DType::i8 && !p.row_zeros && p.table->takes_plain(p.k, p.lda);
+  const bool bytes_alone = !has(stage, in_b_zero) && c.problem.types[stage.inputs[in_a]].dtype == DType::u8 &&
+                           c.problem.types[stage.inputs[in_b]].dtype == DType::i8 && !p.row_zeros;
+  p.plain = bytes_alone && !p.windowed && p.table->takes_plain(p.k, p.lda);
+  p.gathered = bytes_alone && p.windowed && p.k > 0 && p.table->plain_rows;
   const int64_t row_bytes = p.table->row_bytes(p.k);
   constexpr int64_t block_bytes = 256 << 10;
   const int64_t unit = p.table->row_unit;
@@ -414,44 +417,87 @@ void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound&
 
 // ---- running ----
 
-// The bytes under the window of output pixel m; `zero` outside. Empty operands are never read.
-void gather_line(const Plan& p, const uint8_t* x, int64_t m, uint8_t zero, uint8_t* to) {
-  const Window& w = p.window;
-  const int64_t ow = m % w.out[2], oh = m / w.out[2] % w.out[1], od = m / (w.out[2] * w.out[1]) % w.out[0];
-  const uint8_t* image = x + m / (w.out[2] * w.out[1] * w.out[0]) * p.image_stride;
-  const int64_t left = ow * w.stride[2] - w.pad[2], channels = p.channels;
-  const bool runs = w.dilation[2] == 1 && channels == p.pixel_stride;
-  for (int64_t kd = 0; kd < w.kernel[0]; ++kd) {
-    const int64_t d = od * w.stride[0] - w.pad[0] + kd * w.dilation[0];
-    for (int64_t kh = 0; kh < w.kernel[1]; ++kh) {
-      const int64_t h = oh * w.stride[1] - w.pad[1] + kh * w.dilation[1];
-      if (d < 0 || d >= w.in[0] || h < 0 || h >= w.in[1]) {
-        std::memset(to, zero, static_cast<size_t>(w.kernel[2] * channels));
-        to += w.kernel[2] * channels;
-        continue;
-      }
-      const uint8_t* line = image + (d * w.in[1] + h) * w.in[2] * p.pixel_stride;
-      if (runs) {
-        const int64_t first = std::clamp<int64_t>(-left, 0, w.kernel[2]);
-        const int64_t last = std::clamp<int64_t>(w.in[2] - left, first, w.kernel[2]);
-        std::memset(to, zero, static_cast<size_t>(first * channels));
-        if (last > first)
-          std::memcpy(to + first * channels, line + (left + first) * channels,
-                      static_cast<size_t>((last - first) * channels));
-        std::memset(to + last * channels, zero, static_cast<size_t>((w.kernel[2] - last) * channels));
-        to += w.kernel[2] * channels;
-        continue;
-      }
-      for (int64_t kw = 0; kw < w.kernel[2]; ++kw, to += channels) {
-        const int64_t at = left + kw * w.dilation[2];
-        if (at >= 0 && at < w.in[2])
-          std::memcpy(to, line + at * p.pixel_stride, static_cast<size_t>(channels));
+// Short copies without a call.
+void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) std::memcpy(to + i, from + i, 16);
+  if (n >= 16) {
+    if (i < n) std::memcpy(to + n - 16, from + n - 16, 16);
+  } else if (n >= 8) {
+    std::memcpy(to, from, 8);
+    std::memcpy(to + n - 8, from + n - 8, 8);
+  } else if (n >= 4) {
+    std::memcpy(to, from, 4);
+    std::memcpy(to + n - 4, from + n - 4, 4);
+  } else {
+    for (; i < n; ++i) to[i] = from[i];
+  }
+}
+
+// The bytes under the windows of output pixels from m on, one after the other; `zero` outside. Empty operands are never
+// read.
+class Gatherer {
+ public:
+  Gatherer(const Plan& p, const uint8_t* x, int64_t m, uint8_t zero)
+      : p_(p), x_(x), zero_(zero), runs_(p.window.dilation[2] == 1 && p.channels == p.pixel_stride) {
+    const Window& w = p.window;
+    at_[2] = m % w.out[2];
+    at_[1] = m / w.out[2] % w.out[1];
+    at_[0] = m / (w.out[2] * w.out[1]) % w.out[0];
+    image_ = m / (w.out[2] * w.out[1] * w.out[0]);
+  }
+
+  void next(uint8_t* to) {
+    const Window& w = p_.window;
+    const uint8_t* image = x_ + image_ * p_.image_stride;
+    const int64_t line_bytes = w.kernel[2] * p_.channels;
+    for (int64_t kd = 0; kd < w.kernel[0]; ++kd) {
+      const int64_t d = at_[0] * w.stride[0] - w.pad[0] + kd * w.dilation[0];
+      for (int64_t kh = 0; kh < w.kernel[1]; ++kh, to += line_bytes) {
+        const int64_t h = at_[1] * w.stride[1] - w.pad[1] + kh * w.dilation[1];
+        if (d < 0 || d >= w.in[0] || h < 0 || h >= w.in[1])
+          std::memset(to, zero_, static_cast<size_t>(line_bytes));
         else
-          std::memset(to, zero, static_cast<size_t>(channels));
+          line(image + (d * w.in[1] + h) * w.in[2] * p_.pixel_stride, to);
+      }
+    }
+    for (int k = 2; ++at_[k] == w.out[k]; --k) {
+      at_[k] = 0;
+      if (k == 0) {
+        ++image_;
+        break;
       }
     }
   }
-}
+
+ private:
+  void line(const uint8_t* from, uint8_t* to) const {
+    const Window& w = p_.window;
+    const int64_t channels = p_.channels, left = at_[2] * w.stride[2] - w.pad[2];
+    if (runs_) {
+      const int64_t first = std::clamp<int64_t>(-left, 0, w.kernel[2]);
+      const int64_t last = std::clamp<int64_t>(w.in[2] - left, first, w.kernel[2]);
+      if (first > 0) std::memset(to, zero_, static_cast<size_t>(first * channels));
+      if (last > first) copy_bytes(to + first * channels, from + (left + first) * channels, (last - first) * channels);
+      if (last < w.kernel[2])
+        std::memset(to + last * channels, zero_, static_cast<size_t>((w.kernel[2] - last) * channels));
+      return;
+    }
+    for (int64_t kw = 0; kw < w.kernel[2]; ++kw, to += channels) {
+      const int64_t at = left + kw * w.dilation[2];
+      if (at >= 0 && at < w.in[2])
+        copy_bytes(to, from + at * p_.pixel_stride, channels);
+      else
+        std::memset(to, zero_, static_cast<size_t>(channels));
+    }
+  }
+
+  const Plan& p_;
+  const uint8_t* x_;
+  const uint8_t zero_;
+  const bool runs_;  // the channels of neighbouring pixels follow one another
+  int64_t at_[3], image_;
+};
 
 Status run(const Launch& launch) {
   const Plan& p = launch.bound->as<Plan>();
@@ -484,13 +530,20 @@ Status run(const Launch& launch) {
   auto* line = reinterpret_cast<uint8_t*>(launch.scratch + p.line);
   // As a_zero lies, rows of all calls follow one another; by row only without a window.
   const int64_t first_zero = p.row_zeros ? a_at / std::max<int64_t>(1, p.k) + m_begin : 0;
-  for (int64_t r = 0; r < rows && !p.plain; ++r) {
+  // By row only without a window. Nothing is read of an empty operand.
+  Gatherer windows(p, a ? a + a_at : a, m_begin, a_zero ? *a_zero : 0);
+  for (int64_t r = 0; r < rows && p.gathered; ++r) {
+    auto* to = reinterpret_cast<uint8_t*>(launch.scratch + r * row_bytes);
+    windows.next(to);
+    std::memset(to + p.k, 0, static_cast<size_t>(row_bytes - p.k));
+  }
+  for (int64_t r = 0; r < rows && !p.plain && !p.gathered; ++r) {
     const uint8_t zero = a_zero ? a_zero[p.row_zeros ? first_zero + r : 0] : 0;
     const uint8_t* from = line;
     if (p.k == 0)
       ;
     else if (p.windowed)
-      gather_line(p, a ? a + a_at : a, m_begin + r, zero, line);  // nothing is read of an empty operand
+      windows.next(line);
     else
       from = a + a_at + (m_begin + r) * p.lda;
     const uint32_t sum = p.table->pack_row(from, p.k, flip_a, launch.scratch + r * row_bytes);
