@@ -143,41 +143,47 @@ PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const
   return info;
 }
 
-// Executable::over of one output.
-uint32_t input_under(const Executable& executable, uint32_t result) {
+// Executable::over.
+std::vector<uint32_t> inputs_under(const Executable& executable) {
   const Target& target = executable.target;
   const Plan& plan = target.main;
-  const Slot& made = plan.slots[result];
-  if (made.kind != SlotKind::binding) return no_slot;
-  const auto base_of = [&](uint32_t s) {
-    while (plan.slots[s].kind == SlotKind::view) s = plan.slots[s].of;
-    return s;
-  };
-  const auto reads = [&](const Step& step, uint32_t base) {
-    return std::count_if(step.operands.begin(), step.operands.end(),
-                         [&](uint32_t s) { return s != no_slot && base_of(s) == base; });
-  };
-  const auto step = std::find_if(plan.steps.begin(), plan.steps.end(), [&](const Step& s) {
-    return s.kind == Step::Kind::kernel && s.results.size() == 1 && s.results[0] == result;
-  });
-  if (step == plan.steps.end()) return no_slot;
-  for (size_t k = 0; k < step->operands.size(); ++k) {
-    const uint32_t over = step->operands[k];
-    if (over == no_slot || !(plan.slots[over].layout == made.layout)) continue;
-    bool whole = true;
-    for (uint32_t s = over; plan.slots[s].kind == SlotKind::view; s = plan.slots[s].of)
-      whole = whole && !plan.slots[s].is_part();
-    if (!whole) continue;
-    const uint32_t base = base_of(over);
-    const Slot& slot = plan.slots[base];
-    if (slot.kind != SlotKind::binding || target.bindings[slot.of].is_output || reads(*step, base) != 1) continue;
-    const bool last = std::none_of(step + 1, plan.steps.end(), [&](const Step& s) { return reads(s, base) > 0; });
-    const bool may = std::all_of(step->choices.begin(), step->choices.end(), [&](const Choice& choice) {
-      return may_overwrite(*executable.kernels[choice.kernel], target.problems[choice.problem], k);
-    });
-    if (last && may) return slot.of;
+  // What each slot is a view of in the end, and whether it is all of that, with its extents.
+  std::vector<uint32_t> base(plan.slots.size());
+  std::vector<bool> whole(plan.slots.size(), true);
+  for (uint32_t s = 0; s < plan.slots.size(); ++s) {
+    base[s] = s;
+    for (uint32_t v = s; plan.slots[v].kind == SlotKind::view; v = base[s] = plan.slots[v].of)
+      whole[s] = whole[s] && !plan.slots[v].is_part() && plan.slots[v].type == plan.slots[plan.slots[v].of].type;
   }
-  return no_slot;
+  std::vector<size_t> last(plan.slots.size(), 0), writer(plan.slots.size(), SIZE_MAX);
+  for (size_t n = 0; n < plan.steps.size(); ++n) {
+    const Step& step = plan.steps[n];
+    for (uint32_t s : step.operands)
+      if (s != no_slot) last[base[s]] = n;
+    if (step.kind == Step::Kind::kernel && step.results.size() == 1 && step.results[0] != no_slot)
+      writer[step.results[0]] = n;
+  }
+  const auto under = [&](uint32_t result) {
+    const Slot& made = plan.slots[result];
+    if (made.kind != SlotKind::binding || writer[result] == SIZE_MAX) return no_slot;
+    const Step& step = plan.steps[writer[result]];
+    for (size_t k = 0; k < step.operands.size(); ++k) {
+      const uint32_t over = step.operands[k];
+      if (over == no_slot || !whole[over] || !(plan.slots[over].layout == made.layout)) continue;
+      const Slot& slot = plan.slots[base[over]];
+      if (slot.kind != SlotKind::binding || target.bindings[slot.of].is_output) continue;
+      const auto reads = std::count_if(step.operands.begin(), step.operands.end(),
+                                       [&](uint32_t s) { return s != no_slot && base[s] == base[over]; });
+      const bool may = std::all_of(step.choices.begin(), step.choices.end(), [&](const Choice& choice) {
+        return may_overwrite(*executable.kernels[choice.kernel], target.problems[choice.problem], k);
+      });
+      if (reads == 1 && last[base[over]] == writer[result] && may) return slot.of;
+    }
+    return no_slot;
+  };
+  std::vector<uint32_t> out;
+  for (uint32_t result : plan.results) out.push_back(under(result));
+  return out;
 }
 
 }  // namespace
@@ -196,7 +202,7 @@ std::shared_ptr<const Executable> make_executable(Target target, const DeviceSpe
     for (const Stage& stage : problem.stages)
       if (numerics_of(stage.attrs).value_or(Numerics::strict) != Numerics::strict) executable->flushes_denormals = true;
   executable->main = analyse(executable->target.main, executable->target, executable->kernels, device, {});
-  for (uint32_t result : executable->target.main.results) executable->over.push_back(input_under(*executable, result));
+  executable->over = inputs_under(*executable);
   return executable;
 }
 

@@ -69,8 +69,9 @@ class Cutter {
     }
     std::vector<Part> parts = parts_of_attention(node.bodies[0]);
     if (parts.empty()) parts = parts_of_views(node.bodies[0]);
+    if (parts.empty()) parts = parts_apart(node.bodies[0]);
     if (!parts.empty()) {
-      // As they were without the attention, or without the views.
+      // As they were without the attention, without the views, or without what reads the same operands.
     } else if (!node.bodies[0].nodes[0].op->pointwise && stages > 2) {
       Part rest;
       for (size_t s = 1; s < stages; ++s) rest.push_back(s);
@@ -79,6 +80,35 @@ class Cutter {
       for (size_t s = 0; s < stages; ++s) parts.push_back({s});
     }
     for (Node& part : split(graph, node, parts)) cut(graph, std::move(part), out);
+  }
+
+  // Stages that hang together by inner values; nothing where all do.
+  static std::vector<Part> parts_apart(const Graph& body) {
+    std::vector<size_t> with(body.nodes.size());  // an earlier stage of the same part, or the stage itself
+    const auto first_of = [&](size_t s) {
+      while (with[s] != s) s = with[s];
+      return s;
+    };
+    for (size_t s = 0; s < body.nodes.size(); ++s) {
+      with[s] = s;
+      for (ValueId v : body.nodes[s].inputs) {
+        if (v == no_id || body[v].def == no_id) continue;
+        const size_t a = first_of(body[v].def), b = first_of(s);
+        with[std::max(a, b)] = std::min(a, b);
+      }
+    }
+    std::vector<Part> parts;
+    std::vector<size_t> part_of(body.nodes.size());
+    for (size_t s = 0; s < body.nodes.size(); ++s) {
+      const size_t first = first_of(s);
+      if (first == s) {
+        part_of[s] = parts.size();
+        parts.emplace_back();
+      }
+      parts[part_of[first]].push_back(s);
+    }
+    if (parts.size() < 2) parts.clear();
+    return parts;
   }
 
   // Each convolution with what is behind it; nothing for a fragment of fewer than two.

@@ -1,5 +1,7 @@
 #include "ir/builder.h"
 
+#include <algorithm>
+
 #include "base/checked.h"
 
 namespace sinter {
@@ -9,6 +11,10 @@ namespace {
 constexpr int64_t fold_bytes = 64 << 10;
 // Operands of a folded node may be larger than its result (a slice of a table), up to this.
 constexpr int64_t fold_operand_bytes = 64 << 20;
+
+bool is_matrix(const Shape& shape) {
+  return std::count_if(shape.begin(), shape.end(), [](const Dim& d) { return d != Dim(1); }) >= 2;
+}
 
 bool foldable(const Graph& graph, const Op& op, const Ids& inputs, const Inferred& inferred) {
   if (!op.is.deterministic || op.is.never_fold || op.is.compact || inputs.empty()) return false;
@@ -24,7 +30,7 @@ bool foldable(const Graph& graph, const Op& op, const Ids& inputs, const Inferre
   for (const Type& type : inferred.types) {
     if (!type.is_tensor()) return false;
     if (!type.shape) continue;  // known only by running; its operands are small
-    if (op.is.compact_matrices && type.shape->size() >= 2) return false;
+    if (op.is.compact_matrices && is_matrix(*type.shape)) return false;
     for (const Dim& d : *type.shape)
       if (!d.is_constant() && !d.as_symbol()) return false;
     const auto dims = constant_dims(*type.shape);

@@ -169,7 +169,7 @@ struct Op {
     bool commutative = false;
     bool never_fold = false;
     bool compact = false;  // says its result in less room: kept as it is where operands are known, made while building
-    bool compact_matrices = false;  // the same of results with two axes or more
+    bool compact_matrices = false;  // the same of results with two extents above 1, or more
   } is = {};
   void (*infer)(InferContext&) = nullptr;
   void (*eval)(EvalContext&) = nullptr;

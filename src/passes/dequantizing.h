@@ -13,7 +13,7 @@ namespace sinter {
 // By node.
 std::vector<bool> dequantizing(const Graph& graph);
 
-// Gives each reader nodes of its own, right before it. Results of the graph may be made by those of a reader.
+// Gives each reader whose program takes them in nodes of its own, right before it. What is known while building stays.
 void divide_dequantizing(Graph& graph);
 
 }  // namespace sinter

@@ -100,7 +100,7 @@ std::vector<ValueId> own_operands(const Site& site, const std::vector<NodeId>& n
 bool prepares_heads(const Node& node) {
   const std::string_view name = node.op->name;
   return node.op->pointwise || is_movement_view(*node.op) || name == "Cast" || name == "Concat" || name == "Gather" ||
-         name == "GatherND" || name.substr(0, 6) == "Reduce";
+         name == "GatherND" || name == "PutRows" || name.substr(0, 6) == "Reduce";
 }
 
 // By value, the nodes that read it; no_id: a result of the graph.

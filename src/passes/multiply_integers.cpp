@@ -1,6 +1,8 @@
 // multiply integers: contractions of dequantized bytes multiply the bytes as they are. Their sums are exact, and the
 // scales of both operands are applied to these, so that nothing is rounded before that.
 
+#include <cmath>
+
 #include "ops/cast.h"
 #include "ops/contraction.h"
 #include "ops/movement.h"
@@ -74,6 +76,13 @@ class Multiplier {
       products = std::min<int64_t>(INT32_MAX, products * std::max<int64_t>(1, shape[k].constant()));
     }
     if (!sums_fit(site_, w, products)) return site_.refuse(bytes_rule, n, "sums may not fit 32 bits");
+    if (!scales_fit(x, w)) return site_.refuse(bytes_rule, n, "the product of the scales is no number of f32");
+    // Rows of bytes fill vectors with the filters of a group.
+    const int64_t group = site_.graph.nodes[n].attrs.as<ConvAttrs>().group;
+    const auto filters = shape[0].as_constant();
+    const bool depthwise = shape[0] == Dim(group) && shape[1] == Dim(1);
+    if (group > 1 && !depthwise && (!filters || *filters < 16 * group))
+      return site_.refuse(bytes_rule, n, "groups of few filters");
     const auto by_filter = [&](ValueId v, size_t behind) {
       Shape to(behind + 1, Dim(1));
       to[0] = shape[0];
@@ -103,6 +112,7 @@ class Multiplier {
     const Dim& depth = shape[static_cast<size_t>(1 - columns)];
     if (!depth.is_constant()) return;
     if (!sums_fit(site_, w, depth.constant())) return site_.refuse(bytes_rule, n, "sums may not fit 32 bits");
+    if (!scales_fit(x, w)) return site_.refuse(bytes_rule, n, "the product of the scales is no number of f32");
     const auto by_column = [&](ValueId v) {
       return v == no_id ? v : shaped(v, w.single ? Shape() : Shape{shape[static_cast<size_t>(columns)]});
     };
@@ -137,10 +147,20 @@ class Multiplier {
     return site_.rw.build.op(name, attrs, inputs);
   }
 
+  // Where both are known; else they are applied one after the other.
+  bool scales_fit(const Quantized& x, const Quantized& w) const {
+    const Tensor *a = site_.rw.peek(x.scale), *b = site_.rw.peek(w.scale);
+    if (!a || !b) return true;
+    for (int64_t i = 0; i < b->count(); ++i)
+      if (!std::isnormal(static_cast<float>(a->get_real(0)) * static_cast<float>(b->get_real(i)))) return false;
+    return true;
+  }
+
   ValueId scaled(ValueId sum, const Quantized& x, ValueId w_scale) {
     GraphBuilder& b = site_.rw.build;
-    const ValueId scale = b.op("Mul", {shaped(x.scale, {}), w_scale});
-    return b.op("Mul", {b.op("Cast", CastAttrs{.to = DType::f32}, {sum}), scale});
+    const ValueId whole = b.op("Cast", CastAttrs{.to = DType::f32}, {sum}), x_scale = shaped(x.scale, {});
+    if (site_.rw.peek(x.scale) && site_.rw.peek(w_scale)) return b.op("Mul", {whole, b.op("Mul", {x_scale, w_scale})});
+    return b.op("Mul", {b.op("Mul", {whole, x_scale}), w_scale});
   }
 
   void finish(NodeId n, ValueId y) {

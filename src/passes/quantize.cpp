@@ -75,7 +75,9 @@ bool move_integers(Site& site, NodeId n) {
     const NodeId def = site.graph[at].def;
     const Node& node = site.graph.nodes[def];
     const std::string_view name = node.op->name;
-    const bool pools = name == "MaxPool" && keeps_order(site, site.in(n, 1));
+    // Only bytes have fast rows.
+    const bool pools = name == "MaxPool" && bit_size(site.type(site.out(n)).dtype) == 8 &&
+                       is_integer(site.type(site.out(n)).dtype) && keeps_order(site, site.in(n, 1));
     // Pad brings in a value of its own, Concat more operands.
     if (!(node.op->is.moves_only || pools) || node.outputs.size() != 1 || name == "Pad" ||
         node.op->inputs.high == Arity::any)

@@ -19,8 +19,6 @@ bool fold(Site& site, NodeId n) {
   const Node& node = site.graph.nodes[n];
   const auto& is = node.op->is;
   if (!node.bodies.empty() || !is.deterministic || is.never_fold || is.compact || node.inputs.empty()) return false;
-  const Type& type = site.type(node.outputs[0]);
-  if (is.compact_matrices && type.has_shape() && type.shape->size() >= 2) return false;
   Ids inputs;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     const ValueId v = site.in(n, i);

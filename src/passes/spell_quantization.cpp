@@ -28,7 +28,7 @@ bool is_zero(const Site& site, ValueId v) {
 }
 
 // What no element of v exceeds in magnitude; nothing where elements may be infinite or NaN for all that is known.
-std::optional<double> magnitude(const Site& site, ValueId v, int depth = 16) {
+std::optional<double> magnitude(const Site& site, ValueId v, int depth = 10) {
   constexpr double far = 1e37;  // rounding on the way stays below the largest f32
   const auto within = [](double m) { return m < far ? std::optional<double>(m) : std::nullopt; };
   if (depth == 0 || v == no_id) return std::nullopt;

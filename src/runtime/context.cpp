@@ -275,7 +275,15 @@ void Context::claim(size_t output, const void* data, int64_t bytes) {
 void* Context::output(uint32_t binding, const Dims& extents, int64_t bytes) {
   const size_t o = binding - engine_->inputs().size();
   void* data = buffer_for(o, extents, bytes);
-  if (!data) data = own_outputs_[o].reserve(std::max<int64_t>(bytes, 1));
+  if (!data) {
+    // Growing frees what the last run left, which may be an input of this one.
+    Memory& own = own_outputs_[o];
+    const auto begin = reinterpret_cast<uintptr_t>(own.data());
+    const Range held{begin, begin + static_cast<uintptr_t>(own.size())};
+    for (size_t b = 0; b < engine_->inputs().size() && bytes > own.size(); ++b)
+      if (ranges_[b].overlaps(held)) refuse_overlap(o, b);
+    data = own.reserve(std::max<int64_t>(bytes, 1));
+  }
   claim(o, data, bytes);
   delivered_[o] = data;
   return data;

@@ -95,7 +95,9 @@ class Context final : private OutputProvider {
   struct Range {
     uintptr_t begin = 0, end = 0;
     bool operator==(const Range&) const = default;
-    bool overlaps(const Range& other) const { return begin < other.end && other.begin < end; }
+    bool overlaps(const Range& other) const {
+      return begin < end && other.begin < other.end && begin < other.end && other.begin < end;
+    }
   };
   std::vector<Range> ranges_;  // by binding: the caller's inputs, and outputs of the run so far
   std::vector<void*> user_outputs_;

@@ -333,7 +333,8 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   const TransposedAxis& lead = plan.axes[plan.lead];
   const int64_t in_line = product(x) == 0 ? 0 : product(x) / (x[0] * lead.in),
                 out_line = product(y) / (y[0] * lead.out);
-  const int64_t bytes = 4 * std::max<int64_t>(1, in_line + out_line * lead.stride);
+  const int64_t numbers = checked_add(in_line, checked_mul(out_line, lead.stride, "line"), "line");
+  const int64_t bytes = byte_size(DType::f32, std::max<int64_t>(1, numbers));
   const int64_t shared = (lead.kernel - 1) * lead.dilation / lead.stride;  // lines that neighbours read as well
   int64_t lines = std::max<int64_t>({1, strip_bytes / bytes, 2 * shared});
   const int64_t all = ceil_div(lead.out, lead.stride), others = checked_mul(plan.images, plan.groups, "strips");
