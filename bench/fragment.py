@@ -124,25 +124,32 @@ def layer_norm(p, mean):
     return gone, Stage("LayerNormalization", {}, [x, scale, bias], shifted.results)
 
 
-def quantize(p, divided):
-    """Div, Round, IsNaN, Where, perhaps Add, Max, Min, Cast."""
-    rounded = p.next(divided, "Round")
-    read = p.readers(rounded.results[0]) if rounded else []
+def rounding(p, rounded):
+    """Round, perhaps IsNaN and Where, perhaps Add of a zero point, Clip, Cast to bytes."""
+    read = p.readers(rounded.results[0])
     nan = next((s for s in read if s.op == "IsNaN"), None)
-    chosen = next((s for s in read if s.op == "Where"), None)
-    after = p.next(chosen, "Add", "Max", "Min") if nan and chosen else None
+    chosen = next((s for s in read if s.op == "Where"), None) if nan else None
+    whole = chosen or rounded
+    after = p.next(whole, "Add", "Clip")
     shifted = after if after and after.op == "Add" else None
-    low = p.next(shifted, "Max", "Min") if shifted else after
-    high = p.next(low, "Max", "Min") if low else None
-    cast = p.next(high, "Cast") if high else None
-    gone = [s for s in (divided, rounded, nan, chosen, shifted, low, high, cast) if s]
-    if not cast or cast.attributes["to"] not in ("u8", "i8") or not p.inner(gone):
+    clip = p.next(shifted, "Clip") if shifted else after
+    cast = p.next(clip, "Cast") if clip else None
+    if not cast or cast.attributes["to"] not in ("u8", "i8"):
         return None
+    if shifted and p.count(shifted.other(whole.results[0])) != 1:
+        return None
+    return [s for s in (rounded, nan, chosen, shifted, clip, cast) if s]
+
+
+def quantize(p, divided):
+    """Div and what `rounding` takes."""
+    rounded = p.next(divided, "Round")
+    behind = rounding(p, rounded) if rounded else None
     scale = divided.inputs[1]
-    zero = shifted.other(chosen.results[0]) if shifted else None
-    if p.count(scale) != 1 or (zero is not None and p.count(zero) != 1):
+    if not behind or p.count(scale) != 1 or not p.inner([divided, *behind]):
         return None
-    return gone, Stage("Quantized", {"to": cast.attributes["to"]}, [divided.inputs[0], scale], cast.results)
+    cast = behind[-1]
+    return [divided, *behind], Stage("Quantized", {"to": cast.attributes["to"]}, [divided.inputs[0], scale], cast.results)
 
 
 def dequantize(p, cast):
@@ -162,28 +169,39 @@ def dequantize(p, cast):
 
 
 def quantized_product(p, product):
-    """MatMulInteger or ConvInteger, Cast, Mul and what `quantize` made; perhaps an Add of a bias before or behind Cast
-    and Mul, and a Relu or Clip, which the rounding of QLinear operators does as well."""
-    gone, bias, scale = [product], None, None
-    while gone[-1].op != "Quantized":
+    """MatMulInteger or ConvInteger, Cast, Mul and what `quantize` made or, where the factors hold its scale, `rounding`
+    takes; perhaps an Add of a bias before or behind Cast and Mul, and a Relu or Clip, which the rounding of QLinear
+    operators does as well."""
+    gone, bias, scale, y_scale = [product], None, None, None
+    while True:
         at = gone[-1].results[0]
-        after = p.next(gone[-1], "Add", *(("Cast", "Mul") if scale is None else ("Quantized", "Relu", "Clip")))
+        after = p.next(gone[-1], "Add", *(("Cast", "Mul") if scale is None else ("Quantized", "Relu", "Clip", "Round")))
         if not after or (after.op == "Add" and bias is not None):
             return None
+        if after.op == "Round":
+            behind = rounding(p, after)
+            if not behind:
+                return None
+            gone += behind
+            break
         gone.append(after)
         if after.op == "Add":
             bias = after.other(at)
         elif after.op == "Mul":
             scale = after.other(at)
-        elif after.op == "Quantized" and after.inputs[0] != at:
-            return None
+        elif after.op == "Quantized":
+            if after.inputs[0] != at:
+                return None
+            y_scale = after.inputs[1]
+            break
     rounded = gone[-1]
-    inputs = [*(product.inputs + [None] * 2)[:4], scale, rounded.inputs[1], bias]
+    inputs = [*(product.inputs + [None] * 2)[:4], scale, y_scale, bias]
     if inputs[2] is not None and p.count(inputs[2]) != 1:
         return None
     if any(v is not None and v >= len(p.operands) for v in inputs) or not p.inner(gone):
         return None
-    return gone, Stage("Quantized " + product.op, product.attributes | rounded.attributes, inputs, rounded.results)
+    attributes = product.attributes | {"to": rounded.attributes["to"]}
+    return gone, Stage("Quantized " + product.op, attributes, inputs, rounded.results)
 
 
 FORMS = (("ReduceMax", softmax), ("ReduceMean", layer_norm), ("Div", quantize), ("Cast", dequantize),
@@ -310,12 +328,13 @@ def qlinear(w, s):
     quantized = [name(x), one, w.constant(zeros[0].reshape(())), name(weights), spread(w.drawn(w.p.operands[scale])),
                  spread(zeros[1])]
     result = name(s.results[0])
+    step = one if y_scale is None else w.flat(y_scale)
     if s.op == "Quantized ConvInteger":
-        w.op("QLinearConv", *quantized, w.flat(y_scale), y_zero, *sums, result=result, **window(s.attributes))
+        w.op("QLinearConv", *quantized, step, y_zero, *sums, result=result, **window(s.attributes))
     elif bias is None:
-        w.op("QLinearMatMul", *quantized, w.flat(y_scale), y_zero, result=result)
+        w.op("QLinearMatMul", *quantized, step, y_zero, result=result)
     elif len(w.p.dims(x)) == 2:
-        w.op("QGemm", *quantized, *sums, w.flat(y_scale), y_zero, result=result, domain=MICROSOFT)
+        w.op("QGemm", *quantized, *sums, step, y_zero, result=result, domain=MICROSOFT)
     else:
         raise Unsayable("a product of more than one matrix with a bias has no QLinear operator")
 

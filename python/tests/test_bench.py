@@ -90,22 +90,28 @@ SOFTMAX = [("ReduceMax", (0, 1), "f32", (2, 5, 1), KEEP), ("Sub", (0, 2), "f32",
            ("Div", (4, 5), "f32", (2, 5, 8), {})]
 
 
-def rounding(at, bounds=(0, 255), to="u8"):
-    """Stages that quantize value `at` with the scale 0, the number 0 as 1 and the bounds as 2 and 3."""
+def rounding(at):
+    """Stages that quantize value `at` with the scale 0, the number 0 as 1."""
     return [("Div", (at, 0), "f32", (4, 6), {}), ("Round", (at + 1,), "f32", (4, 6), {}),
             ("IsNaN", (at + 2,), "bool", (4, 6), {}), ("Where", (at + 3, 1, at + 2), "f32", (4, 6), {}),
-            ("Max", (at + 4, 2), "f32", (4, 6), {}), ("Min", (at + 5, 3), "f32", (4, 6), {}),
-            ("Cast", (at + 6,), to, (4, 6), {"to": to})]
+            ("Clip", (at + 4,), "f32", (4, 6), {"low": 0.0, "high": 255.0}),
+            ("Cast", (at + 5,), "u8", (4, 6), {"to": "u8"})]
 
 
-ROUNDING = [("f32", (), [0.25]), ("f32", (), [0.0]), ("f32", (), [0.0]), ("f32", (), [255.0])]
+def rounding_alone(at):
+    """The same of numbers that are finite, and divided already."""
+    return [("Round", (at,), "f32", (4, 6), {}), ("Clip", (at + 1,), "f32", (4, 6), {"low": 0.0, "high": 255.0}),
+            ("Cast", (at + 2,), "u8", (4, 6), {"to": "u8"})]
+
+
+ROUNDING = [("f32", (), [0.25]), ("f32", (), [0.0])]
 
 
 def test_problems_are_put_together():
     """What ONNX Runtime has operators of is one of these, and means the same as the stages do."""
     cases = [(described(NORM_OPERANDS, NORM), "LayerNormalization"),
              (described([("f32", (2, 5, 8), None), ("i64", (1,), [2])], SOFTMAX), "Softmax"),
-             (described([*ROUNDING, ("f32", (4, 6), None)], rounding(4)), "QuantizeLinear")]
+             (described([*ROUNDING, ("f32", (4, 6), None)], rounding(2)), "QuantizeLinear")]
     for row, wanted in cases:
         (model, feeds), (plain, same) = fragment.model(row), apart(row)
         assert wanted in operators(model) and wanted not in operators(plain)
@@ -117,14 +123,15 @@ def test_problems_are_put_together():
 
 
 def test_products_of_bytes_with_rounding_are_one_operator():
-    for bias, wanted in ((False, "QLinearMatMul"), (True, "QGemm")):
+    for bias, behind, wanted in ((False, rounding, "QLinearMatMul"), (True, rounding, "QGemm"),
+                                 (False, rounding_alone, "QLinearMatMul"), (True, rounding_alone, "QGemm")):
         operands = [*ROUNDING, ("u8", (4, 5), None), ("i8", (5, 6), [1] * 30), ("u8", (), [3]), ("f32", (6,), [0.1] * 6),
                     ("f32", (6,), [1.0] * 6)]
-        stages = [("MatMulInteger", (4, 5, 6), "i32", (4, 6), {}), ("Cast", (9,), "f32", (4, 6), {"to": "f32"}),
-                  ("Mul", (10, 7), "f32", (4, 6), {})]
-        stages += [("Add", (11, 8), "f32", (4, 6), {})] if bias else []
+        stages = [("MatMulInteger", (2, 3, 4), "i32", (4, 6), {}), ("Cast", (7,), "f32", (4, 6), {"to": "f32"}),
+                  ("Mul", (8, 5), "f32", (4, 6), {})]
+        stages += [("Add", (9, 6), "f32", (4, 6), {})] if bias else []
         at = len(operands) + len(stages) - 1
-        model, feeds = fragment.model(described(operands, [*stages, *rounding(at)]))
+        model, feeds = fragment.model(described(operands, [*stages, *behind(at)]))
         assert operators(model) == [wanted]
         assert run_by_ort(model, feeds)[0].shape == (4, 6)
     window = {"auto_pad": "explicit", "pads": [1, 1, 1, 1], "strides": [2, 2], "dilations": [], "group": 1}
