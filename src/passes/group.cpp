@@ -3,9 +3,10 @@
 // An attention (passes/attention.h) is one fragment; a contraction takes the pointwise chain behind it; pointwise work
 // and reductions over the same last axes form one row program; other pointwise work over one shape forms a pointwise
 // program, also such of the same operands with nothing else in common (both halves that a rotary embedding makes); both
-// take the views before them that they alone read; everything else is a fragment of one stage. A depthwise convolution
-// is one fragment with the dense one that it alone reads and the 1x1 one that alone reads it. Whether a kernel takes a
-// fragment whole is not decided here (builder/cut.cpp).
+// take the views before them that they alone read; what makes floats of bytes (passes/dequantizing.h) is in the
+// fragment that reads them; everything else is a fragment of one stage. A depthwise convolution is one fragment with
+// the dense one that it alone reads and the 1x1 one that alone reads it. Whether a kernel takes a fragment whole is not
+// decided here (builder/cut.cpp).
 
 #include <algorithm>
 #include <map>
