@@ -140,6 +140,7 @@ bool spell_quantize(Site& site, NodeId n) {
   if (a.block != 0 || !is_short(a.to) || !type.has_shape() || !is_real(scale_type)) return false;
   if (!is_real(type.dtype) && type.dtype != DType::i32) return false;
   const Shape shape = *type.shape;
+  const DType x_type = type.dtype;
   site.at({n});
   GraphBuilder& b = site.rw.build;
   const auto steps = steps_of(site, n, shape, a.axis);
@@ -147,7 +148,7 @@ bool spell_quantize(Site& site, NodeId n) {
   const auto [scale, zero] = *steps;
   bool relu = false;
   const auto folded =
-      type.dtype == DType::f32 && scale_type == DType::f32 ? divided(site, x, scale, relu) : std::nullopt;
+      x_type == DType::f32 && scale_type == DType::f32 ? divided(site, x, scale, relu) : std::nullopt;
   const ValueId quotient = folded ? *folded : b.op("Div", {cast(b, x, scale_type), scale});
   ValueId y = cast(b, b.op("Round", {quotient}), DType::f32);
   if (!magnitude(site, y)) {
