@@ -147,8 +147,7 @@ bool spell_quantize(Site& site, NodeId n) {
   if (!steps) return false;
   const auto [scale, zero] = *steps;
   bool relu = false;
-  const auto folded =
-      x_type == DType::f32 && scale_type == DType::f32 ? divided(site, x, scale, relu) : std::nullopt;
+  const auto folded = x_type == DType::f32 && scale_type == DType::f32 ? divided(site, x, scale, relu) : std::nullopt;
   const ValueId quotient = folded ? *folded : b.op("Div", {cast(b, x, scale_type), scale});
   ValueId y = cast(b, b.op("Round", {quotient}), DType::f32);
   if (!magnitude(site, y)) {
