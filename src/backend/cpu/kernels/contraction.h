@@ -91,6 +91,13 @@ Answer accurate_enough(const Kernel& kernel, const DeviceSpec& device, Numerics 
 constexpr uint64_t features_of(PanelNumbers numbers) {
   return numbers == PanelNumbers::f16_plane ? uint64_t{feature_amx_fp16} : 0;
 }
+// The family's row that multiplies these numbers.
+constexpr Kernel row_with(Kernel family, const char* name, const PanelNumbers* numbers) {
+  family.name = name;
+  family.self = numbers;
+  family.features = features_of(*numbers);
+  return family;
+}
 // Planes that the loops split A into; 0: it stays as it is.
 inline int planes_of(const ContractTable& table) { return plane_count(table.numbers); }
 // Whether they take A and what is added in bf16, and make C in it.

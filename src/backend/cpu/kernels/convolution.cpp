@@ -328,25 +328,23 @@ bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
   return epilogue_overwrites(problem, view_of(problem).output, operand);
 }
 
-constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
-  return {.name = name,
-          .self = numbers,
-          .supports = supports,
-          .needs = needs,
-          .cost = cost,
-          .prepare = prepare,
-          .bind = bind,
-          .run = run_product,
-          .may_overwrite = overwrites,
-          .features = features_of(*numbers)};
-}
+constexpr Kernel family = {.name = "",
+                           .supports = supports,
+                           .needs = needs,
+                           .cost = cost,
+                           .prepare = prepare,
+                           .bind = bind,
+                           .run = run_product,
+                           .may_overwrite = overwrites};
 
 }  // namespace
 
-const Kernel conv_rows[7] = {
-    row("conv_f32", &row_of<PanelNumbers::plain>),      row("conv_bf16", &row_of<PanelNumbers::planes1>),
-    row("conv_bf16x3", &row_of<PanelNumbers::planes2>), row("conv_bf16x6", &row_of<PanelNumbers::planes3>),
-    row("conv_f16", &row_of<PanelNumbers::f16_plane>),  row("conv_wbf16", &row_of<PanelNumbers::bf16>),
-    row("conv_wf16", &row_of<PanelNumbers::f16>)};
+const Kernel conv_rows[7] = {row_with(family, "conv_f32", &row_of<PanelNumbers::plain>),
+                             row_with(family, "conv_bf16", &row_of<PanelNumbers::planes1>),
+                             row_with(family, "conv_bf16x3", &row_of<PanelNumbers::planes2>),
+                             row_with(family, "conv_bf16x6", &row_of<PanelNumbers::planes3>),
+                             row_with(family, "conv_f16", &row_of<PanelNumbers::f16_plane>),
+                             row_with(family, "conv_wbf16", &row_of<PanelNumbers::bf16>),
+                             row_with(family, "conv_wf16", &row_of<PanelNumbers::f16>)};
 
 }  // namespace sinter::cpu

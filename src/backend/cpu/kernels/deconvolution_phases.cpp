@@ -421,22 +421,14 @@ Status run(const Launch& launch) {
   return {};
 }
 
-constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
-  return {.name = name,
-          .self = numbers,
-          .supports = supports,
-          .needs = needs,
-          .cost = cost,
-          .prepare = prepare,
-          .bind = bind,
-          .run = run};
-}
+constexpr Kernel family = {
+    .name = "", .supports = supports, .needs = needs, .cost = cost, .prepare = prepare, .bind = bind, .run = run};
 
 }  // namespace
 
-const Kernel conv_phases_rows[4] = {row("conv_phases_f32", &row_of<PanelNumbers::plain>),
-                                    row("conv_phases_bf16", &row_of<PanelNumbers::planes1>),
-                                    row("conv_phases_bf16x3", &row_of<PanelNumbers::planes2>),
-                                    row("conv_phases_bf16x6", &row_of<PanelNumbers::planes3>)};
+const Kernel conv_phases_rows[4] = {row_with(family, "conv_phases_f32", &row_of<PanelNumbers::plain>),
+                                    row_with(family, "conv_phases_bf16", &row_of<PanelNumbers::planes1>),
+                                    row_with(family, "conv_phases_bf16x3", &row_of<PanelNumbers::planes2>),
+                                    row_with(family, "conv_phases_bf16x6", &row_of<PanelNumbers::planes3>)};
 
 }  // namespace sinter::cpu

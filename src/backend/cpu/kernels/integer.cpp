@@ -319,6 +319,10 @@ Needs integer_conv_needs(const Kernel&, const Problem& problem, const Config&, c
   return filtered_needs(problem, image_view(rank), taps_first(rank));
 }
 
+bool integer_conv_overwrites(const Kernel&, const Problem& problem, size_t operand) {
+  return epilogue_overwrites(problem, image_view(problem.types[problem.stages[0].inputs[in_a]].shape->size()), operand);
+}
+
 namespace {
 
 Layout filter_panels(const ConvAttrs& attrs) {
@@ -621,10 +625,6 @@ Status run(const Launch& launch) {
   return {};
 }
 
-bool conv_overwrites(const Kernel&, const Problem& problem, size_t operand) {
-  return epilogue_overwrites(problem, image_view(problem.types[problem.stages[0].inputs[in_a]].shape->size()), operand);
-}
-
 constexpr Kernel rows[] = {
     {.name = "matmul_integer",
      .supports = supports_matmul,
@@ -641,7 +641,7 @@ constexpr Kernel rows[] = {
      .prepare = prepare_conv,
      .bind = bind_conv,
      .run = run,
-     .may_overwrite = conv_overwrites},
+     .may_overwrite = integer_conv_overwrites},
 };
 
 }  // namespace

@@ -19,5 +19,6 @@ std::shared_ptr<const void> prepare_integer(const Kernel&, const Problem&, const
 // ConvInteger with its image and result channels last and its filters as taps, channels, filters.
 Answer integer_conv_supports(const Kernel&, const Problem& problem, const DeviceSpec&);
 Needs integer_conv_needs(const Kernel&, const Problem& problem, const Config&, const DeviceSpec&);
+bool integer_conv_overwrites(const Kernel&, const Problem& problem, size_t operand);
 
 }  // namespace sinter::cpu

@@ -56,10 +56,6 @@ std::shared_ptr<const void> prepare(const Kernel&, const Problem& problem, const
   return out;
 }
 
-bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
-  return epilogue_overwrites(problem, image_view(problem.types[problem.stages[0].inputs[in_a]].shape->size()), operand);
-}
-
 struct Plan {
   const Prepared* prepared = nullptr;
   Window window;
@@ -223,7 +219,7 @@ constexpr Kernel rows[] = {
      .prepare = prepare,
      .bind = bind,
      .run = run,
-     .may_overwrite = overwrites},
+     .may_overwrite = integer_conv_overwrites},
 };
 
 }  // namespace

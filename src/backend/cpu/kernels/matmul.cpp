@@ -215,25 +215,23 @@ bool overwrites(const Kernel&, const Problem& problem, size_t operand) {
   return epilogue_overwrites(problem, view_of(problem).output, operand);
 }
 
-constexpr Kernel row(const char* name, const PanelNumbers* numbers) {
-  return {.name = name,
-          .self = numbers,
-          .supports = supports,
-          .needs = needs,
-          .cost = cost,
-          .prepare = prepare,
-          .bind = bind,
-          .run = run_product,
-          .may_overwrite = overwrites,
-          .features = features_of(*numbers)};
-}
+constexpr Kernel family = {.name = "",
+                           .supports = supports,
+                           .needs = needs,
+                           .cost = cost,
+                           .prepare = prepare,
+                           .bind = bind,
+                           .run = run_product,
+                           .may_overwrite = overwrites};
 
 }  // namespace
 
-const Kernel matmul_rows[7] = {
-    row("matmul_f32", &row_of<PanelNumbers::plain>),      row("matmul_bf16", &row_of<PanelNumbers::planes1>),
-    row("matmul_bf16x3", &row_of<PanelNumbers::planes2>), row("matmul_bf16x6", &row_of<PanelNumbers::planes3>),
-    row("matmul_f16", &row_of<PanelNumbers::f16_plane>),  row("matmul_wbf16", &row_of<PanelNumbers::bf16>),
-    row("matmul_wf16", &row_of<PanelNumbers::f16>)};
+const Kernel matmul_rows[7] = {row_with(family, "matmul_f32", &row_of<PanelNumbers::plain>),
+                               row_with(family, "matmul_bf16", &row_of<PanelNumbers::planes1>),
+                               row_with(family, "matmul_bf16x3", &row_of<PanelNumbers::planes2>),
+                               row_with(family, "matmul_bf16x6", &row_of<PanelNumbers::planes3>),
+                               row_with(family, "matmul_f16", &row_of<PanelNumbers::f16_plane>),
+                               row_with(family, "matmul_wbf16", &row_of<PanelNumbers::bf16>),
+                               row_with(family, "matmul_wf16", &row_of<PanelNumbers::f16>)};
 
 }  // namespace sinter::cpu
