@@ -5,7 +5,8 @@
 // these reach are made in scratch, on top of those that the last step left, then the depthwise lines of them, then the
 // 1x1 products of those. So wide values between the convolutions stay in the second-level cache. Each part is a
 // problem of its own that its own row judges, prepares and binds; only the loop over lines is here. Lines at the border
-// of two chunks are made twice, so bits do not depend on how bands are cut.
+// of two chunks are made twice, so bits do not depend on how bands are cut. Where images are so low that bands leave
+// threads without work, the parts run one after the other, each on all threads; nor do bits depend on that.
 
 #include <array>
 #include <cstring>
@@ -210,9 +211,11 @@ struct Plan {
   int64_t stride, pad, reach;  // lines
   int64_t step;                // lines of the result that are made at a time
   int64_t lines_per_chunk, chunks_per_image;
-  int64_t held_line;                          // bytes of a line that is held
-  bool nothing_held;                          // the operand of the depthwise part is empty
-  int64_t block_offset = 0, part_offset = 0;  // bytes into the scratch; lines that are held come first
+  int64_t held_line;        // bytes of a line that is held
+  bool nothing_held;        // the operand of the depthwise part is empty
+  bool one_by_one = false;  // the parts follow each other, and what they leave is in the workspace
+  std::array<int64_t, 3> workspaces = {}, left = {};  // then: offsets into the workspace of a part's own and its result
+  int64_t block_offset = 0, part_offset = 0;          // bytes into the scratch; lines that are held come first
 };
 
 // Lines of the operand that lines [first, last) reach.
@@ -225,11 +228,9 @@ Reached reached(const Plan& plan, int64_t first, int64_t last) {
   return {begin, end};
 }
 
-void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
-  const Prepared& parts = *static_cast<const Prepared*>(prepared_pointer);
-  Plan& plan = emplace<Plan>(bound);
-  plan.parts = &parts;
-  plan.middle = parts[0].role == Role::dense ? 1 : 0;
+// Binds the parts by themselves. Extents of what each makes.
+std::array<Dims, 3> bind_parts(Plan& plan, const BindContext& c, int threads) {
+  const Prepared& parts = *plan.parts;
   std::array<Dims, 3> made;
   for (size_t p = 0; p < parts.size(); ++p) {
     const PreparedPart& part = parts[p];
@@ -238,9 +239,54 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
     for (const Dim& d : *part.problem.types[part.problem.results[0].value].shape)
       made[p].push_back(d.evaluate(c.symbols));
     const std::vector<const Tensor*> host(operands.size(), nullptr);
-    const BindContext own{part.problem, c.symbols, operands, std::span(&made[p], 1), host, 1};
+    const BindContext own{part.problem, c.symbols, operands, std::span(&made[p], 1), host, threads};
+    plan.bounds[p] = Bound();
     part.row->bind(*part.row, part.prepared.get(), own, plan.bounds[p]);
   }
+  return made;
+}
+
+// Whether threads that share the bands make half as many lines again as if each line were made once and all had as many
+// to make.
+bool bands_fail(const Plan& plan, int64_t images, int64_t threads) {
+  int64_t most = 0;
+  for (int64_t first = 0; first < plan.lines; first += plan.lines_per_chunk) {
+    const Reached there = reached(plan, first, std::min(plan.lines, first + plan.lines_per_chunk));
+    most = std::max(most, there.end - there.begin);
+  }
+  const auto busiest =
+      static_cast<double>(most) * static_cast<double>(ceil_div(images * plan.chunks_per_image, threads));
+  return 2 * busiest * static_cast<double>(threads) >
+         3 * static_cast<double>(images) * static_cast<double>(plan.in_lines);
+}
+
+void bind_one_by_one(Plan& plan, const BindContext& c, Bound& bound) {
+  plan.one_by_one = true;
+  const std::array<Dims, 3> made = bind_parts(plan, c, c.threads);
+  bound.phases = 0;
+  bound.workspace = bound.scratch = 0;
+  for (size_t p = 0; p < plan.parts->size(); ++p) {
+    const Bound& own = plan.bounds[p];
+    const Problem& problem = (*plan.parts)[p].problem;
+    for (int phase = 0; phase < own.phases; ++phase) bound.chunks[bound.phases++] = own.chunks[phase];
+    bound.scratch = std::max(bound.scratch, own.scratch);
+    const auto place = [&](int64_t bytes) {
+      const int64_t at = align_up(bound.workspace, 64, "workspace");
+      bound.workspace = checked_add(at, bytes, "workspace");
+      return at;
+    };
+    plan.workspaces[p] = place(own.workspace);
+    if (p + 1 < plan.parts->size())
+      plan.left[p] = place(byte_size(problem.types[problem.results[0].value].dtype, product(made[p])));
+  }
+}
+
+void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bound& bound) {
+  const Prepared& parts = *static_cast<const Prepared*>(prepared_pointer);
+  Plan& plan = emplace<Plan>(bound);
+  plan.parts = &parts;
+  plan.middle = parts[0].role == Role::dense ? 1 : 0;
+  const std::array<Dims, 3> made = bind_parts(plan, c, 1);
   bound.chunks[0] = 0;
   const Dims& y = made[plan.middle];
   const PreparedPart& depthwise = parts[plan.middle];
@@ -268,6 +314,10 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   const int64_t tall = std::max(plan.lines / (4 * border), std::min(ceil_div(c.threads, images), plan.lines / border));
   plan.lines_per_chunk = ceil_div(plan.lines, std::clamp<int64_t>(tall, 1, wanted));
   plan.chunks_per_image = ceil_div(plan.lines, plan.lines_per_chunk);
+  if (c.threads > 1 && !plan.nothing_held && bands_fail(plan, images, c.threads)) {
+    bind_one_by_one(plan, c, bound);
+    return;
+  }
 
   int64_t held = plan.in_lines;
   if (plan.middle > 0) {
@@ -309,8 +359,22 @@ struct PartLaunch {
   }
 };
 
+// A phase of the part that it belongs to.
+Status run_one_by_one(const Plan& plan, const Launch& launch) {
+  size_t p = 0;
+  int phase = launch.phase;
+  while (phase >= plan.bounds[p].phases) phase -= plan.bounds[p++].phases;
+  PartLaunch part(launch, plan, p, p > 0 ? launch.workspace + plan.left[p - 1] : nullptr,
+                  launch.workspace + plan.left[p]);
+  part.launch.workspace = launch.workspace + plan.workspaces[p];
+  part.launch.phase = phase;
+  const Kernel& row = *(*plan.parts)[p].row;
+  return row.run(part.launch);
+}
+
 Status run(const Launch& launch) {
   const Plan& plan = launch.bound->as<Plan>();
+  if (plan.one_by_one) return run_one_by_one(plan, launch);
   std::byte* const held = launch.scratch;
   std::byte* const block = launch.scratch + plan.block_offset;
   const bool expands = plan.middle > 0, projects = plan.middle + 1 < plan.parts->size();
