@@ -88,7 +88,7 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
   writes_columns_.resize(slots, false);
   segments_.reserve(info.segments.size());
   for (size_t k = 0; k < info.segments.size(); ++k)
-    segments_.push_back({.values = {}, .memory = Memory(state.workspace.kind())});
+    segments_.push_back({.company = {}, .values = {}, .memory = Memory(state.workspace.kind())});
   bound_.resize(steps);
   choice_.resize(steps, 0);
   arguments_.resize(steps);
@@ -312,6 +312,7 @@ void Frame::bind_segment(size_t index) {
   };
   each_kernel([&](uint32_t i) { choice_[i] = choice_now(plan.steps[i]); });
   judge_segment(index);
+  state.company = Company();
   binding_.threads = state.alone ? 1 : state_.threads;
   each_kernel([&](uint32_t i) { bind_choice(i); });
   state.values.clear();
@@ -430,12 +431,26 @@ Status Frame::run() {
         moved = true;
       }
     if (moved) refresh_pointers();
-    alone_ = segments_[k].alone;
-    for (uint32_t i = segment.begin; i < segment.end; ++i) {
-      state_.poll();
-      Status status = run_step(i);
-      if (!status.ok()) return status;
-    }
+    if (Status status = run_steps(k); !status.ok()) return status;
+  }
+  return {};
+}
+
+Status Frame::run_steps(size_t index) {
+  SegmentState& state = segments_[index];
+  Company& company = state.company;
+  alone_ = state.alone || company.alone();
+  const bool judged = !state.alone && !state_.observer && state_.workers && state_.threads > 1 &&
+                      (alone_ || state_.workers->size() > 1);
+  const auto begin = judged ? Company::Clock::now() : Company::Clock::time_point();
+  for (uint32_t i = info_.segments[index].begin; i < info_.segments[index].end; ++i) {
+    state_.poll();
+    Status status = run_step(i);
+    if (!status.ok()) return status;
+  }
+  if (judged) {
+    const auto end = Company::Clock::now();
+    company.done(end, end - begin);
   }
   return {};
 }

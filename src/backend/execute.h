@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "backend/plan.h"
+#include "base/company.h"
 #include "base/control.h"
 #include "base/float_mode.h"
 #include "base/workers.h"
@@ -161,10 +162,12 @@ class Frame {
     bool bound = false;
     bool alone = false;  // has too little to do for more threads than the caller's
     double judged = -1;  // bytes of its slots when that was found
+    Company company;     // since it was bound
     std::vector<int64_t> values;
     Memory memory;
   };
   void refresh_pointers();
+  Status run_steps(size_t segment);
   bool is_bound(size_t segment) const;  // for the present values of the symbols it depends on
   void bind_segment(size_t segment);
   void place_slots(const PlanInfo::Segment& segment, std::byte* memory);

@@ -42,7 +42,8 @@ bool Frame::has_little_to_do(const PlanInfo::Segment& segment) {
 }
 
 bool Frame::splits_work() const {
-  return std::any_of(segments_.begin(), segments_.end(), [](const SegmentState& s) { return s.bound && !s.alone; }) ||
+  return std::any_of(segments_.begin(), segments_.end(),
+                     [](const SegmentState& s) { return s.bound && !s.alone && !s.company.alone(); }) ||
          std::any_of(bodies_.begin(), bodies_.end(), [](const auto& body) { return body && body->splits_work(); });
 }
 
