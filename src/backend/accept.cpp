@@ -153,7 +153,7 @@ Tensor in_panels(const Tensor& tensor, const Layout& layout, size_t width) {
     matrix_stride = k * n;
   }
   if (tensor.count() == 0) return out;
-  if (BytePanels::hold(tensor.dtype())) {
+  if (is_byte(tensor.dtype())) {
     const BytePanels panels{taps * k, n, layout.width, layout.lanes};
     const uint8_t turn = tensor.dtype() == DType::u8 ? 0x80 : 0;
     for (int64_t m = 0; m < matrices; ++m, to += panels.bytes())

@@ -31,8 +31,7 @@ std::optional<Quantized> quantized(const Site& site, ValueId v) {
   const DequantizeAttrs attrs = site.graph.nodes[*def].attrs.as<DequantizeAttrs>();
   Quantized out{site.in(*def, 0), site.in(*def, 1), site.in(*def, 2), false, attrs.axis};
   const Type &q = site.type(out.q), &scale = site.type(out.scale);
-  const bool bytes = q.dtype == DType::u8 || q.dtype == DType::i8;
-  if (!bytes || !q.has_shape() || attrs.block != 0 || attrs.to != DType::f32 || scale.dtype != DType::f32)
+  if (!is_byte(q.dtype) || !q.has_shape() || attrs.block != 0 || attrs.to != DType::f32 || scale.dtype != DType::f32)
     return std::nullopt;
   out.single = is_single(scale);
   if (!out.single && (!scale.has_shape() || scale.shape->size() != 1)) return std::nullopt;

@@ -49,6 +49,7 @@ int bit_size(DType dtype);                       // 0 for string
 bool is_float(DType dtype);                      // real floating point, fp8 and fp4 included
 bool is_integer(DType dtype);                    // signed or unsigned, not bool
 bool is_signed(DType dtype);                     // signed integers and floats
+inline bool is_byte(DType d) { return d == DType::u8 || d == DType::i8; }
 inline bool is_complex(DType d) { return d == DType::c64 || d == DType::c128; }
 inline bool is_sub_byte(DType d) {
   const int b = bit_size(d);

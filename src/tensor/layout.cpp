@@ -38,7 +38,7 @@ int64_t layout_bytes(const Layout& layout, DType dtype, const Dims& dims) {
   const size_t rank = dims.size();
   const auto padded = [&](int64_t n) { return align_up(n, layout.lanes, "panel columns"); };
   const auto bytes = [&](int64_t columns, int64_t taps, int64_t k) -> int64_t {
-    if (BytePanels::hold(dtype)) {
+    if (is_byte(dtype)) {
       if (layout.lanes % BytePanels::tile != 0)
         throw Error(Code::invalid_argument, fmt::format("panels of bytes hold multiples of {} columns, not of {}",
                                                         BytePanels::tile, layout.lanes));

@@ -91,7 +91,6 @@ struct BytePanels {
   static constexpr int64_t depth = 64, tile = 16;
   int64_t k = 0, n = 0, width = tile, lanes = tile;  // width, lanes: as of Layout, multiples of `tile`
 
-  static bool hold(DType dtype) { return dtype == DType::i8 || dtype == DType::u8; }
   int64_t padded_k() const { return (k + depth - 1) / depth * depth; }
   int64_t stored(int64_t columns) const { return (columns + lanes - 1) / lanes * lanes; }
   int64_t bytes() const { return stored(n) * (padded_k() + 4); }

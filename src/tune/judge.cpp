@@ -50,7 +50,7 @@ Tensor unpack(const Layout& layout, const Tensor& packed) {
   const auto width = static_cast<size_t>(bit_size(packed.dtype()) / 8);
   const auto* from = packed.as<std::byte>();
   auto* to = out.as_mutable<std::byte>();
-  const bool bytes = BytePanels::hold(packed.dtype()), plain = layout.numbers == PanelNumbers::plain;
+  const bool bytes = is_byte(packed.dtype()), plain = layout.numbers == PanelNumbers::plain;
   const BytePanels panels{taps * k, n, layout.width, layout.lanes};
   const bool halves = layout.numbers == PanelNumbers::f16 || layout.numbers == PanelNumbers::f16_plane;
   const auto number = [&](uint16_t bits) { return halves ? half_to_float(bits) : bfloat_to_float(bits); };

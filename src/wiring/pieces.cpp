@@ -202,8 +202,7 @@ ValueId matmul(GraphBuilder& b, ValueId x, ValueId y, bool transpose_b) {
 }
 
 ValueId matmul_integer(GraphBuilder& b, ValueId x, ValueId x_zero, ValueId y, ValueId y_zero) {
-  const auto is_byte = [&](ValueId v) { return b.dtype(v) == DType::u8 || b.dtype(v) == DType::i8; };
-  bool plain = is_byte(x) && is_byte(y);
+  bool plain = is_byte(b.dtype(x)) && is_byte(b.dtype(y));
   const auto single = [&](ValueId v, ValueId of) {
     if (v == no_id) return v;
     plain = plain && b.dtype(v) == b.dtype(of);

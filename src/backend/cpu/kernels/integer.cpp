@@ -12,6 +12,7 @@
 #include "backend/cpu/kernels/convolution.h"
 #include "backend/cpu/kernels/epilogue.h"
 #include "backend/cpu/kernels/families.h"
+#include "backend/cpu/kernels/gather_bytes.h"
 #include "backend/cpu/kernels/integer.h"
 #include "base/checked.h"
 #include "ops/contraction.h"
@@ -64,8 +65,7 @@ struct Plan {
   BytePanels panels;                          // of each B, when packed
   bool row_zeros = false, col_zeros = false;  // one zero point for each row or column, else one for all
   bool windowed = false;
-  Window window;
-  int64_t channels = 0, pixel_stride = 0, image_stride = 0;  // of A with a window; bytes
+  ByteWindows windows;  // of A then
   int64_t m_step = 1, m_parts = 0, n_step = 1, n_parts = 0;
   bool plain = false;     // rows of A stay as they lie
   bool gathered = false;  // windows are gathered into packed rows at once
@@ -385,24 +385,24 @@ void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound&
   }
   bound.chunks[0] = 0;
   if (product(y) == 0) return;
-  p.window = make_window(x, y, std::span(w).subspan(2), window_ref(attrs));
+  p.windows.window = make_window(x, y, std::span(w).subspan(2), window_ref(attrs));
   const int64_t pixels_in = element_count(Dims(x.begin() + 2, x.end()));
   const int64_t pixels_out = element_count(Dims(y.begin() + 2, y.end()));
   const int64_t taps = element_count(Dims(w.begin() + 2, w.end()));
-  p.channels = w[1];
+  p.windows.channels = w[1];
   p.k = checked_mul(w[1], taps, "depth");
   const bool by_image = !p.prepared->epilogue.whole_batch;
   p.m = by_image ? pixels_out : checked_mul(x[0], pixels_out, "pixels");
   p.n = w[0] / groups;
-  p.lda = p.pixel_stride = x[1];
-  p.image_stride = checked_mul(pixels_in, x[1], "image");
+  p.lda = p.windows.pixel_stride = x[1];
+  p.windows.image_stride = checked_mul(pixels_in, x[1], "image");
   p.ldb = p.ldc = w[0];
   p.b_packed = c.problem.operands[stage.inputs[in_b]].layout.kind == Layout::Kind::conv_panels && p.k > 0;
   p.panels = {p.k, p.n, integer_columns, BytePanels::tile};
   if (by_image) {
     p.batch_axes = 1;
     p.call_dims.push_back(x[0]);
-    p.a_strides.push_back(p.image_stride);
+    p.a_strides.push_back(p.windows.image_stride);
     p.b_strides.push_back(0);
     p.c_strides.push_back(checked_mul(pixels_out, p.ldc, "image"));
     p.column_strides.push_back(0);
@@ -414,105 +414,17 @@ void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound&
   p.column_strides.push_back(p.n);
   bool as_it_is = taps == 1;
   for (int d = 0; d < 3; ++d)
-    as_it_is = as_it_is && p.window.stride[d] == 1 && p.window.pad[d] == 0 && p.window.in[d] == p.window.out[d];
+    as_it_is = as_it_is && p.windows.window.stride[d] == 1 && p.windows.window.pad[d] == 0 &&
+               p.windows.window.in[d] == p.windows.window.out[d];
   p.windowed = !as_it_is;
   finish(p, c, bound);
 }
 
 // ---- running ----
 
-// Short copies without a call.
-void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) std::memcpy(to + i, from + i, 16);
-  if (n >= 16) {
-    if (i < n) std::memcpy(to + n - 16, from + n - 16, 16);
-  } else if (n >= 8) {
-    std::memcpy(to, from, 8);
-    std::memcpy(to + n - 8, from + n - 8, 8);
-  } else if (n >= 4) {
-    std::memcpy(to, from, 4);
-    std::memcpy(to + n - 4, from + n - 4, 4);
-  } else {
-    for (; i < n; ++i) to[i] = from[i];
-  }
-}
-
-// The bytes under the windows of output pixels from m on, one after the other; `zero` outside. Empty operands are never
-// read.
-class Gatherer {
- public:
-  Gatherer(const Plan& p, const uint8_t* x, int64_t m, uint8_t zero)
-      : p_(p), x_(x), zero_(zero), runs_(p.window.dilation[2] == 1 && p.channels == p.pixel_stride) {
-    const Window& w = p.window;
-    at_[2] = m % w.out[2];
-    at_[1] = m / w.out[2] % w.out[1];
-    at_[0] = m / (w.out[2] * w.out[1]) % w.out[0];
-    image_ = m / (w.out[2] * w.out[1] * w.out[0]);
-  }
-
-  void next(uint8_t* to) {
-    const Window& w = p_.window;
-    const uint8_t* image = x_ + image_ * p_.image_stride;
-    const int64_t line_bytes = w.kernel[2] * p_.channels;
-    for (int64_t kd = 0; kd < w.kernel[0]; ++kd) {
-      const int64_t d = at_[0] * w.stride[0] - w.pad[0] + kd * w.dilation[0];
-      for (int64_t kh = 0; kh < w.kernel[1]; ++kh, to += line_bytes) {
-        const int64_t h = at_[1] * w.stride[1] - w.pad[1] + kh * w.dilation[1];
-        if (d < 0 || d >= w.in[0] || h < 0 || h >= w.in[1])
-          std::memset(to, zero_, static_cast<size_t>(line_bytes));
-        else
-          line(image + (d * w.in[1] + h) * w.in[2] * p_.pixel_stride, to);
-      }
-    }
-    for (int k = 2; ++at_[k] == w.out[k]; --k) {
-      at_[k] = 0;
-      if (k == 0) {
-        ++image_;
-        break;
-      }
-    }
-  }
-
- private:
-  void line(const uint8_t* from, uint8_t* to) const {
-    const Window& w = p_.window;
-    const int64_t channels = p_.channels, left = at_[2] * w.stride[2] - w.pad[2];
-    if (runs_) {
-      const int64_t first = std::clamp<int64_t>(-left, 0, w.kernel[2]);
-      const int64_t last = std::clamp<int64_t>(w.in[2] - left, first, w.kernel[2]);
-      if (first > 0) std::memset(to, zero_, static_cast<size_t>(first * channels));
-      if (last > first) copy_bytes(to + first * channels, from + (left + first) * channels, (last - first) * channels);
-      if (last < w.kernel[2])
-        std::memset(to + last * channels, zero_, static_cast<size_t>((w.kernel[2] - last) * channels));
-      return;
-    }
-    for (int64_t kw = 0; kw < w.kernel[2]; ++kw, to += channels) {
-      const int64_t at = left + kw * w.dilation[2];
-      if (at >= 0 && at < w.in[2])
-        copy_bytes(to, from + at * p_.pixel_stride, channels);
-      else
-        std::memset(to, zero_, static_cast<size_t>(channels));
-    }
-  }
-
-  const Plan& p_;
-  const uint8_t* x_;
-  const uint8_t zero_;
-  const bool runs_;  // the channels of neighbouring pixels follow one another
-  int64_t at_[3], image_;
-};
-
 Status run(const Launch& launch) {
   const Plan& p = launch.bound->as<Plan>();
-  const Stage& stage = launch.problem->stages[0];
-  const auto bytes = [&](size_t input) {
-    return has(stage, input) ? static_cast<const uint8_t*>(launch.operands[stage.inputs[input]]) : nullptr;
-  };
-  const auto flip_of = [&](size_t input, DType moved) {
-    return static_cast<uint8_t>(launch.problem->types[stage.inputs[input]].dtype == moved ? 0x80 : 0);
-  };
-  const uint8_t flip_a = flip_of(in_a, DType::i8), flip_b = flip_of(in_b, DType::u8);
+  const uint8_t flip_a = flip_of(launch, in_a, DType::i8), flip_b = flip_of(launch, in_b, DType::u8);
   int64_t rest = launch.chunk;
   const int64_t n_part = rest % p.n_parts;
   rest /= p.n_parts;
@@ -529,13 +441,14 @@ Status run(const Launch& launch) {
   }
   const auto words = [&](int64_t offset) { return reinterpret_cast<uint32_t*>(launch.scratch + offset); };
   uint32_t *row_zero = words(p.row_zero), *row_term = words(p.row_term);
-  const uint8_t *a = bytes(in_a), *b = bytes(in_b), *a_zero = bytes(in_a_zero), *b_zero = bytes(in_b_zero);
+  const uint8_t *a = bytes_of(launch, in_a), *b = bytes_of(launch, in_b);
+  const uint8_t *a_zero = bytes_of(launch, in_a_zero), *b_zero = bytes_of(launch, in_b_zero);
   const int64_t row_bytes = p.table->row_bytes(p.k);
   auto* line = reinterpret_cast<uint8_t*>(launch.scratch + p.line);
   // As a_zero lies, rows of all calls follow one another; by row only without a window.
   const int64_t first_zero = p.row_zeros ? a_at / std::max<int64_t>(1, p.k) + m_begin : 0;
   // By row only without a window. Nothing is read of an empty operand.
-  Gatherer windows(p, a ? a + a_at : a, m_begin, a_zero ? *a_zero : 0);
+  ByteGatherer windows(p.windows, a ? a + a_at : a, m_begin, a_zero ? *a_zero : 0);
   for (int64_t r = 0; r < rows && p.gathered; ++r) {
     auto* to = reinterpret_cast<uint8_t*>(launch.scratch + r * row_bytes);
     windows.next(to);

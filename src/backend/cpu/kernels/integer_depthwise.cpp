@@ -146,16 +146,9 @@ void take_block(void* user, int64_t m, int64_t rows, int64_t n, int64_t cols, fl
   if (!alone) EpilogueRun::block(&stages, m, rows, n, cols, block, stride);
 }
 
-uint8_t flip_of(const Launch& launch, size_t input) {
-  return launch.problem->types[launch.problem->stages[0].inputs[input]].dtype == DType::i8 ? 0x80 : 0;
-}
-const uint8_t* bytes_of(const Launch& launch, size_t input) {
-  const Stage& stage = launch.problem->stages[0];
-  return has(stage, input) ? static_cast<const uint8_t*>(launch.operands[stage.inputs[input]]) : nullptr;
-}
-
 void center_weights(const Plan& p, const Launch& launch, float* to) {
-  const uint8_t *from = bytes_of(launch, in_b), *zero = bytes_of(launch, in_b_zero), flip = flip_of(launch, in_b);
+  const uint8_t *from = bytes_of(launch, in_b), *zero = bytes_of(launch, in_b_zero),
+                flip = flip_of(launch, in_b, DType::i8);
   if (!p.col_zeros) return p.prepared->integer->center(from, p.taps * p.channels, flip, zero ? *zero : 0, to);
   for (int64_t t = 0; t < p.taps; ++t)
     for (int64_t i = 0; i < p.channels; ++i)
@@ -166,7 +159,8 @@ void center_weights(const Plan& p, const Launch& launch, float* to) {
 void center_lines(const Plan& p, const Launch& launch, int64_t image, int64_t depth, int64_t first, int64_t count,
                   float* to) {
   const Window& w = p.window;
-  const uint8_t *x = bytes_of(launch, in_a), *zero = bytes_of(launch, in_a_zero), flip = flip_of(launch, in_a);
+  const uint8_t *x = bytes_of(launch, in_a), *zero = bytes_of(launch, in_a_zero),
+                flip = flip_of(launch, in_a, DType::i8);
   const int64_t size = p.line_size(), lines = (count - 1) * w.stride[1] + w.kernel[1];
   for (int64_t kd = 0; kd < w.kernel[0]; ++kd) {
     const int64_t d = depth * w.stride[0] - w.pad[0] + kd * w.dilation[0];

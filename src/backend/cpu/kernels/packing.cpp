@@ -251,7 +251,7 @@ Status run_narrow(const Launch& launch) {
 
 Answer supports_bytes(const Kernel&, const Problem& problem, const DeviceSpec&) {
   if (Answer a = packs(problem); !a) return a;
-  if (!BytePanels::hold(problem.operands[0].type.dtype)) return Answer::no("not 8-bit integers");
+  if (!is_byte(problem.operands[0].type.dtype)) return Answer::no("not 8-bit integers");
   const Layout& to = problem.results[0].layout;
   if (to.kind == Layout::Kind::conv_panels && to.transposed) return Answer::no("panels of a transposed convolution");
   if (to.numbers != PanelNumbers::plain || to.width != integer_columns || to.lanes != BytePanels::tile)
