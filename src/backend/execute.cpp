@@ -89,6 +89,9 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
   segments_.reserve(info.segments.size());
   for (size_t k = 0; k < info.segments.size(); ++k)
     segments_.push_back({.company = {}, .values = {}, .memory = Memory(state.workspace.kind())});
+  for (size_t k = 0; k < info.segments.size(); ++k)
+    for (uint32_t i = info.segments[k].begin; i < info.segments[k].end; ++i)
+      segments_[k].plain = segments_[k].plain && plan.steps[i].kind == Step::Kind::kernel;
   bound_.resize(steps);
   choice_.resize(steps, 0);
   arguments_.resize(steps);
@@ -312,7 +315,7 @@ void Frame::bind_segment(size_t index) {
   };
   each_kernel([&](uint32_t i) { choice_[i] = choice_now(plan.steps[i]); });
   judge_segment(index);
-  state.company = Company();
+  state.company.changed();
   binding_.threads = state.alone ? 1 : state_.threads;
   each_kernel([&](uint32_t i) { bind_choice(i); });
   state.values.clear();
@@ -439,9 +442,10 @@ Status Frame::run() {
 Status Frame::run_steps(size_t index) {
   SegmentState& state = segments_[index];
   Company& company = state.company;
-  alone_ = state.alone || company.alone();
-  const bool judged = !state.alone && !state_.observer && state_.workers && state_.threads > 1 &&
-                      (alone_ || state_.workers->size() > 1);
+  alone_ = goes_alone(state);
+  const bool judged = !state.alone && state.plain && !state_.own_threads && !state_.observer && state_.workers &&
+                      state_.threads > 1 && (alone_ || state_.workers->size() > 1);
+  if (judged && !alone_) company.share_among(state_.workers->size());
   const auto begin = judged ? Company::Clock::now() : Company::Clock::time_point();
   for (uint32_t i = info_.segments[index].begin; i < info_.segments[index].end; ++i) {
     state_.poll();

@@ -108,6 +108,7 @@ struct RunState {
   uint32_t fault_source = no_slot;   // node of the user's model whose step set it first
   const Workers* workers = nullptr;  // null: the caller is alone
   int threads = 1;
+  bool own_threads = false;  // workers are the caller's, who has decided that there are any
   // What belongs to the caller: it is asked, told and polled in the floating-point mode that the thread came with.
   StepObserver* observer = nullptr;
   OutputProvider* outputs = nullptr;  // null: bindings of outputs are set already
@@ -133,7 +134,8 @@ class Frame {
   Status run();
   // Binds the segments whose symbols are known already (sizes of outputs, memory needed) without running.
   void bind_first();
-  // Threads that a run has work for; all there are where parts have not been bound yet.
+  // Threads that the next run wants, by what there is to do and what earlier runs took; all there are where parts have
+  // not been bound yet.
   int threads_wanted() const;
 
   // A parameter of a body.
@@ -162,7 +164,8 @@ class Frame {
     bool bound = false;
     bool alone = false;  // has too little to do for more threads than the caller's
     double judged = -1;  // bytes of its slots when that was found
-    Company company;     // since it was bound
+    bool plain = true;   // holds no bodies, whose segments are judged by themselves
+    Company company;
     std::vector<int64_t> values;
     Memory memory;
   };
@@ -181,6 +184,7 @@ class Frame {
   void judge_segment(size_t segment);  // execute_work.cpp
   bool has_little_to_do(const PlanInfo::Segment& segment);
   bool splits_work() const;  // as far as it is bound
+  bool goes_alone(const SegmentState& segment) const;
   Status run_step(uint32_t step);
   Status run_kernel(uint32_t step);
   Status run_boxed(uint32_t step, Launch& launch);

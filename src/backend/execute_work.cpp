@@ -41,9 +41,15 @@ bool Frame::has_little_to_do(const PlanInfo::Segment& segment) {
   return true;
 }
 
+// Runs that are watched try nothing, so that what is seen is what there is else.
+bool Frame::goes_alone(const SegmentState& segment) const {
+  if (segment.alone || state_.own_threads) return segment.alone;
+  return state_.observer ? segment.company.found_alone() : segment.company.alone();
+}
+
 bool Frame::splits_work() const {
   return std::any_of(segments_.begin(), segments_.end(),
-                     [](const SegmentState& s) { return s.bound && !s.alone && !s.company.alone(); }) ||
+                     [this](const SegmentState& s) { return s.bound && !goes_alone(s); }) ||
          std::any_of(bodies_.begin(), bodies_.end(), [](const auto& body) { return body && body->splits_work(); });
 }
 

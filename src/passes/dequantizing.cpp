@@ -9,7 +9,6 @@
 namespace sinter {
 namespace {
 
-
 bool is_number(const Value& value) {
   return value.is_constant() || (value.type.has_shape() && value.type.shape->empty());
 }

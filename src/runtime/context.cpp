@@ -317,6 +317,7 @@ Status Context::run_on(const Workers& workers) {
   const FlushDenormals flush(engine_->executable().flushes_denormals);
   const InOwnMode in_own_mode(workers, &flush);
   state_.workers = crew_ ? &in_own_mode : &workers;
+  state_.own_threads = crew_ != nullptr;
   state_.flush = &flush;
   return frame_->run();
 }

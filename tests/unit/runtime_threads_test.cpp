@@ -77,6 +77,14 @@ TEST(RuntimeThreads, ThreadsOfTheCallerGiveTheSameBits) {
     }
 }
 
+// Whether contexts find that threads pay or not.
+TEST(RuntimeThreads, RepeatedRunsGiveTheSameBits) {
+  const auto engine = engine_for(4);
+  Context alone(engine, 1), shared(engine);
+  const Tensor expected = run(alone);
+  for (int i = 0; i < 40; ++i) EXPECT_TRUE(run(shared).identical(expected)) << i;
+}
+
 TEST(RuntimeThreads, RepeatedRunAllocatesNothing) {
 #ifdef SINTER_SANITIZE
   GTEST_SKIP() << "the sanitizers bring their own operator new";

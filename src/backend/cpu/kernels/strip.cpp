@@ -5,8 +5,9 @@
 // these reach are made in scratch, on top of those that the last step left, then the depthwise lines of them, then the
 // 1x1 products of those. So wide values between the convolutions stay in the second-level cache. Each part is a
 // problem of its own that its own row judges, prepares and binds; only the loop over lines is here. Lines at the border
-// of two chunks are made twice, so bits do not depend on how bands are cut. Where images are so low that bands leave
-// threads without work, the parts run one after the other, each on all threads; nor do bits depend on that.
+// of two chunks are made twice, so bits do not depend on how bands are cut. Where images have so few lines for the
+// threads that these would mostly make each other's, or have nothing to do, the parts run one after the other, each on
+// all threads; nor do bits depend on that.
 
 #include <array>
 #include <cstring>
@@ -247,17 +248,19 @@ std::array<Dims, 3> bind_parts(Plan& plan, const BindContext& c, int threads) {
 }
 
 // Whether threads that share the bands make half as many lines again as if each line were made once and all had as many
-// to make.
-bool bands_fail(const Plan& plan, int64_t images, int64_t threads) {
-  int64_t most = 0;
-  for (int64_t first = 0; first < plan.lines; first += plan.lines_per_chunk) {
-    const Reached there = reached(plan, first, std::min(plan.lines, first + plan.lines_per_chunk));
-    most = std::max(most, there.end - there.begin);
+// to make. Lines that nobody makes here, but that are the chain's operand, are read twice for nothing.
+bool bands_fail(const Plan& plan, int64_t chunks, int64_t images, int64_t threads) {
+  int64_t most = plan.lines_per_chunk, all = plan.lines;
+  if (plan.middle > 0) {
+    most = 0;
+    all = plan.in_lines;
+    for (int64_t first = 0; first < plan.lines; first += plan.lines_per_chunk) {
+      const Reached there = reached(plan, first, std::min(plan.lines, first + plan.lines_per_chunk));
+      most = std::max(most, there.end - there.begin);
+    }
   }
-  const auto busiest =
-      static_cast<double>(most) * static_cast<double>(ceil_div(images * plan.chunks_per_image, threads));
-  return 2 * busiest * static_cast<double>(threads) >
-         3 * static_cast<double>(images) * static_cast<double>(plan.in_lines);
+  const double busiest = static_cast<double>(most) * static_cast<double>(ceil_div(chunks, threads));
+  return busiest * static_cast<double>(threads) > 1.5 * static_cast<double>(images) * static_cast<double>(all);
 }
 
 void bind_one_by_one(Plan& plan, const BindContext& c, Bound& bound) {
@@ -268,7 +271,11 @@ void bind_one_by_one(Plan& plan, const BindContext& c, Bound& bound) {
   for (size_t p = 0; p < plan.parts->size(); ++p) {
     const Bound& own = plan.bounds[p];
     const Problem& problem = (*plan.parts)[p].problem;
-    for (int phase = 0; phase < own.phases; ++phase) bound.chunks[bound.phases++] = own.chunks[phase];
+    for (int phase = 0; phase < own.phases; ++phase) {
+      // Weights are panels, so that at most a picture is turned around first.
+      if (bound.phases == Bound::max_phases) throw Error(Code::internal, "a chain of convolutions has too many phases");
+      bound.chunks[bound.phases++] = own.chunks[phase];
+    }
     bound.scratch = std::max(bound.scratch, own.scratch);
     const auto place = [&](int64_t bytes) {
       const int64_t at = align_up(bound.workspace, 64, "workspace");
@@ -310,11 +317,12 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   plan.step = ceil_div(plan.lines, ceil_div(plan.lines, plan.step));
   // Chunks are tall, since each makes the lines at its border anew; still there is one for each thread.
   const int64_t images = y[0], wanted = c.threads <= 1 ? 1 : ceil_div(6 * static_cast<int64_t>(c.threads), images);
-  const int64_t border = ceil_div(plan.reach, plan.stride);
+  const int64_t border = plan.middle > 0 ? ceil_div(plan.reach, plan.stride) : 1;
   const int64_t tall = std::max(plan.lines / (4 * border), std::min(ceil_div(c.threads, images), plan.lines / border));
   plan.lines_per_chunk = ceil_div(plan.lines, std::clamp<int64_t>(tall, 1, wanted));
   plan.chunks_per_image = ceil_div(plan.lines, plan.lines_per_chunk);
-  if (c.threads > 1 && !plan.nothing_held && bands_fail(plan, images, c.threads)) {
+  const int64_t chunks = checked_mul(images, plan.chunks_per_image, "chunks");
+  if (c.threads > 1 && !plan.nothing_held && bands_fail(plan, chunks, images, c.threads)) {
     bind_one_by_one(plan, c, bound);
     return;
   }
@@ -337,7 +345,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   bound.workspace = plan.bounds[0].workspace;
   if (plan.middle > 0) bound.phases = std::max(1, plan.bounds[0].phases);
   if (bound.phases > 1) bound.chunks[0] = plan.bounds[0].chunks[0];
-  bound.chunks[bound.phases - 1] = checked_mul(images, plan.chunks_per_image, "chunks");
+  bound.chunks[bound.phases - 1] = chunks;
 }
 
 // A launch of one part: its operands are those of the chain and what lies in scratch.
