@@ -317,8 +317,8 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   plan.step = ceil_div(plan.lines, ceil_div(plan.lines, plan.step));
   // Chunks are tall, since each makes the lines at its border anew; still there is one for each thread.
   const int64_t images = y[0], wanted = c.threads <= 1 ? 1 : ceil_div(6 * static_cast<int64_t>(c.threads), images);
-  const int64_t border = plan.middle > 0 ? ceil_div(plan.reach, plan.stride) : 1;
-  const int64_t tall = std::max(plan.lines / (4 * border), std::min(ceil_div(c.threads, images), plan.lines / border));
+  const int64_t border = ceil_div(plan.reach, plan.stride), least = plan.middle > 0 ? border : 1;
+  const int64_t tall = std::max(plan.lines / (4 * border), std::min(ceil_div(c.threads, images), plan.lines / least));
   plan.lines_per_chunk = ceil_div(plan.lines, std::clamp<int64_t>(tall, 1, wanted));
   plan.chunks_per_image = ceil_div(plan.lines, plan.lines_per_chunk);
   const int64_t chunks = checked_mul(images, plan.chunks_per_image, "chunks");
