@@ -1,9 +1,10 @@
 // Contractions in fp32: C[M x N] = sum over taps t of A_t[M x K] * B_t[K x N], plain or gathered
 // from a channels-last image (convolution of one to three spatial dimensions).
 //
-// One table of functions per instruction set. Every element of C is one chain of multiply-adds in
-// the order (tap, k), whatever the tile, the block sizes and the split into chunks: results do not
-// depend on the number of threads. Nothing outside the operands is read or written; prefetches do
+// One table of functions per instruction set. Every element of C is made of chains of multiply-adds in
+// the order (tap, k), each from zero on, which are added up in that order: short chains err less. Where
+// they end depends on extents, the panels' width and k_block, not on the tile or the split into chunks:
+// results do not depend on the number of threads. Nothing outside the operands is read or written; prefetches do
 // not fault. Left to the caller: sizes that fit, groups and batches (one call each), threads.
 #pragma once
 
@@ -52,8 +53,10 @@ struct ContractArgs {
   float low = -contract_no_bound, high = contract_no_bound;  // NaN passes
   BlockEpilogue epilogue = nullptr;                          // null: store to c
   void* user = nullptr;
-  // Blocking; 0 lets the level decide. Never changes a bit of the result.
-  int64_t m_block = 0, k_block = 0;
+  // Rows of a block; 0 lets the level decide. Never changes a bit of the result.
+  int64_t m_block = 0;
+  // Terms of a chain, about; 0 lets the level decide. Only for loops that do not split A.
+  int64_t k_block = 0;
 };
 
 // B for packing: element (tap, k, n) at src[tap * tap_stride + k * k_stride + n * n_stride].

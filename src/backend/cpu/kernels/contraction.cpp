@@ -216,6 +216,7 @@ void bind_product(const PreparedContraction& prepared, const BindContext& c, Pro
   args.nr = table.panel_width(args.n);
   args.low = prepared.epilogue.low;
   args.high = prepared.epilogue.high;
+  if (planes_of(table) == 0) args.k_block = prepared.chain;
   const bool program = prepared.epilogue.executor != nullptr;
   args.epilogue = program ? EpilogueRun::block : nullptr;
   args.window = p.windowed ? &p.window : nullptr;

@@ -246,6 +246,7 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   auto out = std::make_shared<PreparedContraction>();
   out->table = table_of(kernel, device);
   out->view = view.output;
+  out->chain = chain_of(problem.stages[0].attrs.as<ConvAttrs>().numerics);
   out->epilogue = make_epilogue(problem, view.output, view.bias, device.level, loops_can(*out->table));
   return out;
 }

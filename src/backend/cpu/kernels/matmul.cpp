@@ -123,6 +123,7 @@ std::shared_ptr<const void> prepare(const Kernel& kernel, const Problem& problem
   auto out = std::make_shared<PreparedContraction>();
   out->table = table_of(kernel, device);
   out->view = view.output;
+  out->chain = chain_of(problem.stages[0].attrs.as<MatMulAttrs>().numerics);
   // Loops that take B as it lies can do no more.
   out->epilogue = make_epilogue(problem, view.output, -1, device.level,
                                 will_be_panels(problem, view) ? loops_can(*out->table) : LoopsCan());
