@@ -61,7 +61,7 @@ TEST_P(Chain, StrictSumsErrLess) {
                               operands, wanted);
   const double several = error_of(
       "cpu/matmul_f32", "(f32[24, 960]@any, const f32[960, 48]@any) { MatMul(0, 1); } -> (2@any)", operands, wanted);
-  // Five chains in the place of one, whose error goes by the root of its length.
+  // Three chains in the place of one, whose error goes by the root of its length.
   EXPECT_LT(several, 0.7 * one);
   EXPECT_LT(several, 4e-7);
 }

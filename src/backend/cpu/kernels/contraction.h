@@ -20,7 +20,7 @@ struct PreparedContraction {
 };
 // The chains of a class of precision, for loops that take f32 as it is. Errors of a chain grow with the root of its
 // length (docs/precision.md).
-inline int64_t chain_of(Numerics numerics) { return numerics == Numerics::strict ? 192 : 0; }
+inline int64_t chain_of(Numerics numerics) { return numerics == Numerics::strict ? 384 : 0; }
 
 // One shape's work. The calls run over call_dims; strides say where each call's operands start, in floats.
 struct Product {
