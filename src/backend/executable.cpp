@@ -96,6 +96,7 @@ PlanInfo analyse(const Plan& plan, const Target& target, const std::vector<const
       prepared.push_back(kernel.prepare ? kernel.prepare(kernel, problem, choice.config, device) : nullptr);
     }
     info.prepared.push_back(std::move(prepared));
+    segment.has_bodies = segment.has_bodies || step.kind != Step::Kind::kernel;
     segment.end = i + 1;
     if (!step.defines.empty()) {
       info.segments.push_back(std::move(segment));

@@ -89,9 +89,6 @@ Frame::Frame(const Executable& executable, const PlanInfo& info, RunState& state
   segments_.reserve(info.segments.size());
   for (size_t k = 0; k < info.segments.size(); ++k)
     segments_.push_back({.company = {}, .values = {}, .memory = Memory(state.workspace.kind())});
-  for (size_t k = 0; k < info.segments.size(); ++k)
-    for (uint32_t i = info.segments[k].begin; i < info.segments[k].end; ++i)
-      segments_[k].plain = segments_[k].plain && plan.steps[i].kind == Step::Kind::kernel;
   bound_.resize(steps);
   choice_.resize(steps, 0);
   arguments_.resize(steps);
@@ -443,8 +440,8 @@ Status Frame::run_steps(size_t index) {
   SegmentState& state = segments_[index];
   Company& company = state.company;
   alone_ = goes_alone(state);
-  const bool judged = !state.alone && state.plain && !state_.own_threads && !state_.observer && state_.workers &&
-                      state_.threads > 1 && (alone_ || state_.workers->size() > 1);
+  const bool judged = !state.alone && !info_.segments[index].has_bodies && !state_.own_threads && !state_.observer &&
+                      state_.workers && state_.threads > 1 && (alone_ || state_.workers->size() > 1);
   if (judged && !alone_) company.share_among(state_.workers->size());
   const auto begin = judged ? Company::Clock::now() : Company::Clock::time_point();
   for (uint32_t i = info_.segments[index].begin; i < info_.segments[index].end; ++i) {

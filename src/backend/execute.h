@@ -24,6 +24,7 @@ struct PlanInfo {
   const Plan* plan = nullptr;
   struct Segment {
     uint32_t begin = 0, end = 0;    // steps
+    bool has_bodies = false;        // some are If, Loop or Scan
     std::vector<uint32_t> slots;    // sized in this segment, in an order in which `above` is satisfied
     std::vector<SymbolId> depends;  // symbols that its sizes and kernels read
     std::vector<uint32_t> outputs;  // slots that are the caller's output buffers, known in size from here on
@@ -164,8 +165,7 @@ class Frame {
     bool bound = false;
     bool alone = false;  // has too little to do for more threads than the caller's
     double judged = -1;  // bytes of its slots when that was found
-    bool plain = true;   // holds no bodies, whose segments are judged by themselves
-    Company company;
+    Company company;     // of a segment without bodies, whose own segments are judged
     std::vector<int64_t> values;
     Memory memory;
   };

@@ -14,7 +14,7 @@ constexpr Rule quantize_rule = {"write QuantizeLinear as arithmetic", Effect::ro
 constexpr Rule folded_rule = {"divide factors by the scale of QuantizeLinear", Effect::rounding};
 constexpr Rule dequantize_rule = {"write DequantizeLinear as arithmetic", Effect::rounding};
 
-bool is_short(DType d) { return d == DType::u8 || d == DType::i8 || d == DType::u16 || d == DType::i16; }
+bool is_short(DType d) { return is_byte(d) || d == DType::u16 || d == DType::i16; }
 bool is_real(DType d) { return d == DType::f32 || d == DType::f16 || d == DType::bf16; }
 
 ValueId cast(GraphBuilder& b, ValueId x, DType to) {

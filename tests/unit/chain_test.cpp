@@ -1,5 +1,4 @@
 // How much sums of f32 err that are made of chains of multiply-adds, at every instruction set level.
-#include <cmath>
 #include <random>
 
 #include "backend/accept.h"
@@ -28,21 +27,13 @@ class Chain : public ::testing::TestWithParam<const char*> {
       GTEST_SKIP() << "this machine lacks the level";
     }
   }
-  // Root mean square, relative to that of the result, of a row's error.
-  double error_of(const char* row, const char* text, const std::vector<Tensor>& operands,
-                  const std::vector<double>& wanted) const {
-    const Kernel* kernel = find_kernel(row);
+  std::vector<float> made(const char* text, const std::vector<Tensor>& operands) const {
+    const Kernel* kernel = find_kernel("cpu/matmul_f32");
     const Problem problem = parse_problem(text);
     const Answer answer = kernel->supports(*kernel, problem, device);
     EXPECT_TRUE(answer) << answer.reason();
-    const Tensor made = run_kernel(settle(problem, *kernel, device), *kernel, device, {}, operands)[0];
-    double error = 0, size = 0;
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      const double off = double{made.as<float>()[i]} - wanted[i];
-      error += off * off;
-      size += wanted[i] * wanted[i];
-    }
-    return std::sqrt(error / size);
+    const Tensor result = run_kernel(settle(problem, *kernel, device), *kernel, device, {}, operands)[0];
+    return {result.as<float>(), result.as<float>() + m * n};
   }
   DeviceSpec device;
 };
@@ -56,11 +47,10 @@ TEST_P(Chain, StrictSumsErrLess) {
       for (int64_t i = 0; i < k; ++i) sum += operands[0].get_real(r * k + i) * operands[1].get_real(i * n + c);
       wanted.push_back(sum);
     }
-  const double one = error_of("cpu/matmul_f32",
-                              "(f32[24, 960]@any, const f32[960, 48]@any) { MatMul{numerics=tf32}(0, 1); } -> (2@any)",
-                              operands, wanted);
-  const double several = error_of(
-      "cpu/matmul_f32", "(f32[24, 960]@any, const f32[960, 48]@any) { MatMul(0, 1); } -> (2@any)", operands, wanted);
+  const double one = testing::relative_error(
+      made("(f32[24, 960]@any, const f32[960, 48]@any) { MatMul{numerics=tf32}(0, 1); } -> (2@any)", operands), wanted);
+  const double several = testing::relative_error(
+      made("(f32[24, 960]@any, const f32[960, 48]@any) { MatMul(0, 1); } -> (2@any)", operands), wanted);
   // Three chains in the place of one, whose error goes by the root of its length.
   EXPECT_LT(several, 0.7 * one);
   EXPECT_LT(several, 4e-7);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -77,6 +78,16 @@ inline Code error_of(std::string_view name, Attrs attrs, const Operands& operand
     return error.code();
   }
   return Code::ok;
+}
+
+// Root mean square of the error over that of what is wanted.
+inline double relative_error(const std::vector<float>& got, const std::vector<double>& want) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += (got[i] - want[i]) * (got[i] - want[i]);
+    size += want[i] * want[i];
+  }
+  return std::sqrt(error / size);
 }
 
 // A graph to infer in, with symbols by name.

@@ -105,15 +105,6 @@ class Winograd : public ::testing::TestWithParam<std::tuple<const char*, const c
   DeviceSpec device;
 };
 
-double relative_error(const std::vector<float>& got, const std::vector<double>& want) {
-  double error = 0, size = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    error += (got[i] - want[i]) * (got[i] - want[i]);
-    size += want[i] * want[i];
-  }
-  return std::sqrt(error / size);
-}
-
 TEST_P(Winograd, ErrsLittle) {
   Operands o = normal(96, 12, 12, 16);
   std::vector<double> want;
@@ -129,8 +120,8 @@ TEST_P(Winograd, ErrsLittle) {
           }
         want.push_back(sum);
       }
-  const double error = relative_error(made(o), want);
-  const double direct = relative_error(made_by("cpu/conv_f32", o, device), want);
+  const double error = testing::relative_error(made(o), want);
+  const double direct = testing::relative_error(made_by("cpu/conv_f32", o, device), want);
   // Both stay far below what the default class allows.
   EXPECT_LT(error, std::string_view(row) == "cpu/conv_winograd2_f32" ? direct : 2.5 * direct);
   EXPECT_GT(error, 0);

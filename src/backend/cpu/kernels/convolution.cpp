@@ -275,10 +275,7 @@ void bind(const Kernel&, const void* prepared_pointer, const BindContext& c, Bou
   args.lda = row_pitch(c.problem.operands[view.x].layout, x[1]);
   args.ldc = row_pitch(c.problem.results[0].layout, w[0]);
   args.image_stride = checked_mul(pixels_in, args.lda, "image");
-  bool as_it_is = args.taps == 1;
-  for (int d = 0; d < 3; ++d)
-    as_it_is = as_it_is && window.stride[d] == 1 && window.pad[d] == 0 && window.in[d] == window.out[d];
-  p.windowed = !as_it_is;
+  p.windowed = !takes_pixels_alone(window);
   if (args.k == 0 || args.taps == 0) {
     // Nothing to add up: the loops give the bias.
     p.windowed = false;

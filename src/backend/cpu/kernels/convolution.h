@@ -49,6 +49,12 @@ Answer window_known(size_t spatial, const WindowRef& window);
 // in, out: extents of [N, C, spatial...] values; kernel: one extent per spatial axis. Missing leading axes have extent
 // 1. Steps along axes where they do not matter become 1, so that products of them and strides stay small.
 Window make_window(const Dims& in, const Dims& out, std::span<const int64_t> kernel, const WindowRef& window);
+// Each result is made of the one pixel in its place.
+inline bool takes_pixels_alone(const Window& w) {
+  for (int d = 0; d < 3; ++d)
+    if (w.kernel[d] != 1 || w.stride[d] != 1 || w.pad[d] != 0 || w.in[d] != w.out[d]) return false;
+  return true;
+}
 
 // The axes of [N, C, spatial...] lie as N, spatial..., C.
 inline bool channels_last_or_any(const Layout& layout, size_t rank) {

@@ -412,11 +412,7 @@ void bind_conv(const Kernel&, const void* prepared, const BindContext& c, Bound&
   p.b_strides.push_back(p.b_packed ? p.panels.bytes() : p.n);
   p.c_strides.push_back(p.n);
   p.column_strides.push_back(p.n);
-  bool as_it_is = taps == 1;
-  for (int d = 0; d < 3; ++d)
-    as_it_is = as_it_is && p.windows.window.stride[d] == 1 && p.windows.window.pad[d] == 0 &&
-               p.windows.window.in[d] == p.windows.window.out[d];
-  p.windowed = !as_it_is;
+  p.windowed = !takes_pixels_alone(p.windows.window);
   finish(p, c, bound);
 }
 
